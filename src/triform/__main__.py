@@ -1,0 +1,5 @@
+"""python -m triform"""
+
+from triform.cli import main
+
+main()

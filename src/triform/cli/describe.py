@@ -1,0 +1,112 @@
+"""`triform describe MODEL`: what a model is, how large, and where each parameter came from."""
+
+import json as json_library
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.tree import Tree
+
+from triform.cli.parameters import Debug, Json, ModelArgument, Revision
+from triform.model import Blueprint, count, inspect
+
+
+def describe(model: ModelArgument, json: Json = False, revision: Revision = None, debug: Debug = False) -> None:
+    """Show a model's resolved spec, its parameter count, and the tensor behind each parameter. Loads no weights.
+
+    Example: triform describe MODEL
+    """
+    blueprint = inspect(model, revision=revision)
+    if json:
+        typer.echo(json_library.dumps(_as_json(blueprint), ensure_ascii=False, indent=2))
+        return
+    # Names of parameters are wider than a narrow terminal; a pipe gets them whole.
+    console = Console() if Console().is_terminal else Console(width=180)
+    tree = Tree(f"[bold]{blueprint.checkpoint.source}[/] {blueprint.checkpoint.revision or ''}")
+    _grow(tree, "form", blueprint.spec.form)
+    _grow(tree, "head", blueprint.spec.head)
+    console.print(tree)
+    console.print(f"\n{count(blueprint.shapes):,} parameters\n")
+    table = Table("parameter", "shape", "dtype", "tensor in the checkpoint", "file")
+    for row in _parameters(blueprint):
+        table.add_row(row["name"], " × ".join(map(str, row["shape"])), row["dtype"], row["tensor"], row["file"])
+    console.print(table)
+    if blueprint.assignment.unused:
+        console.print(f"\nNot used by this model: {', '.join(blueprint.assignment.unused)}")
+
+
+def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
+    for name, tensor in blueprint.assignment.sources.items():
+        info = blueprint.tensors[tensor]
+        yield {
+            "name": name,
+            "shape": list(blueprint.shapes[name]),
+            "dtype": info.dtype,
+            "tensor": tensor,
+            "file": info.file,
+        }
+
+
+def _as_json(blueprint: Blueprint) -> dict[str, Any]:
+    return {
+        "source": blueprint.checkpoint.source,
+        "revision": blueprint.checkpoint.revision,
+        "spec": _plain(blueprint.spec),
+        "num_parameters": count(blueprint.shapes),
+        "parameters": list(_parameters(blueprint)),
+        "unused": list(blueprint.assignment.unused),
+    }
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return {"type": type(value).__name__} | {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value
+
+
+def _grow(tree: Tree, name: str, value: Any) -> None:
+    """Add a part of the spec to a tree; blocks in a row that are alike become one branch."""
+    if is_dataclass(value):
+        simple = [f"{f.name} {_short(v)}" for f in fields(value) if _is_simple(v := getattr(value, f.name))]
+        branch = tree.add(f"{name}: [bold]{type(value).__name__}[/]  [dim]{' · '.join(simple)}[/]")
+        for f in fields(value):
+            if not _is_simple(inner := getattr(value, f.name)):
+                _grow(branch, f.name, inner)
+    elif isinstance(value, tuple):
+        first = 0
+        for index, item in enumerate(value):
+            if index + 1 == len(value) or value[index + 1] != item:
+                places = str(index) if index == first else f"{first}–{index}"
+                if isinstance(item, tuple):
+                    branch = tree.add(f"{name} {places}")
+                    for step in item:
+                        _grow(branch, "step", step)
+                else:
+                    _grow(tree, f"{name} {places}", item)
+                first = index + 1
+    else:
+        tree.add(f"{name}: {_short(value)}")
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(isinstance(item, str) for item in value)
+    return not is_dataclass(value)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, tuple | frozenset):
+        items = sorted(value) if isinstance(value, frozenset) else list(value)
+        shown = ", ".join(items[:8]) + (f" … ({len(items)})" if len(items) > 8 else "")
+        return shown or "none"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,128 @@
+"""`triform run TASK`: one command for each task, its options read off the task itself."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import fields
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Annotated, Any, TextIO, get_type_hints
+
+import typer
+
+from triform.cli.answers import as_json, as_text
+from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.cli.progress import counted
+from triform.errors import InputError
+from triform.tasks import TASKS, Task
+
+run = typer.Typer(help="Answer texts: triform run TASK TEXT --model MODEL.", no_args_is_help=True)
+
+Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to answer.", show_default=False)]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        "-i",
+        metavar="FILE|-",
+        help="Read a text from each line, or a JSON value from each line of a .jsonl file; - is standard input.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write answers there.", show_default=False)
+]
+
+COMMON = {
+    "model": (ModelOption, Parameter.empty),
+    "input": (Input, None),
+    "output": (Output, None),
+    "json": (Json, False),
+    "engine": (Engine, "auto"),
+    "dtype": (Dtype, "auto"),
+    "revision": (Revision, None),
+    "debug": (Debug, False),
+}
+
+
+def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
+    """A function whose signature is the common arguments and the task's own options, for typer to read."""
+    hints = get_type_hints(task.options_type)
+    own = {
+        known.name: (_cli_type(hints[known.name], known.metadata["help"]), _cli_default(known.default))
+        for known in fields(task.options_type)
+    }
+
+    def command(**given: Any) -> None:
+        options = {name: given[name] for name in own if given[name] != own[name][1]}
+        common = {name: given[name] for name in ("engine", "dtype", "revision")}
+        texts, source = given["texts"] or [], given["input"]
+        if bool(texts) == (source is not None):
+            raise typer.BadParameter("give either texts or --input FILE.")
+        loaded = task.load(given["model"], **common, **options)
+        with ExitStack() as stack:
+            lines = iter(texts) if source is None else counted(read_inputs(source, stack), task.name)
+            target = stack.enter_context(given["output"].open("w", encoding="utf-8")) if given["output"] else sys.stdout
+            write_answers(loaded(lines), target, form=as_json if given["json"] else as_text)
+
+    command.__doc__ = (
+        f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\n"
+        f'Example: triform run {task.name} "{task.example}" --model MODEL'
+    )
+    parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
+    for name, (annotation, default) in {**COMMON, **own}.items():
+        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
+    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def _cli_type(hint: Any, help: str) -> Any:
+    text = str(hint)
+    kind = list[str] | None if "Sequence[str]" in text else hint
+    return Annotated[kind, typer.Option(help=help)]
+
+
+def _cli_default(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else default
+
+
+def read_inputs(source: str, stack: ExitStack) -> Iterator[Any]:
+    """The lines of a file or of standard input, one after another; a .jsonl file's as values.
+
+    Raises:
+        InputError: there is no such file, it is empty, or a line is not JSON.
+    """
+    if source == "-":
+        lines: TextIO = sys.stdin
+    else:
+        try:
+            lines = stack.enter_context(open(source, encoding="utf-8"))  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"--input {source} cannot be read: {error.strerror}.") from error
+    is_json = source.endswith(".jsonl")
+    number = 0
+    for number, line in enumerate(lines, 1):
+        yield _parse(source, number, line) if is_json else line.rstrip("\r\n")
+    if not number:
+        raise InputError(f"--input {source} is empty: expected a text on each line.")
+
+
+def _parse(source: str, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}, line {number}: not JSON: {error}.") from error
+
+
+def write_answers(answers: Iterator[Any], target: TextIO, *, form: Callable[[Any], str]) -> None:
+    """Write each answer as it comes."""
+    for answer in answers:
+        target.write(form(answer) + "\n")
+        target.flush()
+
+
+for _task in TASKS:
+    for _name in (_task.name, *_task.aliases):
+        run.command(_name, hidden=_name != _task.name)(command_of(_task))

@@ -1,0 +1,299 @@
+"""The dozen operations that every model is written against, and the things that engines and upper floors share.
+
+An engine owns arrays: NumPy arrays or torch tensors, opaque to the layers, which hand them from one operation to the
+next and do no arithmetic of their own. Operations are functional: none changes its arguments.
+
+Shape letters, used in all tensor code:
+
+    T  rows of a packed batch: the tokens of all its sequences, end to end
+    S  rows of keys and values          B  sequences
+    D  hidden_size                      N  num_attention_heads
+    K  num_key_value_heads              H  head_dim
+    F  intermediate_size                V  vocabulary or labels
+    Q  queries of one sequence          R  distances between a query and a key
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform.spec import Activation, Mask, Pooling
+
+Array = Any
+"""An engine's own array; NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
+
+Integers = NDArray[np.int64]
+
+
+class Format(StrEnum):
+    """How a parameter's numbers are stored. Arithmetic on a CPU is float32 for all of them."""
+
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor as it lies in a file, usually a view of mapped memory."""
+
+    array: NDArray[Any]
+    """float32, float16, or for bfloat16, which NumPy lacks, its bits as uint16."""
+    format: Format
+
+
+class Parameter(Protocol):
+    """A handle to a parameter that an engine has made ready; only that engine looks inside."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape before any packing: (out, in) for the weight of a linear, (rows, D) for a table."""
+
+    @property
+    def format(self) -> Format:
+        """How it is held in memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class Spans:
+    """Which rows of a packed array belong to which sequence: those from `begins[b]` up to `ends[b]`.
+
+    Two sequences may name the same rows: the beams of one sentence share its cross keys and values.
+    """
+
+    begins: Integers
+    ends: Integers
+
+    @classmethod
+    def of_lengths(cls, lengths: Integers) -> "Spans":
+        """Spans of sequences that lie end to end."""
+        ends = np.cumsum(lengths)
+        return cls(ends - lengths, ends)
+
+    @cached_property
+    def lengths(self) -> Integers:
+        """(B,) rows of each sequence."""
+        return self.ends - self.begins
+
+    def __len__(self) -> int:
+        return len(self.begins)
+
+    def select(self, sequences: Integers) -> "Spans":
+        """The spans of some sequences, in the order given."""
+        return Spans(self.begins[sequences], self.ends[sequences])
+
+    def pairs(self) -> list[tuple[int, int]]:
+        """(begin, end) of each sequence, as Python integers."""
+        return list(zip(self.begins.tolist(), self.ends.tolist(), strict=True))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PackedKeyValues:
+    """Keys and values computed in this very pass; key j of a sequence is row `begins + j`."""
+
+    key: Array
+    """(S, K, H)"""
+    value: Array
+    """(S, K, H)"""
+    spans: Spans
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PageTable:
+    """Where the keys of each sequence lie in a store: key j in slot j mod page_size of page `pages[j // page_size]`."""
+
+    pages: tuple[Integers, ...]
+    """For each sequence its page numbers, in order."""
+    lengths: Integers
+    """(B,) keys of each sequence, those of this pass included."""
+    slots: Integers
+    """(T,) where this pass puts its new rows: page · page_size + place in the page."""
+
+
+class KeyValueStore(ABC):
+    """Keys and values of all layers, in pages of equal size that the engine owns and `generation/` hands out."""
+
+    page_size: int
+    """Rows in a page."""
+
+    @abstractmethod
+    def grow(self, num_pages: int) -> None:
+        """Make room for `num_pages` pages in all; those there keep their contents."""
+
+    @abstractmethod
+    def write(self, layer: int, key_TKH: Array, value_TKH: Array, table: PageTable) -> None:
+        """Put new rows where `table.slots` says."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PagedKeyValues:
+    """Keys and values of one layer, in the pages of a store."""
+
+    store: KeyValueStore
+    layer: int
+    table: PageTable
+
+
+KeyValues = PackedKeyValues | PagedKeyValues
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DistanceBias:
+    """A number per head for every distance, added to the scaled scores: row r is for key − query = r − `zero`."""
+
+    values: Array
+    """(R, N)"""
+    zero: int
+
+
+ProbabilityTap = Callable[[int, int, Array], Array]
+"""(sequence, first query, probabilities (N, Q, keys)) → those to go on with. Called for consecutive queries."""
+
+
+class Tap(Protocol):
+    """What tracing records and interventions change; the arithmetic is the same with and without one."""
+
+    def wants(self, name: str) -> bool:
+        """Whether to be shown the trace point of this name, such as `blocks.3.attention.query`."""
+
+    def tensor(self, name: str, value: Array) -> Array:
+        """Sees a tensor and returns the one to go on with."""
+
+    def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
+        """Sees attention probabilities of consecutive queries of one sequence, and returns those to go on with."""
+
+
+class Engine(ABC):
+    """Where the arithmetic happens.
+
+    A new engine implements the abstract operations; the others are compositions of them that it may fuse,
+    as long as the result stays the same.
+    """
+
+    name: str
+    formats: frozenset[Format]
+    """The formats it can hold parameters in."""
+
+    # Parameters and arrays
+
+    @abstractmethod
+    def prepare(self, name: str, tensor: StoredTensor, format: Format) -> Parameter:
+        """Make a tensor of the checkpoint ready, in one of `formats`; `name` is its canonical name."""
+
+    @abstractmethod
+    def stored(self, parameter: Parameter) -> StoredTensor:
+        """The inverse of `prepare`, for export; float formats come back as they were given."""
+
+    @abstractmethod
+    def asarray(self, values: NDArray[Any]) -> Array:
+        """A NumPy array of ids, positions, row numbers or float32 numbers, as the engine's own."""
+
+    @abstractmethod
+    def to_numpy(self, x: Array) -> NDArray[Any]:
+        """An array of the engine as a NumPy array."""
+
+    # Token by token
+
+    @abstractmethod
+    def embedding(self, ids: Array, table: Parameter) -> Array:
+        """Rows of a table: (T,) ids and (rows, D) → (T, D)."""
+
+    @abstractmethod
+    def linear(
+        self,
+        x: Array,
+        weight: Parameter,
+        bias: Parameter | None = None,
+        *,
+        activation: Activation | None = None,
+        residual: Array | None = None,
+    ) -> Array:
+        """activation(x·weightᵀ + bias) + residual: (T, in) and (out, in) → (T, out)."""
+
+    def gated_linear(
+        self,
+        x: Array,
+        gate: Parameter,
+        up: Parameter,
+        gate_bias: Parameter | None,
+        up_bias: Parameter | None,
+        activation: Activation,
+    ) -> Array:
+        """activation(x·gateᵀ) ⊙ (x·upᵀ): (T, D) → (T, F). Shazeer 2020, equation 5."""
+        return self.multiply(self.linear(x, gate, gate_bias, activation=activation), self.linear(x, up, up_bias))
+
+    @abstractmethod
+    def layer_norm(self, x: Array, weight: Parameter, bias: Parameter, eps: float) -> Array:
+        """(x − mean) / √(variance + eps) · weight + bias, over the last axis."""
+
+    @abstractmethod
+    def rms_norm(self, x: Array, weight: Parameter, eps: float) -> Array:
+        """X / √(mean(x²) + eps) · weight, over the last axis."""
+
+    @abstractmethod
+    def add(self, x: Array, y: Array) -> Array:
+        """X + y, of equal shapes."""
+
+    @abstractmethod
+    def multiply(self, x: Array, y: Array | float) -> Array:
+        """X ⊙ y, of equal shapes, or x by a number."""
+
+    # Between tokens
+
+    @abstractmethod
+    def rotary_table(self, positions: Array, frequencies: NDArray[np.float32]) -> Array:
+        """Cosines and sines of positions · frequencies, in float32: (T,) and (H/2,) → one table for `rotary`."""
+
+    @abstractmethod
+    def rotary(self, x_TNH: Array, table: Array) -> Array:
+        """Turn each pair of channels (i, i + dim/2) of the first dim = 2 · frequencies by its angle."""
+
+    @abstractmethod
+    def attention(
+        self,
+        query_TNH: Array,
+        queries: Spans,
+        keys: KeyValues,
+        *,
+        scale: float,
+        mask: Mask = Mask.BIDIRECTIONAL,
+        bias: DistanceBias | None = None,
+        probabilities: ProbabilityTap | None = None,
+    ) -> Array:
+        """softmax(scale · QKᵀ + bias)·V for every sequence by itself → (T, N, H).
+
+        Query head n reads key/value head n // (N/K). Under a causal mask the last query of a sequence stands at its
+        last key. Self, cross, cached and packed attention differ only in `queries` and `keys`.
+        """
+
+    @abstractmethod
+    def key_value_store(self, layers: Sequence[tuple[int, int]], page_size: int) -> KeyValueStore:
+        """An empty store for layers of (num_key_value_heads, head_dim)."""
+
+    # From tokens to answers
+
+    @abstractmethod
+    def rows(self, x: Array, indices: Integers) -> Array:
+        """Some rows of a packed array: (T, D) → (len(indices), D)."""
+
+    @abstractmethod
+    def pool(self, x_TD: Array, spans: Spans, pooling: Pooling) -> Array:
+        """One vector for each sequence: (T, D) → (B, D)."""
+
+    @abstractmethod
+    def normalize(self, x: Array) -> Array:
+        """Rows divided by their Euclidean length."""
+
+    @abstractmethod
+    def top_k(self, x: Array, k: int) -> tuple[NDArray[np.float32], Integers]:
+        """The k greatest of each row and where they stand, greatest first, the lower index first among equals."""
+
+    @abstractmethod
+    def all_finite(self, x: Array) -> bool:
+        """Whether no element is NaN or infinite."""

@@ -1,0 +1,158 @@
+"""The reference engine: every operation of the protocol as its formula, on NumPy arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform.engines.protocol import (
+    DistanceBias,
+    Engine,
+    Format,
+    Integers,
+    KeyValues,
+    ProbabilityTap,
+    Spans,
+    StoredTensor,
+)
+from triform.engines.reference.activation import activate
+from triform.engines.reference.attention import attention
+from triform.engines.reference.key_value_store import ReferenceStore
+from triform.engines.reference.parameter import Floats, ReferenceParameter, convert
+from triform.errors import EngineError
+from triform.spec import Activation, Mask, Pooling
+
+
+class ReferenceEngine(Engine):
+    """NumPy on a CPU; computes in float32 whatever format the parameters have."""
+
+    name = "reference"
+    formats = frozenset(Format)
+
+    def prepare(self, name: str, tensor: StoredTensor, format: Format) -> ReferenceParameter:
+        if format not in self.formats:
+            raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose from {sorted(self.formats)}.")
+        converted = convert(tensor, format)
+        return ReferenceParameter(converted.array, converted.format)
+
+    def stored(self, parameter: ReferenceParameter) -> StoredTensor:  # type: ignore[override]
+        return StoredTensor(parameter.array, parameter.format)
+
+    def asarray(self, values: NDArray[Any]) -> NDArray[Any]:
+        return values
+
+    def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
+        return x
+
+    def embedding(self, ids: Integers, table: ReferenceParameter) -> Floats:  # type: ignore[override]
+        return table.rows(ids)
+
+    def linear(  # type: ignore[override]
+        self,
+        x: Floats,
+        weight: ReferenceParameter,
+        bias: ReferenceParameter | None = None,
+        *,
+        activation: Activation | None = None,
+        residual: Floats | None = None,
+    ) -> Floats:
+        y: Floats = x @ weight.float32().T
+        if bias is not None:
+            y += bias.float32()
+        if activation is not None:
+            activate(y, activation)
+        if residual is not None:
+            y += residual
+        return y
+
+    def layer_norm(  # type: ignore[override]
+        self, x: Floats, weight: ReferenceParameter, bias: ReferenceParameter, eps: float
+    ) -> Floats:
+        y = x - x.mean(axis=-1, keepdims=True)
+        y /= np.sqrt(_mean_square(y) + np.float32(eps))
+        y *= weight.float32()
+        y += bias.float32()
+        return y
+
+    def rms_norm(self, x: Floats, weight: ReferenceParameter, eps: float) -> Floats:  # type: ignore[override]
+        y: Floats = x / np.sqrt(_mean_square(x) + np.float32(eps))
+        y *= weight.float32()
+        return y
+
+    def add(self, x: Floats, y: Floats) -> Floats:
+        return x + y
+
+    def multiply(self, x: Floats, y: Floats | float) -> Floats:
+        return x * y
+
+    def rotary_table(self, positions: Integers, frequencies: Floats) -> Floats:
+        angles = positions[:, None].astype(np.float32) * frequencies
+        return np.stack([np.cos(angles), np.sin(angles)])
+
+    def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
+        cos, sin = table[:, :, None, :]
+        half = cos.shape[-1]
+        first, second = x_TNH[..., :half], x_TNH[..., half : 2 * half]
+        y = x_TNH.copy()
+        y[..., :half] = first * cos - second * sin
+        y[..., half : 2 * half] = second * cos + first * sin
+        return y
+
+    def attention(
+        self,
+        query_TNH: Floats,
+        queries: Spans,
+        keys: KeyValues,
+        *,
+        scale: float,
+        mask: Mask = Mask.BIDIRECTIONAL,
+        bias: DistanceBias | None = None,
+        probabilities: ProbabilityTap | None = None,
+    ) -> Floats:
+        return attention(query_TNH, queries, keys, scale=scale, mask=mask, bias=bias, probabilities=probabilities)
+
+    def key_value_store(self, layers: Sequence[tuple[int, int]], page_size: int) -> ReferenceStore:
+        return ReferenceStore(layers, page_size)
+
+    def rows(self, x: Floats, indices: Integers) -> Floats:
+        return x[indices]
+
+    def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
+        return np.stack([_pool_one(x_TD[begin:end], pooling) for begin, end in spans.pairs()])
+
+    def normalize(self, x: Floats) -> Floats:
+        # Lengths below 1e-12 count as 1e-12, as in torch.nn.functional.normalize.
+        lengths: Floats = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
+        return x / np.maximum(lengths, np.float32(1e-12))
+
+    def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        indices = x.argmax(axis=-1)[:, None] if k == 1 else np.argsort(-x, axis=-1, kind="stable")[:, :k]
+        return np.take_along_axis(x, indices, axis=-1), indices
+
+    def all_finite(self, x: Floats) -> bool:
+        return bool(np.isfinite(x).all())
+
+
+def _mean_square(x: Floats) -> Floats:
+    """mean(x²) over the last axis, kept as an axis of one."""
+    squares: Floats = np.einsum("...d,...d->...", x, x)[..., None]
+    return squares / np.float32(x.shape[-1])
+
+
+def _pool_one(x_TD: Floats, pooling: Pooling) -> Floats:
+    length = len(x_TD)
+    match pooling:
+        case Pooling.FIRST:
+            return x_TD[0]
+        case Pooling.LAST:
+            return x_TD[-1]
+        case Pooling.MAX:
+            return x_TD.max(axis=0)
+        case Pooling.MEAN:
+            return x_TD.sum(axis=0) / np.float32(length)
+        case Pooling.MEAN_SQRT_LENGTH:
+            return x_TD.sum(axis=0) / np.float32(length**0.5)
+        case Pooling.WEIGHTED_MEAN:
+            weights = np.arange(1, length + 1, dtype=np.float32)
+            return weights @ x_TD / weights.sum()

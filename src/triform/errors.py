@@ -1,0 +1,74 @@
+"""Every exception that Triform raises on purpose, in one tree.
+
+    TriformError
+    ├── InputError           what the person gave: empty, too long, ids outside the vocabulary …   exit code 3
+    ├── ModelError           the model cannot be used as it is                                     exit code 4
+    │   ├── ModelNotFoundError     no such folder, no such id, or offline and not in the cache
+    │   ├── UnsupportedModelError  a model type, config key or value that Triform does not know
+    │   ├── WeightError            missing, unexpected, misshapen or damaged tensors
+    │   ├── TokenizerError         a tokenizer that is missing or damaged
+    │   └── WrongTaskError         the model has no head for what was asked of it
+    ├── EngineError          the engine cannot do what was asked of it                             exit code 5
+    └── NonFiniteError       the arithmetic ended in NaN or infinity: there is no answer           exit code 6
+
+Every message says what is wrong, where, what was expected and what to do about it.
+Usage errors of the command line exit with 2, an unexpected exception with 1.
+"""
+
+
+class TriformError(Exception):
+    """Base of all errors that Triform raises on purpose."""
+
+    exit_code = 1
+
+
+class InputError(TriformError, ValueError):
+    """The input cannot be processed as it was given."""
+
+    exit_code = 3
+
+
+class ModelError(TriformError):
+    """The model cannot be used as it is."""
+
+    exit_code = 4
+
+
+class ModelNotFoundError(ModelError):
+    """The model's files cannot be found."""
+
+
+class UnsupportedModelError(ModelError):
+    """The config asks for something that Triform does not implement."""
+
+
+class WeightError(ModelError):
+    """The checkpoint's tensors do not fit the model, or its files are damaged. Lists all problems at once."""
+
+
+class TokenizerError(ModelError):
+    """The tokenizer is missing or damaged."""
+
+
+class WrongTaskError(ModelError):
+    """The model lacks the head that the task needs."""
+
+
+class EngineError(TriformError):
+    """The engine is unknown, not available or cannot do what was asked."""
+
+    exit_code = 5
+
+
+class NonFiniteError(TriformError, ArithmeticError):
+    """A result holds NaN or infinity, so there is no answer to give."""
+
+    exit_code = 6
+
+
+class TruncationWarning(UserWarning):
+    """Input was cut to fit the model, as the caller asked with `long_input="truncate"`."""
+
+
+class GenerationWarning(UserWarning):
+    """A default of the checkpoint's generation_config.json is not followed."""

@@ -1,0 +1,125 @@
+"""BERT: Pre-training of Deep Bidirectional Transformers. Devlin et al. 2018, arXiv:1810.04805."""
+
+from triform import spec
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+
+def form(config: Config, architecture: str) -> spec.Encoder:
+    """Residual norms throughout, learned positions, two segments."""
+    config.expect("is_decoder", False)
+    config.expect("is_encoder_decoder", False)
+    config.expect("add_cross_attention", False)
+    config.expect("position_embedding_type", "absolute")
+    config.ignore("tie_word_embeddings", "layer_norm_eps")
+    num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
+    positions = spec.Learned(num_positions=config.integer("max_position_embeddings"))
+    attention = spec.SelfAttention(
+        heads=spec.Heads(
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=head_dim,
+            biases=frozenset({"query", "key", "value", "output"}),
+        ),
+        scale=head_dim**-0.5,
+        mask=spec.Mask.BIDIRECTIONAL,
+    )
+    feed_forward = spec.FeedForward(
+        intermediate_size=config.integer("intermediate_size"), activation=config.activation("hidden_act"), bias=True
+    )
+    block = (
+        spec.Residual(core=attention, residual_norm=norm(config)),
+        spec.Residual(core=feed_forward, residual_norm=norm(config)),
+    )
+    embedding = spec.Embedding(
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("hidden_size"),
+        position=positions,
+        num_segments=config.integer("type_vocab_size"),
+        norm=norm(config),
+    )
+    return spec.Encoder(
+        stack=spec.Stack(
+            embedding=embedding,
+            blocks=(block,) * config.integer("num_hidden_layers"),
+            context_length=positions.num_positions,
+        )
+    )
+
+
+def norm(config: Config) -> spec.LayerNorm:
+    """The one norm of the family."""
+    return spec.LayerNorm(eps=config.number("layer_norm_eps", 1e-12))
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """Masked tokens: a transform before the word embedding, turned round."""
+    transform = spec.Transform(activation=config.activation("hidden_act"), norm=norm(config))
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return spec.TokenHead(labels=config.labels())
+
+
+def sequence_head(config: Config) -> spec.SequenceHead:
+    """A class for the sequence, by its first token and the tanh pooler."""
+    return spec.SequenceHead(
+        labels=config.labels(),
+        problem=config.problem(),
+        pooling=spec.Pooling.FIRST,
+        pooler=spec.Activation.TANH,
+    )
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
+    # A tied projection has one bias under two names; an untied one uses the decoder's and leaves the other idle.
+    idle_bias = () if tied else ("cls.predictions.bias",)
+    # fmt: off
+    return Table(
+        prefix="bert.",
+        old_names={"gamma": "weight", "beta": "bias"},
+        rules=(
+            Rename("embeddings.word_embeddings.weight",            "embedding.word.weight"),
+            Rename("embeddings.token_type_embeddings.weight",      "embedding.segment.weight"),
+            Rename("embeddings.position_embeddings.weight",        "embedding.position.weight"),
+            Rename("embeddings.LayerNorm.*",                       "embedding.norm.*"),
+            Rename("encoder.layer.*.attention.self.query.*",       "blocks.*.attention.query.*"),
+            Rename("encoder.layer.*.attention.self.key.*",         "blocks.*.attention.key.*"),
+            Rename("encoder.layer.*.attention.self.value.*",       "blocks.*.attention.value.*"),
+            Rename("encoder.layer.*.attention.output.dense.*",     "blocks.*.attention.output.*"),
+            Rename("encoder.layer.*.attention.output.LayerNorm.*", "blocks.*.attention.residual_norm.*"),
+            Rename("encoder.layer.*.intermediate.dense.*",         "blocks.*.feed_forward.up.*"),
+            Rename("encoder.layer.*.output.dense.*",               "blocks.*.feed_forward.down.*"),
+            Rename("encoder.layer.*.output.LayerNorm.*",           "blocks.*.feed_forward.residual_norm.*"),
+            Rename("pooler.dense.*",                               "pooler.*"),
+        ),
+        heads=(
+            Rename("cls.predictions.transform.dense.*",            "language_head.transform.*"),
+            Rename("cls.predictions.transform.LayerNorm.*",        "language_head.transform.norm.*"),
+            Rename("cls.predictions.decoder.weight",               "language_head.weight"),
+            *([Rename("cls.predictions.bias",                      "language_head.bias")] if tied else []),
+            Rename("cls.predictions.decoder.bias",                 "language_head.bias"),
+            Rename("classifier.*",                                 "classification_head.*"),
+        ),
+        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "qa_outputs.*", "pooler.dense.*", *idle_bias),
+    )
+    # fmt: on
+
+
+FAMILY = Family(
+    model_type="bert",
+    architectures={
+        "BertModel": backbone,
+        "BertForMaskedLM": language_head,
+        "BertForPreTraining": language_head,
+        "BertForTokenClassification": token_head,
+        "BertForSequenceClassification": sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

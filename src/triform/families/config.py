@@ -1,0 +1,193 @@
+"""Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from triform.errors import UnsupportedModelError
+from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
+
+ACTIVATIONS = {
+    "gelu": Activation.GELU,
+    "gelu_new": Activation.GELU_TANH,
+    "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "gelu_fast": Activation.GELU_TANH,
+    "relu": Activation.RELU,
+    "silu": Activation.SILU,
+    "swish": Activation.SILU,
+    "tanh": Activation.TANH,
+}
+
+BOOKKEEPING = frozenset(
+    """
+    model_type _name_or_path transformers_version torch_dtype dtype tokenizer_class _commit_hash use_cache
+    output_attentions output_hidden_states return_dict torchscript use_bfloat16 tf_legacy_loss
+    _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task num_labels
+    task_specific_params prefix
+    """.split()
+)
+"""Keys that leave the tensors of a forward pass as they are. Tasks read the last two by themselves."""
+
+TRAINING = frozenset(
+    """
+    initializer_range initializer_factor gradient_checkpointing pretraining_tp hidden_dropout_prob
+    attention_probs_dropout_prob attention_dropout dropout_rate classifier_dropout
+    """.split()
+)
+
+GENERATION = frozenset(
+    """
+    bos_token_id eos_token_id pad_token_id sep_token_id decoder_start_token_id max_length min_length do_sample
+    early_stopping num_beams num_beam_groups diversity_penalty temperature top_k top_p typical_p
+    repetition_penalty length_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids
+    num_return_sequences output_scores return_dict_in_generate forced_bos_token_id forced_eos_token_id
+    remove_invalid_values suppress_tokens exponential_decay_length_penalty begin_suppress_tokens
+    """.split()
+)
+"""Keys of older configs for `generation/`, which reads them there."""
+
+_REQUIRED: Any = object()
+
+
+class Config:
+    """The contents of a config.json; null counts as absent, as in the reference implementation."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.where = where
+        self._values = values
+        self._known: set[str] = set()
+
+    def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
+        self._known.add(key)
+        value = self._values.get(key)
+        if value is None:
+            if default is _REQUIRED:
+                raise UnsupportedModelError(f"{self.where}: {key} is missing; expected {expected}.")
+            return default
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            raise UnsupportedModelError(f"{self.where}: {key} is {value!r}; expected {expected}.")
+        return value
+
+    def integer(self, key: str, default: int = _REQUIRED) -> int:
+        """A whole number of at least 1."""
+        value: int = self._read(key, default, "a whole number of at least 1", int)
+        if value < 1:
+            raise UnsupportedModelError(f"{self.where}: {key} is {value}; expected a whole number of at least 1.")
+        return value
+
+    def optional_integer(self, key: str) -> int | None:
+        """A whole number of at least 1, or None where it is absent."""
+        self._known.add(key)
+        return None if self._values.get(key) is None else self.integer(key)
+
+    def quotient(self, key: str, divisor: str) -> int:
+        """One whole number divided by another, which must divide it."""
+        dividend, by = self.integer(key), self.integer(divisor)
+        if dividend % by:
+            raise UnsupportedModelError(f"{self.where}: {key} {dividend} is not a multiple of {divisor} {by}.")
+        return dividend // by
+
+    def number(self, key: str, default: float = _REQUIRED) -> float:
+        """A number."""
+        return float(self._read(key, default, "a number", int, float))
+
+    def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
+        """True or false."""
+        return bool(self._read(key, default, "true or false", bool))
+
+    def string(self, key: str, default: str = _REQUIRED) -> str:
+        """A string."""
+        return str(self._read(key, default, "a string", str))
+
+    def strings(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
+        """A list of strings."""
+        values = self._read(key, default, "a list of strings", list, tuple)
+        if not all(isinstance(value, str) for value in values):
+            raise UnsupportedModelError(f"{self.where}: {key} is {values!r}; expected a list of strings.")
+        return tuple(values)
+
+    def mapping(self, key: str) -> Mapping[str, Any] | None:
+        """An object, or None where it is absent."""
+        value: Mapping[str, Any] | None = self._read(key, None, "an object", dict)
+        return value
+
+    def activation(self, key: str, default: str = _REQUIRED) -> Activation:
+        """An activation by one of the names of the field."""
+        return self.named_activation(key, self.string(key, default))
+
+    def named_activation(self, key: str, name: str) -> Activation:
+        """The activation that a part of the value of `key` names."""
+        if name not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise UnsupportedModelError(f"{self.where}: {key} is {name!r}; Triform knows {known}.")
+        return ACTIVATIONS[name]
+
+    def expect(self, key: str, *allowed: Any) -> None:
+        """A key that may be absent or have one of the values that Triform implements."""
+        self._known.add(key)
+        value = self._values.get(key)
+        if value is not None and value not in allowed:
+            names = " or ".join(map(repr, allowed))
+            raise UnsupportedModelError(f"{self.where}: {key} is {value!r}; Triform implements {names} only.")
+
+    def ignore(self, *keys: str) -> None:
+        """Keys that leave the forward pass as it is."""
+        self._known.update(keys)
+
+    def labels(self) -> tuple[str, ...]:
+        """The names of the classes, in the order of the logits."""
+        self.ignore("label2id")
+        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(self.integer("num_labels", 2))}
+        try:
+            return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
+        except KeyError as error:
+            raise UnsupportedModelError(
+                f"{self.where}: id2label has {len(id2label)} entries but none for {error}; expected 0, 1, 2 …"
+            ) from error
+
+    def problem(self) -> Problem:
+        """What the scores of a sequence-level head mean."""
+        labels = self.labels()
+        value = self.string("problem_type", Problem.MULTI_LABEL if len(labels) == 1 else Problem.SINGLE_LABEL)
+        if value not in set(Problem):
+            raise UnsupportedModelError(
+                f"{self.where}: problem_type is {value!r}; expected one of {', '.join(Problem)}."
+            )
+        return Problem(value)
+
+    def rotary(self, head_dim: int) -> Rotary:
+        """Rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older one (`rope_scaling`)."""
+        context = self.optional_integer("max_position_embeddings")
+        theta = self.number("rope_theta", 10_000.0)
+        older, newer = self.mapping("rope_scaling"), self.mapping("rope_parameters")
+        rope = Config(newer or older or {}, f"{self.where}: {'rope_parameters' if newer else 'rope_scaling'}")
+        kind = rope.string("rope_type", rope.string("type", "default"))
+        theta = rope.number("rope_theta", theta)
+        scaling: LinearScaling | Llama3Scaling | None
+        match kind:
+            case "default":
+                scaling = None
+            case "linear":
+                scaling = LinearScaling(factor=rope.number("factor"))
+            case "llama3":
+                scaling = Llama3Scaling(
+                    factor=rope.number("factor"),
+                    low_freq_factor=rope.number("low_freq_factor"),
+                    high_freq_factor=rope.number("high_freq_factor"),
+                    original_context_length=rope.integer("original_max_position_embeddings", context or _REQUIRED),
+                )
+            case _:
+                raise UnsupportedModelError(
+                    f"{rope.where}: rope_type is {kind!r}; Triform implements default, linear and llama3."
+                )
+        rope.close()
+        return Rotary(dim=head_dim, theta=theta, scaling=scaling)
+
+    def close(self) -> None:
+        """All is read: refuse what nobody asked for."""
+        unknown = {key: value for key, value in self._values.items() if key not in self._known and value is not None}
+        if unknown:
+            listed = "\n  ".join(f"{key} = {value!r}" for key, value in unknown.items())
+            raise UnsupportedModelError(
+                f"{self.where}: Triform does not know these keys, so it cannot say whether they change the answers:\n"
+                f"  {listed}\nIf they do not matter, take them out of a copy of the file."
+            )

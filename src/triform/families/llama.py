@@ -1,0 +1,101 @@
+"""LLaMA: Open and Efficient Foundation Language Models. Touvron et al. 2023, arXiv:2302.13971.
+
+Llama 2 adds grouped queries, Llama 3 a scaling of the rotary frequencies (arXiv:2307.09288, arXiv:2407.21783).
+"""
+
+from triform import spec
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+
+def form(config: Config, architecture: str) -> spec.Decoder:
+    """Pre-norms by root mean square, rotary positions, a gated feed-forward."""
+    config.expect("is_encoder_decoder", False)
+    config.ignore("tie_word_embeddings")
+    norm = spec.RMSNorm(eps=config.number("rms_norm_eps", 1e-6))
+    num_heads = config.integer("num_attention_heads")
+    head_dim = config.optional_integer("head_dim") or config.quotient("hidden_size", "num_attention_heads")
+    biases = frozenset({"query", "key", "value", "output"}) if config.boolean("attention_bias", False) else frozenset()
+    attention = spec.SelfAttention(
+        heads=spec.Heads(
+            num_attention_heads=num_heads,
+            num_key_value_heads=config.integer("num_key_value_heads", num_heads),
+            head_dim=head_dim,
+            biases=biases,
+        ),
+        scale=head_dim**-0.5,
+        mask=spec.Mask.CAUSAL,
+        position=config.rotary(head_dim),
+    )
+    feed_forward = spec.GatedFeedForward(
+        intermediate_size=config.integer("intermediate_size"),
+        activation=config.activation("hidden_act", "silu"),
+        bias=config.boolean("mlp_bias", False),
+    )
+    block = (spec.Residual(core=attention, pre_norm=norm), spec.Residual(core=feed_forward, pre_norm=norm))
+    return spec.Decoder(
+        stack=spec.Stack(
+            embedding=spec.Embedding(
+                vocab_size=config.integer("vocab_size"), hidden_size=config.integer("hidden_size")
+            ),
+            blocks=(block,) * config.integer("num_hidden_layers"),
+            final_norm=norm,
+            context_length=config.integer("max_position_embeddings", 2048),
+        )
+    )
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """The next token."""
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", False))
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return spec.TokenHead(labels=config.labels())
+
+
+def sequence_head(config: Config) -> spec.SequenceHead:
+    """A class for the sequence, by its last token."""
+    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    # fmt: off
+    return Table(
+        prefix="model.",
+        rules=(
+            Rename("embed_tokens.weight",                      "embedding.word.weight"),
+            Rename("layers.*.input_layernorm.weight",          "blocks.*.attention.pre_norm.weight"),
+            Rename("layers.*.self_attn.q_proj.*",              "blocks.*.attention.query.*"),
+            Rename("layers.*.self_attn.k_proj.*",              "blocks.*.attention.key.*"),
+            Rename("layers.*.self_attn.v_proj.*",              "blocks.*.attention.value.*"),
+            Rename("layers.*.self_attn.o_proj.*",              "blocks.*.attention.output.*"),
+            Rename("layers.*.post_attention_layernorm.weight", "blocks.*.feed_forward.pre_norm.weight"),
+            Rename("layers.*.mlp.gate_proj.*",                 "blocks.*.feed_forward.gate.*"),
+            Rename("layers.*.mlp.up_proj.*",                   "blocks.*.feed_forward.up.*"),
+            Rename("layers.*.mlp.down_proj.*",                 "blocks.*.feed_forward.down.*"),
+            Rename("norm.weight",                              "final_norm.weight"),
+        ),
+        heads=(
+            Rename("lm_head.weight",                           "language_head.weight"),
+            Rename("score.*",                                  "classification_head.*"),
+        ),
+        ignored=("layers.*.self_attn.rotary_emb.inv_freq", "qa_outputs.*"),
+    )
+    # fmt: on
+
+
+FAMILY = Family(
+    model_type="llama",
+    architectures={
+        "LlamaModel": backbone,
+        "LlamaForCausalLM": language_head,
+        "LlamaForTokenClassification": token_head,
+        "LlamaForSequenceClassification": sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

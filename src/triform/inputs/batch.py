@@ -1,0 +1,134 @@
+"""A packed batch: the tokens of all its sequences end to end, with no padding between them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from triform.engines import Integers, Spans
+from triform.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class EncodedText:
+    """A text, or a pair of texts, beside its tokens, so that answers can point back into it. n tokens."""
+
+    text: str
+    pair: str | None
+    ids: Integers
+    """(n,)"""
+    segment_ids: Integers
+    """(n,) 0 for the first text and 1 for its pair, as the tokenizer's template says (`token_type_ids`)."""
+    tokens: tuple[str, ...]
+    """(n,) as the vocabulary writes them."""
+    characters: Integers
+    """(n, 2) where each token begins and ends in its own text, in characters; (0, 0) for a special token."""
+    sources: tuple[int | None, ...]
+    """(n,) 0 for a token of `text`, 1 for one of `pair`, None for a special token."""
+    dropped: int = 0
+    """Tokens cut off to fit the model."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch:
+    """Sequences packed end to end. T tokens in all, B sequences; positions count from 0 in each."""
+
+    ids: Integers
+    """(T,)"""
+    offsets: Integers
+    """(B + 1,) sequence b is rows offsets[b] up to offsets[b + 1]."""
+    segment_ids: Integers
+    """(T,)"""
+    texts: tuple[EncodedText, ...] | None = None
+    """(B,) what the person wrote, where the batch comes from text."""
+
+    @classmethod
+    def from_ids(
+        cls, sequences: Iterable[Sequence[int]], segment_ids: Iterable[Sequence[int]] | None = None
+    ) -> "Batch":
+        """Pack lists of ids, and lists of segment ids of the same lengths (all 0 without them).
+
+        Raises:
+            InputError: no sequence, an empty one, ids that are no whole numbers, or lengths that differ.
+        """
+        rows = [_integers(ids, f"sequence {b}") for b, ids in enumerate(sequences)]
+        if not rows:
+            raise InputError("The batch is empty: expected at least one sequence of ids, got none.")
+        for b, row in enumerate(rows):
+            if not len(row):
+                raise InputError(f"Sequence {b} is empty: expected at least one id. Leave it out of the batch.")
+        ids = np.concatenate(rows)
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+        if segment_ids is None:
+            return cls(ids=ids, offsets=offsets, segment_ids=np.zeros_like(ids))
+        segments = [_integers(row, f"segment_ids of sequence {b}") for b, row in enumerate(segment_ids)]
+        got, expected = [len(row) for row in segments], [len(row) for row in rows]
+        if got != expected:
+            raise InputError(f"segment_ids must have the lengths of the sequences: expected {expected}, got {got}.")
+        return cls(ids=ids, offsets=offsets, segment_ids=np.concatenate(segments))
+
+    @classmethod
+    def from_texts(cls, texts: Sequence[EncodedText]) -> "Batch":
+        """Pack texts that a tokenizer has encoded."""
+        batch = cls.from_ids([text.ids.tolist() for text in texts], [text.segment_ids.tolist() for text in texts])
+        return cls(ids=batch.ids, offsets=batch.offsets, segment_ids=batch.segment_ids, texts=tuple(texts))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def spans(self) -> Spans:
+        """Which rows belong to which sequence."""
+        return Spans(self.offsets[:-1], self.offsets[1:])
+
+    @property
+    def lengths(self) -> Integers:
+        """(B,) tokens of each sequence."""
+        return self.spans.lengths
+
+    @cached_property
+    def positions(self) -> Integers:
+        """(T,) each token's place in its sequence, from 0."""
+        return np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], self.lengths)
+
+    @property
+    def attention_mask(self) -> Integers:
+        """(B, longest) 1 for a token, 0 for the padding that the computation never sees: a view for people."""
+        return (np.arange(self.lengths.max()) < self.lengths[:, None]).astype(np.int64)
+
+    def padded(self, values: Integers, fill: int = 0) -> Integers:
+        """(T,) values of the tokens as (B, longest), filled up on the right."""
+        mask = self.attention_mask.astype(bool)
+        out = np.full(mask.shape, fill, dtype=values.dtype)
+        out[mask] = values
+        return out
+
+    def split(self, token_budget: int) -> Iterator["Batch"]:
+        """Consecutive parts of at most `token_budget` tokens each; a longer sequence is a part of its own."""
+        begin = 0
+        while begin < len(self):
+            end = int(np.searchsorted(self.offsets, self.offsets[begin] + token_budget, side="right")) - 1
+            end = max(end, begin + 1)
+            yield self.slice(begin, end)
+            begin = end
+
+    def slice(self, begin: int, end: int) -> "Batch":
+        """Sequences `begin` up to `end`."""
+        rows = slice(int(self.offsets[begin]), int(self.offsets[end]))
+        return Batch(
+            ids=self.ids[rows],
+            offsets=self.offsets[begin : end + 1] - self.offsets[begin],
+            segment_ids=self.segment_ids[rows],
+            texts=None if self.texts is None else self.texts[begin:end],
+        )
+
+
+def _integers(values: Sequence[int], what: str) -> Integers:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what}: expected a list of ids, got {values!r}.") from error
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise InputError(f"{what}: expected a list of whole numbers, got {array.dtype} of shape {array.shape}.")
+    return array.astype(np.int64)

@@ -1,0 +1,270 @@
+"""A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from triform import families, spec
+from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
+from triform.errors import InputError, NonFiniteError, WrongTaskError
+from triform.generation import GenerationConfig, KeyValueCache, generate
+from triform.hub import Checkpoint, find
+from triform.inputs import Batch
+from triform.models import EncoderDecoder, EncoderOutput, Network, Output, build, declare
+from triform.weights import (
+    FORMATS,
+    Assignment,
+    ParameterLoader,
+    Table,
+    Tensors,
+    match,
+    open_tensors,
+    write_json,
+    write_tensors,
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Blueprint:
+    """All that is known of a model before one number is read."""
+
+    checkpoint: Checkpoint
+    config: Mapping[str, Any]
+    """The contents of config.json."""
+    spec: spec.Model
+    table: Table
+    tensors: Tensors
+    shapes: Mapping[str, tuple[int, ...]]
+    """Canonical name → shape of every parameter."""
+    assignment: Assignment
+
+
+def inspect(
+    model: str | Path, *, engine: Engine | None = None, revision: str | None = None, with_head: bool = True
+) -> Blueprint:
+    """Read a model's config and the headers of its files, and match every tensor with a parameter.
+
+    Raises:
+        ModelError: it cannot be found, is not supported, or config and weights do not fit.
+    """
+    checkpoint = find(model, revision=revision)
+    config = checkpoint.read_object("config.json")
+    where = str(checkpoint.folder / "config.json")
+    resolved = families.read(config, where, with_head=with_head)
+    family = families.find_family(config, where)
+    tensors = open_tensors(checkpoint)
+    resolved = _untie(resolved, family.weights(resolved), tensors)
+    table = family.weights(resolved)
+    shapes = declare(resolved, engine or create_engine("reference"))
+    assignment = match(shapes, table, tensors)
+    return Blueprint(
+        checkpoint=checkpoint,
+        config=config,
+        spec=resolved,
+        table=table,
+        tensors=tensors,
+        shapes=shapes,
+        assignment=assignment,
+    )
+
+
+def _untie(model: spec.Model, table: Table, tensors: Tensors) -> spec.Model:
+    """A head is its own where the checkpoint brings one that differs from the word embedding, whatever the config says.
+
+    So does transformers 5, and it is how T5 v1.1 says it.
+    """
+    if not isinstance(model.head, spec.LanguageHead) or not model.head.tied:
+        return model
+    word = "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
+    names = {canonical: name for name in tensors for canonical in table.to_canonical(name)}
+    own, shared = names.get("language_head.weight"), names.get(word)
+    if own is None or shared is None or tensors.equal(own, shared):
+        return model
+    return replace(model, head=replace(model.head, tied=False))
+
+
+def load(
+    model: str | Path,
+    *,
+    engine: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    with_head: bool = True,
+) -> "Model":
+    """Load a model from a local folder or from the Hub.
+
+    Arguments:
+        model: a folder in the Hugging Face layout, or a Hub id such as org/name.
+        engine: "auto" takes the fastest that can be used; or one by name.
+        dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16.
+        revision: branch, tag or commit on the Hub.
+        with_head: whether to load the head that config.json names, or the backbone alone.
+
+    Raises:
+        ModelError: it cannot be found, is not supported, or config and weights do not fit.
+        EngineError: an unknown engine, or a dtype that it does not have.
+    """
+    chosen = create_engine(engine)
+    blueprint = inspect(model, engine=chosen, revision=revision, with_head=with_head)
+    loader = ParameterLoader(chosen, blueprint.tensors, blueprint.assignment.sources, dtype)
+    network = build(blueprint.spec, chosen, loader)
+    return Model(blueprint, chosen, network, loader.parameters)
+
+
+class Model:
+    """A transformer of one of the three forms: Batch → tensors."""
+
+    def __init__(
+        self, blueprint: Blueprint, engine: Engine, network: Network, parameters: Mapping[str, Parameter]
+    ) -> None:
+        self.blueprint = blueprint
+        self.engine = engine
+        self.network = network
+        self.parameters = parameters
+
+    def __repr__(self) -> str:
+        form, head = type(self.spec.form).__name__, type(self.spec.head).__name__ if self.spec.head else "no head"
+        return f"<Model {self.checkpoint.source}: {form}, {head}, {self.num_parameters:,} parameters>"
+
+    @property
+    def spec(self) -> spec.Model:
+        """What the model is."""
+        return self.blueprint.spec
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The files it came from."""
+        return self.blueprint.checkpoint
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were trained."""
+        return count(self.blueprint.shapes)
+
+    def __call__(
+        self,
+        source: Batch | EncoderOutput,
+        target: Batch | None = None,
+        *,
+        cache: KeyValueCache | None = None,
+        hidden_states: bool = False,
+        logits_at: Integers | None = None,
+        tap: Tap | None = None,
+    ) -> Output:
+        """One forward pass.
+
+        Arguments:
+            source: the batch; for an encoder-decoder what the encoder reads, or what `encode` made of it.
+            target: for an encoder-decoder the decoder's ids as fed, one sequence for each of the source.
+            cache: of `new_cache`; each sequence goes on where the cache left it.
+            hidden_states: whether to keep those of every layer.
+            logits_at: the rows of the packed batch whose logits are wanted, ascending; without it all.
+            tap: sees, and may change, what passes the trace points.
+
+        Raises:
+            InputError: ids outside the vocabulary, too long a sequence, a target missing or not wanted.
+            NonFiniteError: the result holds NaN or infinity.
+        """
+        if isinstance(self.network, EncoderDecoder):
+            if target is None:
+                raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
+            output = self.network(
+                source, target, cache=cache, hidden_states=hidden_states, logits_at=logits_at, tap=tap
+            )
+        else:
+            if target is not None or isinstance(source, EncoderOutput):
+                raise InputError("This model has one stack; call it as model(batch), without encoder states or target.")
+            output = self.network(source, cache=cache, hidden_states=hidden_states, logits_at=logits_at, tap=tap)
+        self._check_finite(output.last_hidden_state if output.logits is None else output.logits)
+        return output
+
+    def encode(self, source: Batch, *, hidden_states: bool = False, tap: Tap | None = None) -> EncoderOutput:
+        """The encoder of an encoder-decoder alone.
+
+        Raises:
+            WrongTaskError: the model is of another form.
+        """
+        if not isinstance(self.network, EncoderDecoder):
+            raise WrongTaskError("encode is for encoder-decoders; call this model as model(batch).")
+        output = self.network.encode(source, hidden_states=hidden_states, tap=tap)
+        self._check_finite(output.last_hidden_state)
+        return output
+
+    def new_cache(self, num_sequences: int) -> KeyValueCache:
+        """An empty cache for the decoder's keys and values."""
+        return KeyValueCache(self.engine, self.spec.output_stack, num_sequences)
+
+    def generate(self, batch: Batch, *, max_new_tokens: int | None = None) -> list[list[int]]:
+        """Greedy decoding: for each sequence its new ids, an end token included, the prompt not.
+
+        Without `max_new_tokens` the checkpoint's generation_config.json sets the limit, or else it is 256; a limit
+        that the caller did not set gives way to the end of the context.
+
+        Raises:
+            WrongTaskError: the model has no language head, or is no decoder.
+            InputError: `max_new_tokens` leads beyond the context.
+        """
+        config = GenerationConfig.read(self.checkpoint)
+        return generate(self.network, self.spec, self.engine, batch, config, max_new_tokens=max_new_tokens)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.
+
+        Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = self._exported()
+        write_tensors(folder, tensors)
+        _copy_small_files(self.checkpoint.folder, folder)
+        formats = {tensor.format for tensor in tensors.values()}
+        config = dict(self.blueprint.config)
+        if len(formats) == 1:
+            # transformers loads in the dtype that the config names, whatever the file holds.
+            config["torch_dtype" if "torch_dtype" in config else "dtype"] = formats.pop().value
+        write_json(folder / "config.json", config)
+
+    def _exported(self) -> dict[str, StoredTensor]:
+        blueprint, assignment = self.blueprint, self.blueprint.assignment
+        tensors = {
+            blueprint.table.to_checkpoint(name, prefix=assignment.prefix): self.engine.stored(parameter)
+            for name, parameter in self.parameters.items()
+        }
+        for name in assignment.unused:
+            if blueprint.tensors[name].dtype in FORMATS:
+                tensors[name] = blueprint.tensors.read(name)
+        return tensors
+
+    def _check_finite(self, values: Any) -> None:
+        if not self.engine.all_finite(values):
+            raise NonFiniteError(
+                f"{self.checkpoint.source}: the result holds NaN or infinity, so it is no answer. Are the weights "
+                f"sound, and is their range within what dtype {next(iter(self.parameters.values())).format} can hold?"
+            )
+
+
+def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """How many numbers parameters of these shapes hold."""
+    return sum(_product(shape) for shape in shapes.values())
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _copy_small_files(source: Path, target: Path) -> None:
+    """Tokenizer, pooling and generation settings: all that is neither weights nor config."""
+    if source.resolve() == target.resolve():
+        return
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
+            continue
+        if path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md") and "safetensors" not in path.name:
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / relative)

@@ -1,0 +1,34 @@
+"""Encoder-only: every token sees every other of its sequence. Devlin et al. 2018."""
+
+from triform import spec
+from triform.engines import Integers, Tap
+from triform.errors import InputError
+from triform.inputs import Batch
+from triform.models.heads import build_head, with_head
+from triform.models.output import Output
+from triform.models.scope import Scope
+from triform.models.stack import Stack
+from triform.models.step import Cache
+
+
+class Encoder:
+    """A bidirectional stack, and a head."""
+
+    def __init__(self, scope: Scope, form: spec.Encoder, head: spec.Head | None) -> None:
+        self._stack = Stack(scope, form.stack)
+        self._head = build_head(scope, head, form.stack.embedding, self._stack.embedding.word)
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        cache: Cache | None = None,
+        hidden_states: bool = False,
+        logits_at: Integers | None = None,
+        tap: Tap | None = None,
+    ) -> Output:
+        """Batch → Output."""
+        if cache is not None:
+            raise InputError("cache: an encoder sees whole sequences, so it keeps no cache. Call it without one.")
+        states, layers = self._stack(batch, tap=tap, hidden_states=hidden_states)
+        return with_head(self._head, states, batch.spans, logits_at=logits_at, hidden_states=layers)

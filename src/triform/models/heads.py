@@ -1,0 +1,123 @@
+"""What stands on the last hidden states: token-level and sequence-level heads."""
+
+from typing import Protocol
+
+import numpy as np
+
+from triform import spec
+from triform.engines import Array, Engine, Integers, Parameter, Spans
+from triform.errors import InputError
+from triform.models.layers.linear import Linear
+from triform.models.layers.norm import build_norm
+from triform.models.output import EncoderOutput, Output
+from triform.models.scope import Scope
+
+
+class Head(Protocol):
+    """Last hidden states → logits, and which of their rows belong to which sequence."""
+
+    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        """(T, D) → (T, V), for the `rows` asked for or for all; or (B, labels)."""
+
+
+def with_head(
+    head: Head | None,
+    states_TD: Array,
+    spans: Spans,
+    *,
+    logits_at: Integers | None,
+    hidden_states: tuple[Array, ...] | None,
+    encoder: EncoderOutput | None = None,
+) -> Output:
+    """The output of a form: its last hidden states, and what the head makes of them."""
+    logits, logits_spans = (None, None) if head is None else head(states_TD, spans, logits_at)
+    return Output(
+        last_hidden_state=states_TD,
+        spans=spans,
+        logits=logits,
+        logits_spans=logits_spans,
+        hidden_states=hidden_states,
+        encoder=encoder,
+    )
+
+
+class LanguageHead:
+    """A score for every entry of the vocabulary, for every token."""
+
+    def __init__(self, scope: Scope, head: spec.LanguageHead, embedding: spec.Embedding, word: Parameter) -> None:
+        size, scope = embedding.hidden_size, scope / "language_head"
+        self._engine = scope.engine
+        self._scale = head.scale
+        self._transform = None
+        if head.transform is not None:
+            self._transform = Linear(scope / "transform", size, size, bias=True)
+            self._activation = head.transform.activation
+            self._norm = build_norm(scope / "transform" / "norm", head.transform.norm, size)
+        self._weight = word if head.tied else scope.parameter("weight", embedding.vocab_size, size)
+        self._bias = scope.parameter("bias", embedding.vocab_size) if head.bias else None
+
+    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        x, spans = select_rows(self._engine, states_TD, spans, rows)
+        if self._transform is not None:
+            x = self._norm(self._transform(x, activation=self._activation))
+        if self._scale != 1:
+            x = self._engine.multiply(x, self._scale)
+        return self._engine.linear(x, self._weight, self._bias), spans
+
+
+class TokenHead:
+    """A score for every label, for every token."""
+
+    def __init__(self, scope: Scope, head: spec.TokenHead, hidden_size: int) -> None:
+        self._engine = scope.engine
+        self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
+
+    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        x, spans = select_rows(self._engine, states_TD, spans, rows)
+        return self._linear(x), spans
+
+
+class SequenceHead:
+    """A score for every label, for the whole sequence."""
+
+    def __init__(self, scope: Scope, head: spec.SequenceHead, hidden_size: int) -> None:
+        self._engine = scope.engine
+        self._pooling = head.pooling
+        self._activation = head.pooler
+        self._pooler = Linear(scope / "pooler", hidden_size, hidden_size, bias=True) if head.pooler else None
+        self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
+
+    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        if rows is not None:
+            raise InputError("logits_at: this model scores whole sequences, not tokens. Call it without logits_at.")
+        x = self._engine.pool(states_TD, spans, self._pooling)
+        if self._pooler is not None:
+            x = self._pooler(x, activation=self._activation)
+        return self._linear(x), Spans.of_lengths(np.ones(len(spans), np.int64))
+
+
+def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+    """Some rows of a packed array, ascending, and which of them belong to which sequence; None is all."""
+    if rows is None:
+        return x_TD, spans
+    rows = np.asarray(rows, np.int64)
+    if (np.diff(rows) <= 0).any() or not len(rows) or rows[0] < 0 or rows[-1] >= x_TD.shape[0]:
+        raise InputError(
+            f"logits_at: expected ascending row numbers of the packed batch, from 0 to {x_TD.shape[0] - 1}, "
+            f"got {rows.tolist()}."
+        )
+    selected = Spans(np.searchsorted(rows, spans.begins), np.searchsorted(rows, spans.ends))
+    return engine.rows(x_TD, rows), selected
+
+
+def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Parameter) -> Head | None:
+    """The head of a spec; `word` is the table that a tied one projects with."""
+    match head:
+        case spec.LanguageHead():
+            return LanguageHead(scope, head, embedding, word)
+        case spec.TokenHead():
+            return TokenHead(scope, head, embedding.hidden_size)
+        case spec.SequenceHead():
+            return SequenceHead(scope, head, embedding.hidden_size)
+        case None:
+            return None

@@ -1,0 +1,1 @@
+"""The layers of every transformer, each written once, against the engine protocol."""

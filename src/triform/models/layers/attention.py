@@ -1,0 +1,98 @@
+"""σ(QKᵀ·scale + bias)·V between linear projections. Vaswani et al. 2017, section 3.2.2."""
+
+from triform import spec
+from triform.engines import Array, PackedKeyValues
+from triform.models.layers.linear import Linear
+from triform.models.layers.position import build_position
+from triform.models.scope import Scope
+from triform.models.step import Memory, Step
+
+
+class Projections:
+    """The four linears of an attention: hidden states to queries, keys and values, and heads back to hidden states."""
+
+    def __init__(self, scope: Scope, heads: spec.Heads, hidden_size: int) -> None:
+        self._heads = heads
+        width = heads.num_attention_heads * heads.head_dim
+        key_value_width = heads.num_key_value_heads * heads.head_dim
+        self._query = Linear(scope / "query", hidden_size, width, bias="query" in heads.biases)
+        self._key = Linear(scope / "key", hidden_size, key_value_width, bias="key" in heads.biases)
+        self._value = Linear(scope / "value", hidden_size, key_value_width, bias="value" in heads.biases)
+        self._output = Linear(scope / "output", width, hidden_size, bias="output" in heads.biases)
+
+    def query(self, x: Array) -> Array:
+        """(T, D) → (T, N, H)."""
+        return self._query(x).reshape(-1, self._heads.num_attention_heads, self._heads.head_dim)
+
+    def key(self, x: Array) -> Array:
+        """(S, D) → (S, K, H)."""
+        return self._key(x).reshape(-1, self._heads.num_key_value_heads, self._heads.head_dim)
+
+    def value(self, x: Array) -> Array:
+        """(S, D) → (S, K, H)."""
+        return self._value(x).reshape(-1, self._heads.num_key_value_heads, self._heads.head_dim)
+
+    def output(self, x_TNH: Array, residual: Array | None) -> Array:
+        """(T, N, H) → (T, D)."""
+        return self._output(x_TNH.reshape(x_TNH.shape[0], -1), residual=residual)
+
+
+class SelfAttention:
+    """Tokens of a sequence attend to one another, cached ones included."""
+
+    def __init__(self, scope: Scope, attention: spec.SelfAttention, hidden_size: int, *, layer: int) -> None:
+        self._engine = scope.engine
+        self._name = scope.name
+        self._spec = attention
+        self._layer = layer
+        self._projections = Projections(scope, attention.heads, hidden_size)
+        self._position = build_position(scope, attention.position, attention.heads.num_attention_heads)
+
+    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+        """(T, D) → (T, D)."""
+        name, project = self._name, self._projections
+        query = step.see(f"{name}.query", self._position.turn(project.query(x), step))
+        key = step.see(f"{name}.key", self._position.turn(project.key(x), step))
+        value = step.see(f"{name}.value", project.value(x))
+        context = self._engine.attention(
+            query,
+            step.spans,
+            step.keys_and_values(self._layer, key, value),
+            scale=self._spec.scale,
+            mask=self._spec.mask,
+            bias=self._position.bias(step),
+            probabilities=step.probabilities(f"{name}.probabilities"),
+        )
+        return project.output(step.see(f"{name}.context", context), residual)
+
+
+class CrossAttention:
+    """A decoder's tokens attend to the encoder's states, whose keys and values are made once."""
+
+    def __init__(self, scope: Scope, attention: spec.CrossAttention, hidden_size: int, *, layer: int) -> None:
+        self._engine = scope.engine
+        self._name = scope.name
+        self._spec = attention
+        self._layer = layer
+        self._projections = Projections(scope, attention.heads, hidden_size)
+
+    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+        """(T, D) → (T, D)."""
+        assert step.memory is not None, "a decoder with cross-attention is always given a memory"
+        name, project = self._name, self._projections
+        query = step.see(f"{name}.query", project.query(x))
+        key, value = self._keys_and_values(step.memory)
+        context = self._engine.attention(
+            query,
+            step.spans,
+            PackedKeyValues(step.see(f"{name}.key", key), step.see(f"{name}.value", value), step.memory.spans),
+            scale=self._spec.scale,
+            probabilities=step.probabilities(f"{name}.probabilities"),
+        )
+        return project.output(step.see(f"{name}.context", context), residual)
+
+    def _keys_and_values(self, memory: Memory) -> tuple[Array, Array]:
+        if self._layer not in memory.keys_values:
+            key, value = self._projections.key(memory.states_SD), self._projections.value(memory.states_SD)
+            memory.keys_values[self._layer] = (key, value)
+        return memory.keys_values[self._layer]

@@ -1,0 +1,35 @@
+"""From ids to the first hidden states."""
+
+from triform import spec
+from triform.engines import Array, Integers, Parameter
+from triform.models.layers.norm import build_norm
+from triform.models.scope import Scope
+from triform.models.step import Step
+
+
+class Embedding:
+    """norm(word + segment + position), of which a model may lack all but the words."""
+
+    def __init__(self, scope: Scope, embedding: spec.Embedding, *, word: Parameter | None = None) -> None:
+        size = embedding.hidden_size
+        self._engine = scope.engine
+        self._name = scope.name
+        self.word = word or (scope / "word").parameter("weight", embedding.vocab_size, size)
+        self._segment = self._position = None
+        if embedding.num_segments is not None:
+            self._segment = (scope / "segment").parameter("weight", embedding.num_segments, size)
+        if embedding.position is not None:
+            self._position = (scope / "position").parameter("weight", embedding.position.num_positions, size)
+        self._norm = build_norm(scope / "norm", embedding.norm, size)
+
+    def __call__(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
+        """(T,) ids and segment ids → (T, D)."""
+        engine = self._engine
+        x = step.see(f"{self._name}.word", engine.embedding(engine.asarray(ids), self.word))
+        if self._segment is not None:
+            segment = engine.embedding(engine.asarray(segment_ids), self._segment)
+            x = engine.add(x, step.see(f"{self._name}.segment", segment))
+        if self._position is not None:
+            position = engine.embedding(engine.asarray(step.positions()), self._position)
+            x = engine.add(x, step.see(f"{self._name}.position", position))
+        return step.see(self._name, self._norm(x))

@@ -1,0 +1,40 @@
+"""The position-wise networks."""
+
+from triform import spec
+from triform.engines import Array
+from triform.models.layers.linear import Linear
+from triform.models.scope import Scope
+from triform.models.step import Step
+
+
+class FeedForward:
+    """down(activation(up(x))). Vaswani et al. 2017, section 3.3."""
+
+    def __init__(self, scope: Scope, feed_forward: spec.FeedForward, hidden_size: int) -> None:
+        self._name = scope.name
+        self._activation = feed_forward.activation
+        self._up = Linear(scope / "up", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
+        self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
+
+    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+        """(T, D) → (T, D)."""
+        inner = step.see(f"{self._name}.inner", self._up(x, activation=self._activation))
+        return self._down(inner, residual=residual)
+
+
+class GatedFeedForward:
+    """down(activation(gate(x)) ⊙ up(x)). Shazeer 2020, equation 6."""
+
+    def __init__(self, scope: Scope, feed_forward: spec.GatedFeedForward, hidden_size: int) -> None:
+        self._engine = scope.engine
+        self._name = scope.name
+        self._activation = feed_forward.activation
+        self._gate = Linear(scope / "gate", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
+        self._up = Linear(scope / "up", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
+        self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
+
+    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+        """(T, D) → (T, D)."""
+        gate, up = self._gate, self._up
+        inner = self._engine.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, self._activation)
+        return self._down(step.see(f"{self._name}.inner", inner), residual=residual)

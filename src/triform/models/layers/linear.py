@@ -1,0 +1,18 @@
+"""A dense layer. Its weight is (out, in), as in torch."""
+
+from triform.engines import Array
+from triform.models.scope import Scope
+from triform.spec import Activation
+
+
+class Linear:
+    """activation(x·weightᵀ + bias) + residual."""
+
+    def __init__(self, scope: Scope, in_features: int, out_features: int, *, bias: bool) -> None:
+        self._engine = scope.engine
+        self.weight = scope.parameter("weight", out_features, in_features)
+        self.bias = scope.parameter("bias", out_features) if bias else None
+
+    def __call__(self, x: Array, *, activation: Activation | None = None, residual: Array | None = None) -> Array:
+        """(T, in) → (T, out)."""
+        return self._engine.linear(x, self.weight, self.bias, activation=activation, residual=residual)

@@ -1,0 +1,126 @@
+"""Positions that act inside attention: by turning queries and keys, or by a bias on the scores."""
+
+import math
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform import spec
+from triform.engines import Array, DistanceBias, Integers
+from triform.models.scope import Scope
+from triform.models.step import Step
+
+
+class Position(Protocol):
+    """What attention asks of a position scheme."""
+
+    def turn(self, x_TNH: Array, step: Step) -> Array:
+        """Queries or keys, told where they stand."""
+
+    def bias(self, step: Step) -> DistanceBias | None:
+        """What to add to the scores."""
+
+
+class NoPosition:
+    """Attention that knows no order."""
+
+    def turn(self, x_TNH: Array, step: Step) -> Array:
+        return x_TNH
+
+    def bias(self, step: Step) -> DistanceBias | None:
+        return None
+
+
+class Rotary:
+    """Channels i and i + dim/2 of a head turned by position · frequency i. Su et al. 2021, equation 34."""
+
+    def __init__(self, scope: Scope, rotary: spec.Rotary) -> None:
+        self._engine = scope.engine
+        self._spec = rotary
+        self._frequencies = rotary_frequencies(rotary)
+
+    def turn(self, x_TNH: Array, step: Step) -> Array:
+        engine = self._engine
+        table = step.once(self._spec, lambda: engine.rotary_table(engine.asarray(step.positions()), self._frequencies))
+        return engine.rotary(x_TNH, table)
+
+    def bias(self, step: Step) -> DistanceBias | None:
+        return None
+
+
+class RelativeBias:
+    """A learned number per head and bucket of distance. Raffel et al. 2020, section 2.1."""
+
+    def __init__(self, scope: Scope, bias: spec.RelativeBias, num_heads: int) -> None:
+        self._engine = scope.engine
+        self._spec = bias
+        self._table = scope.parameter("weight", bias.num_buckets, num_heads)
+
+    def turn(self, x_TNH: Array, step: Step) -> Array:
+        return x_TNH
+
+    def bias(self, step: Step) -> DistanceBias | None:
+        return step.once(id(self._table), lambda: self._compute(int(step.key_lengths.max())))
+
+    def _compute(self, length: int) -> DistanceBias:
+        buckets = distance_buckets(np.arange(1 - length, length), self._spec)
+        return DistanceBias(self._engine.embedding(self._engine.asarray(buckets), self._table), zero=length - 1)
+
+
+def build_position(scope: Scope, position: spec.Rotary | spec.RelativeBias | None, num_heads: int) -> Position:
+    """The position scheme of a spec, for an attention at `scope`."""
+    match position:
+        case spec.Rotary():
+            return Rotary(scope, position)
+        case spec.RelativeBias(shared=shared):
+            return RelativeBias((scope.top() if shared else scope) / "relative_bias", position, num_heads)
+        case None:
+            return NoPosition()
+
+
+def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
+    """Angle per position of each pair of channels, (dim/2,), in float32 as the reference implementation has them.
+
+    Float32 matters: at position 10,000 its last bit is an angle of a thousandth.
+    """
+    exponents = np.arange(0, rotary.dim, 2, dtype=np.float32) / np.float32(rotary.dim)
+    frequencies = (1 / np.float32(rotary.theta) ** exponents).astype(np.float32)
+    match rotary.scaling:
+        case None:
+            return frequencies
+        case spec.LinearScaling(factor=factor):
+            return frequencies / np.float32(factor)
+        case spec.Llama3Scaling() as scaling:
+            return _llama3_frequencies(frequencies, scaling)
+
+
+def _llama3_frequencies(frequencies: NDArray[np.float32], scaling: spec.Llama3Scaling) -> NDArray[np.float32]:
+    context = scaling.original_context_length
+    wavelengths = np.float32(2 * math.pi) / frequencies
+    scaled = frequencies / np.float32(scaling.factor)
+    ramp = (context / wavelengths - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    smooth = (1 - ramp) * frequencies / np.float32(scaling.factor) + ramp * frequencies
+    is_low = wavelengths > context / scaling.low_freq_factor
+    is_high = wavelengths < context / scaling.high_freq_factor
+    return np.where(is_low, scaled, np.where(is_high, frequencies, smooth)).astype(np.float32)
+
+
+def distance_buckets(distances: Integers, bias: spec.RelativeBias) -> Integers:
+    """The bucket of each distance key − query: one each for near ones, then ever wider, on a logarithmic scale.
+
+    Float32, as in the reference implementation: the edges of buckets hang on its rounding.
+    """
+    if bias.bidirectional:
+        num_buckets = bias.num_buckets // 2
+        first = np.where(distances > 0, num_buckets, 0)
+        away = np.abs(distances)
+    else:
+        num_buckets = bias.num_buckets
+        first = np.zeros_like(distances)
+        away = np.maximum(-distances, 0)
+    num_exact = num_buckets // 2
+    logarithm = np.log(np.maximum(away, 1).astype(np.float32) / np.float32(num_exact))
+    steps = logarithm / np.float32(math.log(bias.max_distance / num_exact)) * np.float32(num_buckets - num_exact)
+    far = np.minimum(num_exact + steps.astype(np.int64), num_buckets - 1)
+    return first + np.where(away < num_exact, away, far)

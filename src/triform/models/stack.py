@@ -1,0 +1,92 @@
+"""An embedding, blocks and a final norm: the body of every form."""
+
+from triform import spec
+from triform.engines import Array, Parameter, Tap
+from triform.errors import InputError
+from triform.inputs import Batch
+from triform.models.layers.embedding import Embedding
+from triform.models.layers.norm import build_norm
+from triform.models.layers.residual import Residual
+from triform.models.output import HiddenStates
+from triform.models.scope import Scope
+from triform.models.step import Cache, Memory, Step
+
+
+class Stack:
+    """Ids → last hidden states."""
+
+    def __init__(self, scope: Scope, stack: spec.Stack, *, word: Parameter | None = None) -> None:
+        self.spec = stack
+        hidden_size = stack.embedding.hidden_size
+        self._engine = scope.engine
+        self._name = scope.name
+        self.embedding = Embedding(scope / "embedding", stack.embedding, word=word)
+        self._blocks = [
+            [Residual(scope / "blocks" / str(layer), residual, hidden_size, layer=layer) for residual in block]
+            for layer, block in enumerate(stack.blocks)
+        ]
+        self._final_norm = build_norm(scope / "final_norm", stack.final_norm, hidden_size)
+
+    @property
+    def hidden_state_names(self) -> list[str]:
+        """The trace points of the embedding and of each block, the last one's output after the final norm."""
+        blocks = [f"{self._name}blocks.{layer}" for layer in range(len(self._blocks) - 1)]
+        return [f"{self._name}embedding", *blocks, f"{self._name}last_hidden_state"]
+
+    def __call__(
+        self,
+        batch: Batch,
+        *,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        tap: Tap | None = None,
+        hidden_states: bool = False,
+    ) -> tuple[Array, tuple[Array, ...] | None]:
+        """(T,) ids → (T, D), and the hidden states of every layer if asked for.
+
+        With a cache each sequence of the batch goes on where the cache left it.
+        """
+        self.check(batch, cache)
+        recorder = HiddenStates(self.hidden_state_names, tap) if hidden_states else None
+        step = Step(self._engine, batch.spans, cache=cache, memory=memory, tap=recorder or tap)
+        states = self._run(batch, step)
+        step.finish()
+        return states, recorder.collect() if recorder else None
+
+    def _run(self, batch: Batch, step: Step) -> Array:
+        x = self.embedding(batch.ids, batch.segment_ids, step)
+        for layer, block in enumerate(self._blocks):
+            for residual in block:
+                x = residual(x, step)
+            x = step.see(f"{self._name}blocks.{layer}", x)
+        return step.see(f"{self._name}last_hidden_state", self._final_norm(x))
+
+    def check(self, batch: Batch, cache: Cache | None = None) -> None:
+        """Refuse what the tables have no row for, and what is longer than the context.
+
+        Raises:
+            InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
+        """
+        embedding, limit = self.spec.embedding, self.spec.context_length
+        _check_range("id", batch, batch.ids, embedding.vocab_size, "the vocabulary")
+        if embedding.num_segments is not None:
+            _check_range("segment id", batch, batch.segment_ids, embedding.num_segments, "the segment table")
+        lengths = batch.lengths if cache is None else batch.lengths + cache.lengths
+        if limit is not None and lengths.max() > limit:
+            sequence = int(lengths.argmax())
+            raise InputError(
+                f"Sequence {sequence} has {lengths[sequence]} tokens, more than the model's context of {limit}. "
+                'Shorten it, or let a task cut it with long_input="truncate".'
+            )
+
+
+def _check_range(what: str, batch: Batch, values: Array, size: int, table: str) -> None:
+    bad = (values < 0) | (values >= size)
+    if bad.any():
+        row = int(bad.argmax())
+        sequence = int(batch.offsets.searchsorted(row, side="right")) - 1
+        place = row - int(batch.offsets[sequence])
+        raise InputError(
+            f"Sequence {sequence}, token {place}: {what} {values[row]} is outside {table} of {size} entries "
+            f"(0 to {size - 1}). Was it made with this model's tokenizer?"
+        )

@@ -1,0 +1,51 @@
+"""What a model IS: frozen dataclasses in the field's own words; no arrays, no engine.
+
+Every transformer here is a stack of blocks, every block a tuple of residual steps, and one step covers them all:
+
+    x ← residual_norm(x + post_norm(core(pre_norm(x))))
+"""
+
+from triform.spec.attention import CrossAttention, Heads, Mask, SelfAttention
+from triform.spec.block import Block, Core, Residual
+from triform.spec.embedding import Embedding
+from triform.spec.feed_forward import Activation, FeedForward, GatedFeedForward
+from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, TokenHead, Transform
+from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, Stack
+from triform.spec.norm import LayerNorm, Norm, RMSNorm
+from triform.spec.pooling import Pooling
+from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary
+
+__all__ = [
+    "Activation",
+    "Block",
+    "Core",
+    "CrossAttention",
+    "Decoder",
+    "Embedding",
+    "Encoder",
+    "EncoderDecoder",
+    "FeedForward",
+    "Form",
+    "GatedFeedForward",
+    "Head",
+    "Heads",
+    "LanguageHead",
+    "LayerNorm",
+    "Learned",
+    "LinearScaling",
+    "Llama3Scaling",
+    "Mask",
+    "Model",
+    "Norm",
+    "Pooling",
+    "Problem",
+    "RMSNorm",
+    "RelativeBias",
+    "Residual",
+    "Rotary",
+    "SelfAttention",
+    "SequenceHead",
+    "Stack",
+    "TokenHead",
+    "Transform",
+]

@@ -1,0 +1,26 @@
+"""A block: residual steps, one after another."""
+
+from dataclasses import dataclass
+
+from triform.spec.attention import CrossAttention, SelfAttention
+from triform.spec.feed_forward import FeedForward, GatedFeedForward
+from triform.spec.norm import Norm
+
+Core = SelfAttention | CrossAttention | FeedForward | GatedFeedForward
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Residual:
+    """x ← residual_norm(x + post_norm(core(pre_norm(x)))), where an absent norm is the identity.
+
+    `pre_norm` is the arrangement of T5 and Llama (Xiong et al. 2020), `residual_norm` that of BERT and of
+    Vaswani et al. 2017, `post_norm` that of OLMo 2 and, beside `pre_norm`, of Gemma 2.
+    """
+
+    core: Core
+    pre_norm: Norm | None = None
+    post_norm: Norm | None = None
+    residual_norm: Norm | None = None
+
+
+Block = tuple[Residual, ...]

@@ -1,0 +1,35 @@
+"""The position-wise networks. Vaswani et al. 2017, section 3.3; Shazeer 2020 for the gated form."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Activation(StrEnum):
+    """Nonlinearities, by the names of the field."""
+
+    GELU = "gelu"
+    """x·Φ(x), exact, by the error function. Hendrycks and Gimpel 2016."""
+    GELU_TANH = "gelu_tanh"
+    """The tanh approximation of GELU, from the same paper."""
+    RELU = "relu"
+    SILU = "silu"
+    """x·sigmoid(x), also called swish."""
+    TANH = "tanh"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeedForward:
+    """down(activation(up(x)))."""
+
+    intermediate_size: int
+    activation: Activation
+    bias: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatedFeedForward:
+    """down(activation(gate(x)) · up(x))."""
+
+    intermediate_size: int
+    activation: Activation
+    bias: bool

@@ -1,0 +1,59 @@
+"""What stands on top of the last hidden states."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from triform.spec.feed_forward import Activation
+from triform.spec.norm import Norm
+from triform.spec.pooling import Pooling
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transform:
+    """norm(activation(dense(x))), before BERT's vocabulary projection."""
+
+    activation: Activation
+    norm: Norm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LanguageHead:
+    """Token-level: a score for every entry of the vocabulary."""
+
+    tied: bool
+    """Whether the projection is the word embedding itself. Press and Wolf 2017."""
+    bias: bool = False
+    transform: Transform | None = None
+    scale: float = 1.0
+    """Multiplies the hidden states first: d^-½ in T5 with a tied head."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenHead:
+    """Token-level: a score for every label, for every token."""
+
+    labels: tuple[str, ...]
+    bias: bool = True
+
+
+class Problem(StrEnum):
+    """What the scores of a sequence mean."""
+
+    SINGLE_LABEL = "single_label_classification"
+    MULTI_LABEL = "multi_label_classification"
+    REGRESSION = "regression"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceHead:
+    """Sequence-level: a score for every label, for the whole sequence."""
+
+    labels: tuple[str, ...]
+    problem: Problem
+    pooling: Pooling
+    pooler: Activation | None = None
+    """Activation of a dense layer between pooling and projection, where there is one."""
+    bias: bool = True
+
+
+Head = LanguageHead | TokenHead | SequenceHead

@@ -1,0 +1,64 @@
+"""The three forms of transformer."""
+
+from dataclasses import dataclass
+
+from triform.spec.block import Block
+from triform.spec.embedding import Embedding
+from triform.spec.head import Head
+from triform.spec.norm import Norm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """An embedding, blocks and a final norm."""
+
+    embedding: Embedding
+    blocks: tuple[Block, ...]
+    final_norm: Norm | None = None
+    context_length: int | None = None
+    """The most tokens of one sequence; None where nothing sets a limit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Encoder:
+    """Tokens see each other in both directions: BERT."""
+
+    stack: Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoder:
+    """Tokens see those before them: GPT, Llama."""
+
+    stack: Stack
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderDecoder:
+    """A decoder that also sees the encoder's states: T5, BART."""
+
+    encoder: Stack
+    decoder: Stack
+    shares_embedding: bool
+    """Whether both stacks use one word table, the encoder's."""
+
+
+Form = Encoder | Decoder | EncoderDecoder
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Model:
+    """A form, and the head on top of it. `head` is None for the backbone alone."""
+
+    form: Form
+    head: Head | None
+
+    @property
+    def output_stack(self) -> Stack:
+        """The stack that the head stands on."""
+        return self.form.decoder if isinstance(self.form, EncoderDecoder) else self.form.stack
+
+    @property
+    def input_stack(self) -> Stack:
+        """The stack that reads the input."""
+        return self.form.encoder if isinstance(self.form, EncoderDecoder) else self.form.stack

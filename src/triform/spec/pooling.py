@@ -1,0 +1,16 @@
+"""From a vector per token to a vector per sequence."""
+
+from enum import StrEnum
+
+
+class Pooling(StrEnum):
+    """What becomes of the rows of one sequence, of n tokens."""
+
+    FIRST = "first"
+    LAST = "last"
+    MEAN = "mean"
+    MAX = "max"
+    MEAN_SQRT_LENGTH = "mean_sqrt_length"
+    """Their sum divided by √n."""
+    WEIGHTED_MEAN = "weighted_mean"
+    """Their mean weighted by position + 1, as in SGPT (Muennighoff 2022, section 3)."""

@@ -1,0 +1,55 @@
+"""How a model knows where a token stands."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """One learned vector per position, added to the word embedding. Devlin et al. 2018, figure 2."""
+
+    num_positions: int
+    """Rows of the table; no sequence can be longer."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LinearScaling:
+    """Every rotary frequency divided by `factor`. Chen et al. 2023, equation 4."""
+
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Llama3Scaling:
+    """Low rotary frequencies divided by `factor`, high ones kept, a ramp between. Llama 3 model card, 2024."""
+
+    factor: float
+    low_freq_factor: float
+    """Wavelengths longer than `original_context_length / low_freq_factor` are scaled in full."""
+    high_freq_factor: float
+    """Wavelengths shorter than `original_context_length / high_freq_factor` are kept."""
+    original_context_length: int
+    """Tokens of context before the scaling."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rotary:
+    """Queries and keys turned by an angle that grows with their position. Su et al. 2021, section 3.2."""
+
+    dim: int
+    """How many of a head's channels turn; channel i is paired with channel i + dim/2."""
+    theta: float
+    """Base of the geometric series of frequencies."""
+    scaling: LinearScaling | Llama3Scaling | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RelativeBias:
+    """A learned number per head and bucket of distance, added to the scores. Raffel et al. 2020, section 2.1."""
+
+    num_buckets: int
+    max_distance: int
+    """From this distance on, all keys share the last bucket."""
+    bidirectional: bool
+    """Whether keys to the right have buckets of their own (half of them)."""
+    shared: bool
+    """Whether one table serves every block of the stack (T5), or each block has its own (umT5)."""

@@ -1,0 +1,1 @@
+"""Text from text: a decoder that answers token by token."""

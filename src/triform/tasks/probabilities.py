@@ -1,0 +1,19 @@
+"""Logits → probabilities, for people. Computed in float64: it costs nothing here and adds no rounding."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+
+
+def softmax(logits: NDArray[np.floating]) -> Numbers:
+    """exp(x) / Σ exp(x) over the last axis."""
+    shifted = np.asarray(logits, np.float64)
+    exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    probabilities: Numbers = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def sigmoid(logits: NDArray[np.floating]) -> Numbers:
+    """1 / (1 + exp(−x)), without overflow for very negative x."""
+    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64)))

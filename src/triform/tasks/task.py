@@ -1,0 +1,150 @@
+"""What all tasks share: human input in, human answer out, in three steps that each task spells out."""
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from triform import spec
+from triform.errors import InputError, TruncationWarning, WrongTaskError
+from triform.inputs import Batch, LongInput, Tokenizer
+from triform.model import Model, load
+
+Tensors = TypeVar("Tensors")
+Answer = TypeVar("Answer")
+
+CHUNK = 256
+"""Inputs that are tokenized together; a stream is never read further ahead."""
+
+
+def option(default: Any, help: str) -> Any:
+    """A field of a task's options, with the help that the command line shows."""
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What can be set for a whole pipeline, or for one call."""
+
+    long_input: LongInput = option(LongInput.ERROR, "What to do with text longer than the model can read.")
+    token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.")
+
+
+class Task(ABC, Generic[Tensors, Answer]):
+    """A model, its tokenizer, and the way from what a person says to what a person understands.
+
+    Calling a task with one input gives one answer, with a list all answers, with any other iterable an iterator that
+    reads and answers piece by piece.
+    """
+
+    name: ClassVar[str]
+    """As `pipeline` and the command line know it."""
+    aliases: ClassVar[tuple[str, ...]] = ()
+    summary: ClassVar[str]
+    """One line for people."""
+    example: ClassVar[str]
+    """Input for the command line's help."""
+    options_type: ClassVar[type[Options]] = Options
+    head: ClassVar[type[spec.LanguageHead] | type[spec.TokenHead] | type[spec.SequenceHead] | None]
+    """What the model must have on top; None for the backbone alone."""
+    forms: ClassVar[tuple[type[spec.Encoder] | type[spec.Decoder] | type[spec.EncoderDecoder], ...]]
+    """Which forms can do it."""
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.options = self._with(self.options_type(), options)
+        self._check_model()
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path,
+        *,
+        engine: str = "auto",
+        dtype: str = "auto",
+        revision: str | None = None,
+        **options: Any,
+    ) -> "Task[Tensors, Answer]":
+        """Load a model and its tokenizer for this task; arguments as in `triform.load`."""
+        loaded = load(model, engine=engine, dtype=dtype, revision=revision, with_head=cls.head is not None)
+        return cls(loaded, Tokenizer.from_checkpoint(loaded.checkpoint), **options)
+
+    @abstractmethod
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> Batch:
+        """Human input → Batch."""
+
+    @abstractmethod
+    def forward(self, batch: Batch, options: Any) -> Tensors:
+        """Batch → tensors."""
+
+    @abstractmethod
+    def postprocess(self, batch: Batch, tensors: Tensors, options: Any) -> list[Answer]:
+        """Tensors → human answers, one for each sequence of the batch."""
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Answer one input, a list of them, or an iterable piece by piece."""
+        chosen = self._with(self.options, options)
+        if isinstance(inputs, str | Mapping):
+            return self.one(inputs, next(self._stream([inputs], chosen)), chosen)
+        if isinstance(inputs, list | tuple):
+            return self.many(list(self._stream(inputs, chosen)))
+        if isinstance(inputs, Iterable):
+            return self._stream(inputs, chosen)
+        raise InputError(f"{self.name}: expected text, a list or an iterable of texts, got {type(inputs).__name__}.")
+
+    def one(self, given: Any, answer: Answer, options: Any) -> Any:
+        """The answer to a lone input, in the shape of the field's pipelines."""
+        return answer
+
+    def many(self, answers: list[Answer]) -> Any:
+        """The answers to a list of inputs."""
+        return answers
+
+    def _stream(self, inputs: Iterable[Any], options: Any) -> Iterator[Answer]:
+        remaining = iter(inputs)
+        while chunk := list(islice(remaining, CHUNK)):
+            for batch in self.preprocess(chunk, options).split(options.token_budget):
+                yield from self.postprocess(batch, self.forward(batch, options), options)
+
+    def encode(self, texts: Sequence[str | tuple[str, str]], options: Any, *, max_length: int | None = None) -> Batch:
+        """Texts → Batch, within what the model can read.
+
+        Warns:
+            TruncationWarning: some were cut, as `long_input="truncate"` allows.
+        """
+        limits = [self.model.spec.input_stack.context_length, self.tokenizer.max_length, max_length]
+        limit = min((limit for limit in limits if limit is not None), default=None)
+        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=LongInput(options.long_input))
+        dropped = [text.dropped for text in encoded if text.dropped]
+        if dropped:
+            warnings.warn(
+                f"{len(dropped)} of {len(encoded)} texts were longer than {limit} tokens; "
+                f"{sum(dropped)} tokens at their ends were not read.",
+                TruncationWarning,
+                stacklevel=2,
+            )
+        return Batch.from_texts(encoded)
+
+    def _with(self, options: Options, changes: Mapping[str, Any]) -> Options:
+        known = [known.name for known in fields(self.options_type)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(known)}.")
+        return replace(options, **changes)
+
+    def _check_model(self) -> None:
+        model = self.model.spec
+        fits = self.head is None or isinstance(model.head, self.head)
+        if fits and isinstance(model.form, self.forms):
+            return
+        has = type(model.head).__name__ if model.head is not None else "no head"
+        needs = " or ".join(form.__name__ for form in self.forms) + (f" with {self.head.__name__}" if self.head else "")
+        raise WrongTaskError(
+            f"{self.model.checkpoint.source} cannot do {self.name}: it is {type(model.form).__name__} with {has} "
+            f"(architectures: {self.model.blueprint.config.get('architectures')}); the task needs {needs}. "
+            "Choose a model that was trained for the task."
+        )

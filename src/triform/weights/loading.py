@@ -1,0 +1,44 @@
+"""Reading parameters, one tensor at a time."""
+
+from collections.abc import Mapping
+
+from triform.engines import Engine, Format, Parameter
+from triform.errors import EngineError
+from triform.weights.tensors import Tensors
+
+
+class ParameterLoader:
+    """The parameters of a checkpoint by canonical name, each made ready by the engine when it is first asked for."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tensors: Tensors,
+        sources: Mapping[str, str],
+        dtype: str,
+    ) -> None:
+        self._engine = engine
+        self._tensors = tensors
+        self._sources = sources
+        self._format = chosen_format(engine, dtype)
+        self.parameters: dict[str, Parameter] = {}
+
+    def __call__(self, name: str, shape: tuple[int, ...]) -> Parameter:
+        if name not in self.parameters:
+            tensor = self._tensors.read(self._sources[name])
+            self.parameters[name] = self._engine.prepare(name, tensor, self._format or tensor.format)
+        return self.parameters[name]
+
+
+def chosen_format(engine: Engine, dtype: str) -> Format | None:
+    """The format of a `dtype` argument; None for "auto", which keeps each tensor as it is stored.
+
+    Raises:
+        EngineError: the engine does not have it.
+    """
+    if dtype == "auto":
+        return None
+    if dtype not in engine.formats:
+        known = ", ".join(sorted(engine.formats))
+        raise EngineError(f"dtype={dtype!r}: the {engine.name} engine has auto, {known}.")
+    return Format(dtype)

@@ -1,0 +1,118 @@
+"""The tensors of a checkpoint: safetensors files, one or sharded, validated by their library and mapped into memory."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from triform.engines import Format, StoredTensor
+from triform.errors import WeightError
+from triform.hub import INDEX, WEIGHTS, Checkpoint
+
+FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
+NUMPY_TYPES = {Format.FLOAT32: np.float32, Format.FLOAT16: np.float16, Format.BFLOAT16: np.uint16}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What a file says of a tensor."""
+
+    file: str
+    dtype: str
+    """As safetensors writes it: F32, BF16 …"""
+    shape: tuple[int, ...]
+    begin: int
+    """Where its bytes begin in the file."""
+    end: int
+
+
+class Tensors(Mapping[str, TensorInfo]):
+    """All tensors of a checkpoint by name; their numbers are read when asked for."""
+
+    def __init__(self, folder: Path, infos: dict[str, TensorInfo]) -> None:
+        self._folder = folder
+        self._infos = infos
+        self._maps: dict[str, NDArray[np.uint8]] = {}
+
+    def __getitem__(self, name: str) -> TensorInfo:
+        return self._infos[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._infos)
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def bytes(self, name: str) -> NDArray[np.uint8]:
+        """The tensor's bytes, a view of the mapped file."""
+        info = self[name]
+        if info.file not in self._maps:
+            self._maps[info.file] = np.memmap(self._folder / info.file, np.uint8, "r").view(np.ndarray)
+        return self._maps[info.file][info.begin : info.end]
+
+    def read(self, name: str) -> StoredTensor:
+        """The tensor, a view of the mapped file. Its dtype must be one of `FORMATS`."""
+        info = self[name]
+        format = FORMATS[info.dtype]
+        return StoredTensor(self.bytes(name).view(NUMPY_TYPES[format]).reshape(info.shape), format)
+
+    def equal(self, first: str, second: str) -> bool:
+        """Whether two tensors are the same, bit for bit."""
+        one, other = self[first], self[second]
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            return False
+        return np.array_equal(self.bytes(first), self.bytes(second))
+
+
+def open_tensors(checkpoint: Checkpoint) -> Tensors:
+    """Read the headers of a checkpoint's safetensors files.
+
+    Raises:
+        WeightError: there are none, one is damaged, or the index and the files disagree.
+    """
+    folder = checkpoint.folder
+    if checkpoint.has(INDEX):
+        weight_map = checkpoint.read_object(INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+            raise WeightError(f"{folder / INDEX}: expected a weight_map from tensor names to files.")
+        files = sorted(set(weight_map.values()))
+        infos = {name: info for file in files for name, info in _read_header(folder, file).items()}
+        lost = [f"{name}: not in {file}" for name, file in weight_map.items() if name not in infos]
+        if lost:
+            raise WeightError(f"{folder / INDEX} names tensors that its files lack:\n  " + "\n  ".join(lost))
+        return Tensors(folder, infos)
+    if checkpoint.has(WEIGHTS):
+        return Tensors(folder, _read_header(folder, WEIGHTS))
+    if any(folder.glob("*.bin")):
+        raise WeightError(
+            f"{folder} holds its weights in a .bin file, a pickle, which can run code when it is read. Convert it: "
+            "load it with transformers and call save_pretrained(folder), which writes model.safetensors."
+        )
+    raise WeightError(f"{folder} has neither {WEIGHTS} nor {INDEX}. Fetch the weights, or name another folder.")
+
+
+def _read_header(folder: Path, file: str) -> dict[str, TensorInfo]:
+    path = folder / file
+    if path.parent.resolve() != folder.resolve():
+        raise WeightError(f"{folder / INDEX} names {file}, which lies outside the model's folder.")
+    try:
+        # The library checks the header against the file; only then is it safe to take the offsets from it.
+        with safe_open(path, framework="numpy"):
+            pass
+        with path.open("rb") as stream:
+            size = int.from_bytes(stream.read(8), "little")
+            header = json.loads(stream.read(size))
+    except FileNotFoundError as error:
+        raise WeightError(f"{path} is missing, though {INDEX} names it. Fetch the model again.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
+    header.pop("__metadata__", None)
+    infos = {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        infos[name] = TensorInfo(file, entry["dtype"], tuple(entry["shape"]), 8 + size + begin, 8 + size + end)
+    return infos

