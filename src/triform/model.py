@@ -1,5 +1,6 @@
 """A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
 
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from triform.errors import InputError, NonFiniteError, WrongTaskError
 from triform.generation import GenerationConfig, KeyValueCache, generate
 from triform.hub import Checkpoint, find
 from triform.inputs import Batch
-from triform.models import EncoderDecoder, EncoderOutput, Network, Output, build, declare
+from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
 from triform.weights import (
     FORMATS,
     Assignment,
@@ -36,9 +37,14 @@ class Blueprint:
     spec: spec.Model
     table: Table
     tensors: Tensors
-    shapes: Mapping[str, tuple[int, ...]]
-    """Canonical name → shape of every parameter."""
+    declared: Mapping[str, Declaration]
+    """Canonical name → shape and use of every parameter."""
     assignment: Assignment
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers were trained."""
+        return sum(math.prod(parameter.shape) for parameter in self.declared.values())
 
 
 def inspect(
@@ -57,15 +63,15 @@ def inspect(
     tensors = open_tensors(checkpoint)
     resolved = _untie(resolved, family.weights(resolved), tensors)
     table = family.weights(resolved)
-    shapes = declare(resolved, engine or create_engine("reference"))
-    assignment = match(shapes, table, tensors)
+    declared = declare(resolved, engine or create_engine("reference"))
+    assignment = match({name: parameter.shape for name, parameter in declared.items()}, table, tensors)
     return Blueprint(
         checkpoint=checkpoint,
         config=config,
         spec=resolved,
         table=table,
         tensors=tensors,
-        shapes=shapes,
+        declared=declared,
         assignment=assignment,
     )
 
@@ -108,7 +114,8 @@ def load(
     """
     chosen = create_engine(engine)
     blueprint = inspect(model, engine=chosen, revision=revision, with_head=with_head)
-    loader = ParameterLoader(chosen, blueprint.tensors, blueprint.assignment.sources, dtype)
+    uses = {name: parameter.use for name, parameter in blueprint.declared.items()}
+    loader = ParameterLoader(chosen, blueprint.tensors, blueprint.assignment.sources, uses, dtype)
     network = build(blueprint.spec, chosen, loader)
     return Model(blueprint, chosen, network, loader.parameters)
 
@@ -141,7 +148,7 @@ class Model:
     @property
     def num_parameters(self) -> int:
         """How many numbers were trained."""
-        return count(self.blueprint.shapes)
+        return self.blueprint.num_parameters
 
     def __call__(
         self,
@@ -167,16 +174,16 @@ class Model:
             InputError: ids outside the vocabulary, too long a sequence, a target missing or not wanted.
             NonFiniteError: the result holds NaN or infinity.
         """
-        if isinstance(self.network, EncoderDecoder):
-            if target is None:
-                raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
-            output = self.network(
-                source, target, cache=cache, hidden_states=hidden_states, logits_at=logits_at, tap=tap
-            )
-        else:
-            if target is not None or isinstance(source, EncoderOutput):
+        arguments: dict[str, Any] = {"cache": cache, "hidden_states": hidden_states, "logits_at": logits_at, "tap": tap}
+        with self.engine.inference():
+            if isinstance(self.network, EncoderDecoder):
+                if target is None:
+                    raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
+                output = self.network(source, target, **arguments)
+            elif target is not None or isinstance(source, EncoderOutput):
                 raise InputError("This model has one stack; call it as model(batch), without encoder states or target.")
-            output = self.network(source, cache=cache, hidden_states=hidden_states, logits_at=logits_at, tap=tap)
+            else:
+                output = self.network(source, **arguments)
         self._check_finite(output.last_hidden_state if output.logits is None else output.logits)
         return output
 
@@ -188,7 +195,8 @@ class Model:
         """
         if not isinstance(self.network, EncoderDecoder):
             raise WrongTaskError("encode is for encoder-decoders; call this model as model(batch).")
-        output = self.network.encode(source, hidden_states=hidden_states, tap=tap)
+        with self.engine.inference():
+            output = self.network.encode(source, hidden_states=hidden_states, tap=tap)
         self._check_finite(output.last_hidden_state)
         return output
 
@@ -207,7 +215,8 @@ class Model:
             InputError: `max_new_tokens` leads beyond the context.
         """
         config = GenerationConfig.read(self.checkpoint)
-        return generate(self.network, self.spec, self.engine, batch, config, max_new_tokens=max_new_tokens)
+        with self.engine.inference():
+            return generate(self.network, self.spec, self.engine, batch, config, max_new_tokens=max_new_tokens)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.
@@ -243,18 +252,6 @@ class Model:
                 f"{self.checkpoint.source}: the result holds NaN or infinity, so it is no answer. Are the weights "
                 f"sound, and is their range within what dtype {next(iter(self.parameters.values())).format} can hold?"
             )
-
-
-def count(shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many numbers parameters of these shapes hold."""
-    return sum(_product(shape) for shape in shapes.values())
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    size = 1
-    for length in shape:
-        size *= length
-    return size
 
 
 def _copy_small_files(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from triform.cli.parameters import Debug, Json, ModelArgument, Revision
-from triform.model import Blueprint, count, inspect
+from triform.model import Blueprint, inspect
 
 
 def describe(model: ModelArgument, json: Json = False, revision: Revision = None, debug: Debug = False) -> None:
@@ -30,7 +30,7 @@ def describe(model: ModelArgument, json: Json = False, revision: Revision = None
     _grow(tree, "form", blueprint.spec.form)
     _grow(tree, "head", blueprint.spec.head)
     console.print(tree)
-    console.print(f"\n{count(blueprint.shapes):,} parameters\n")
+    console.print(f"\n{blueprint.num_parameters:,} parameters\n")
     table = Table("parameter", "shape", "dtype", "tensor in the checkpoint", "file")
     for row in _parameters(blueprint):
         table.add_row(row["name"], " × ".join(map(str, row["shape"])), row["dtype"], row["tensor"], row["file"])
@@ -44,7 +44,7 @@ def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
         info = blueprint.tensors[tensor]
         yield {
             "name": name,
-            "shape": list(blueprint.shapes[name]),
+            "shape": list(blueprint.declared[name].shape),
             "dtype": info.dtype,
             "tensor": tensor,
             "file": info.file,
@@ -56,7 +56,7 @@ def _as_json(blueprint: Blueprint) -> dict[str, Any]:
         "source": blueprint.checkpoint.source,
         "revision": blueprint.checkpoint.revision,
         "spec": _plain(blueprint.spec),
-        "num_parameters": count(blueprint.shapes),
+        "num_parameters": blueprint.num_parameters,
         "parameters": list(_parameters(blueprint)),
         "unused": list(blueprint.assignment.unused),
     }

@@ -16,6 +16,7 @@ from triform.engines.protocol import (
     Spans,
     StoredTensor,
     Tap,
+    Use,
 )
 from triform.errors import EngineError
 
@@ -53,5 +54,6 @@ __all__ = [
     "Spans",
     "StoredTensor",
     "Tap",
+    "Use",
     "create_engine",
 ]

@@ -1,7 +1,8 @@
 """The dozen operations that every model is written against, and the things that engines and upper floors share.
 
 An engine owns arrays: NumPy arrays or torch tensors, opaque to the layers, which hand them from one operation to the
-next and do no arithmetic of their own. Operations are functional: none changes its arguments.
+next and do no arithmetic of their own. Operations are functional: none
+changes its arguments. Arrays are contiguous in the order of their shape.
 
 Shape letters, used in all tensor code:
 
@@ -15,8 +16,9 @@ Shape letters, used in all tensor code:
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from enum import Flag, StrEnum, auto
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -37,6 +39,17 @@ class Format(StrEnum):
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     BFLOAT16 = "bfloat16"
+
+
+class Use(Flag):
+    """What a parameter is for, which decides how an engine packs it. A tied head makes a table a linear as well."""
+
+    VECTOR = auto()
+    """A bias, or the weight of a norm: always float."""
+    TABLE = auto()
+    """Rows are looked up."""
+    LINEAR = auto()
+    """The weight of a linear, (out, in)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,24 +116,34 @@ class PackedKeyValues:
     """(S, K, H)"""
     spans: Spans
 
+    def select(self, sequences: Integers) -> "PackedKeyValues":
+        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        return replace(self, spans=self.spans.select(sequences))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PageTable:
-    """Where the keys of each sequence lie in a store: key j in slot j mod page_size of page `pages[j // page_size]`."""
+    """Where the keys of each sequence lie in a store.
 
-    pages: tuple[Integers, ...]
-    """For each sequence its page numbers, in order."""
+    Key j of sequence b is in place j mod page_size of page `pages[spans.begins[b] + j // page_size]`.
+    """
+
+    pages: Integers
+    """(P,) page numbers: those of the first sequence in order, then those of the next."""
+    spans: Spans
+    """Which of them belong to which sequence."""
     lengths: Integers
     """(B,) keys of each sequence, those of this pass included."""
     slots: Integers
     """(T,) where this pass puts its new rows: page · page_size + place in the page."""
 
+    def select(self, sequences: Integers) -> "PageTable":
+        """The table of some sequences, for reading; one may be named twice."""
+        return replace(self, spans=self.spans.select(sequences), lengths=self.lengths[sequences])
+
 
 class KeyValueStore(ABC):
-    """Keys and values of all layers, in pages of equal size that the engine owns and `generation/` hands out."""
-
-    page_size: int
-    """Rows in a page."""
+    """Keys and values of all layers, in pages of `Engine.page_size`: the engine owns them, `generation/` deals them out."""
 
     @abstractmethod
     def grow(self, num_pages: int) -> None:
@@ -139,16 +162,20 @@ class PagedKeyValues:
     layer: int
     table: PageTable
 
+    def select(self, sequences: Integers) -> "PagedKeyValues":
+        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        return replace(self, table=self.table.select(sequences))
+
 
 KeyValues = PackedKeyValues | PagedKeyValues
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DistanceBias:
-    """A number per head for every distance, added to the scaled scores: row r is for key − query = r − `zero`."""
+    """A number per head for every distance, added to the scaled scores: column r is for key − query = r − `zero`."""
 
     values: Array
-    """(R, N)"""
+    """(N, R), so that consecutive keys lie side by side."""
     zero: int
 
 
@@ -157,7 +184,7 @@ ProbabilityTap = Callable[[int, int, Array], Array]
 
 
 class Tap(Protocol):
-    """What tracing records and interventions change; the arithmetic is the same with and without one."""
+    """What tracing records and interventions change; on the CPU engines the arithmetic is the same without one."""
 
     def wants(self, name: str) -> bool:
         """Whether to be shown the trace point of this name, such as `blocks.3.attention.query`."""
@@ -179,12 +206,21 @@ class Engine(ABC):
     name: str
     formats: frozenset[Format]
     """The formats it can hold parameters in."""
+    page_size: int
+    """Keys in a page of a key/value store: as many as its attention takes at a time."""
+
+    def inference(self) -> AbstractContextManager[None]:
+        """Inside, nobody will ask for gradients."""
+        return nullcontext()
 
     # Parameters and arrays
 
     @abstractmethod
-    def prepare(self, name: str, tensor: StoredTensor, format: Format) -> Parameter:
-        """Make a tensor of the checkpoint ready, in one of `formats`; `name` is its canonical name."""
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Parameter:
+        """Make a tensor of the checkpoint ready for all it is used for, in one of `formats`.
+
+        `name` is its canonical name. It is called once for each parameter, however many layers share it.
+        """
 
     @abstractmethod
     def stored(self, parameter: Parameter) -> StoredTensor:
@@ -247,6 +283,10 @@ class Engine(ABC):
     # Between tokens
 
     @abstractmethod
+    def transpose(self, x: Array) -> Array:
+        """(R, N) → (N, R)."""
+
+    @abstractmethod
     def rotary_table(self, positions: Array, frequencies: NDArray[np.float32]) -> Array:
         """Cosines and sines of positions · frequencies, in float32: (T,) and (H/2,) → one table for `rotary`."""
 
@@ -269,11 +309,16 @@ class Engine(ABC):
         """softmax(scale · QKᵀ + bias)·V for every sequence by itself → (T, N, H).
 
         Query head n reads key/value head n // (N/K). Under a causal mask the last query of a sequence stands at its
-        last key. Self, cross, cached and packed attention differ only in `queries` and `keys`.
+        last key. Self, cross, cached and packed attention differ only in `queries` and `keys`. Probabilities are
+        normalised before they meet V, so that a tap can change them without changing the arithmetic.
         """
 
+    def key_values(self, key_SKH: Array, value_SKH: Array, spans: Spans) -> KeyValues:
+        """Keys and values that many passes will read, as those of an encoder, in the form that attention reads best."""
+        return PackedKeyValues(key_SKH, value_SKH, spans)
+
     @abstractmethod
-    def key_value_store(self, layers: Sequence[tuple[int, int]], page_size: int) -> KeyValueStore:
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> KeyValueStore:
         """An empty store for layers of (num_key_value_heads, head_dim)."""
 
     # From tokens to answers

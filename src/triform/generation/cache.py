@@ -3,17 +3,14 @@
 import numpy as np
 
 from triform import spec
-from triform.engines import Engine, Integers, KeyValueStore, PageTable
+from triform.engines import Engine, Integers, KeyValueStore, PageTable, Spans
 from triform.errors import InputError
-
-PAGE_SIZE = 32
-"""Tokens in a page."""
 
 
 class KeyValueCache:
     """Keys and values of growing sequences, in pages handed out as they are needed and taken back when they end."""
 
-    def __init__(self, engine: Engine, stack: spec.Stack, num_sequences: int, *, page_size: int = PAGE_SIZE) -> None:
+    def __init__(self, engine: Engine, stack: spec.Stack, num_sequences: int) -> None:
         heads = [
             residual.core.heads
             for block in stack.blocks
@@ -21,7 +18,8 @@ class KeyValueCache:
             if isinstance(residual.core, spec.SelfAttention)
         ]
         layers = [(head.num_key_value_heads, head.head_dim) for head in heads]
-        self.store: KeyValueStore = engine.key_value_store(layers, page_size)
+        self.store: KeyValueStore = engine.key_value_store(layers)
+        self._page_size = engine.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
         self._pages: list[list[int]] = [[] for _ in range(num_sequences)]
         self._free: list[int] = []
@@ -38,16 +36,16 @@ class KeyValueCache:
                 f"cache: it holds {len(self.lengths)} sequences, but the batch has {len(counts)}. "
                 "Continue all sequences of a cache at once, or keep() those that go on."
             )
-        size = self.store.page_size
+        size = self._page_size
         lengths = self.lengths + counts
-        for pages, length in zip(self._pages, lengths.tolist(), strict=True):
-            self._extend(pages, -(-length // size) - len(pages))
-        tables = tuple(np.array(pages, np.int64) for pages in self._pages)
-        slots = []
-        for table, start, end in zip(tables, self.lengths.tolist(), lengths.tolist(), strict=True):
-            positions = np.arange(start, end)
-            slots.append(table[positions // size] * size + positions % size)
-        return PageTable(tables, lengths, np.concatenate(slots))
+        for owned, length in zip(self._pages, lengths.tolist(), strict=True):
+            self._extend(owned, -(-length // size) - len(owned))
+        pages = np.array([page for owned in self._pages for page in owned], np.int64)
+        spans = Spans.of_lengths(np.array([len(owned) for owned in self._pages]))
+        # The position of each new token in its sequence, and from it the page and the place.
+        positions = np.arange(counts.sum()) + np.repeat(self.lengths - np.cumsum(counts) + counts, counts)
+        slots = pages[np.repeat(spans.begins, counts) + positions // size] * size + positions % size
+        return PageTable(pages, spans, lengths, slots)
 
     def commit(self, counts: Integers) -> None:
         """The tokens reserved are written."""

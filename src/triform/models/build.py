@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triform import spec
-from triform.engines import Engine, Format
+from triform.engines import Engine, Format, Use
 from triform.models.decoder import Decoder
 from triform.models.encoder import Encoder
 from triform.models.encoder_decoder import EncoderDecoder
@@ -24,21 +24,23 @@ def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network
             return EncoderDecoder(scope, form, model.head)
 
 
-def declare(model: spec.Model, engine: Engine) -> dict[str, tuple[int, ...]]:
-    """The canonical name and shape of every parameter a spec asks for, in the order of the data; nothing is loaded."""
-    shapes: dict[str, tuple[int, ...]] = {}
-
-    def record(name: str, shape: tuple[int, ...]) -> _Declared:
-        shapes[name] = shape
-        return _Declared(shape)
-
-    build(model, engine, record)
-    return shapes
-
-
 @dataclass(frozen=True, slots=True)
-class _Declared:
-    """Stands in for a parameter of which only the shape is known."""
+class Declaration:
+    """What a spec asks of a parameter, before there is one."""
 
     shape: tuple[int, ...]
+    use: Use
+    """All that its layers do with it."""
     format: Format = Format.FLOAT32
+
+
+def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
+    """Every parameter that a spec asks for by its canonical name, in the order of the data; nothing is loaded."""
+    declared: dict[str, Declaration] = {}
+
+    def record(name: str, shape: tuple[int, ...], use: Use) -> Declaration:
+        declared[name] = Declaration(shape, use | declared[name].use if name in declared else use)
+        return declared[name]
+
+    build(model, engine, record)
+    return declared

@@ -16,9 +16,9 @@ class EncoderDecoder:
 
     def __init__(self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None) -> None:
         self._encoder = Stack(scope.of_stack("encoder"), form.encoder)
-        word = self._encoder.embedding.word if form.shares_embedding else None
+        word = self._encoder.word if form.shares_embedding else None
         self._decoder = Stack(scope.of_stack("decoder"), form.decoder, word=word)
-        self._head = build_head(scope, head, form.decoder.embedding, self._decoder.embedding.word)
+        self._head = build_head(scope, head, form.decoder.embedding, self._decoder.word)
 
     def encode(self, source: Batch, *, hidden_states: bool = False, tap: Tap | None = None) -> EncoderOutput:
         """The encoder alone."""

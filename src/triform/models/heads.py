@@ -5,7 +5,7 @@ from typing import Protocol
 import numpy as np
 
 from triform import spec
-from triform.engines import Array, Engine, Integers, Parameter, Spans
+from triform.engines import Array, Engine, Integers, Spans
 from triform.errors import InputError
 from triform.models.layers.linear import Linear
 from triform.models.layers.norm import build_norm
@@ -44,7 +44,7 @@ def with_head(
 class LanguageHead:
     """A score for every entry of the vocabulary, for every token."""
 
-    def __init__(self, scope: Scope, head: spec.LanguageHead, embedding: spec.Embedding, word: Parameter) -> None:
+    def __init__(self, scope: Scope, head: spec.LanguageHead, embedding: spec.Embedding, word: Scope) -> None:
         size, scope = embedding.hidden_size, scope / "language_head"
         self._engine = scope.engine
         self._scale = head.scale
@@ -53,8 +53,8 @@ class LanguageHead:
             self._transform = Linear(scope / "transform", size, size, bias=True)
             self._activation = head.transform.activation
             self._norm = build_norm(scope / "transform" / "norm", head.transform.norm, size)
-        self._weight = word if head.tied else scope.parameter("weight", embedding.vocab_size, size)
-        self._bias = scope.parameter("bias", embedding.vocab_size) if head.bias else None
+        self._weight = (word if head.tied else scope).linear("weight", embedding.vocab_size, size)
+        self._bias = scope.vector("bias", embedding.vocab_size) if head.bias else None
 
     def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
@@ -110,8 +110,8 @@ def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None
     return engine.rows(x_TD, rows), selected
 
 
-def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Parameter) -> Head | None:
-    """The head of a spec; `word` is the table that a tied one projects with."""
+def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Scope) -> Head | None:
+    """The head of a spec; `word` is the place of the table that a tied one projects with."""
     match head:
         case spec.LanguageHead():
             return LanguageHead(scope, head, embedding, word)

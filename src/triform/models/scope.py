@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from triform.engines import Engine, Parameter
+from triform.engines import Engine, Parameter, Use
 
-ParameterSource = Callable[[str, tuple[int, ...]], Parameter]
-"""(canonical name, shape) → the parameter; asked again for a name, it answers with the same one."""
+ParameterSource = Callable[[str, tuple[int, ...], Use], Parameter]
+"""(canonical name, shape, use) → the parameter; asked again for a name, it answers with the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,14 @@ class Scope:
         """The full canonical name of this place."""
         return self.stack + self.path
 
-    def parameter(self, name: str, *shape: int) -> Parameter:
-        """The parameter of this name at this place."""
-        return self.source((self / name).name, shape)
+    def vector(self, name: str, size: int) -> Parameter:
+        """The bias or norm of this name at this place."""
+        return self.source((self / name).name, (size,), Use.VECTOR)
+
+    def table(self, name: str, num_rows: int, size: int) -> Parameter:
+        """The table of this name at this place."""
+        return self.source((self / name).name, (num_rows, size), Use.TABLE)
+
+    def linear(self, name: str, out_features: int, in_features: int) -> Parameter:
+        """The weight of a linear of this name at this place."""
+        return self.source((self / name).name, (out_features, in_features), Use.LINEAR)

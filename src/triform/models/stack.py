@@ -1,7 +1,7 @@
 """An embedding, blocks and a final norm: the body of every form."""
 
 from triform import spec
-from triform.engines import Array, Parameter, Tap
+from triform.engines import Array, Tap
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.models.layers.embedding import Embedding
@@ -15,12 +15,13 @@ from triform.models.step import Cache, Memory, Step
 class Stack:
     """Ids → last hidden states."""
 
-    def __init__(self, scope: Scope, stack: spec.Stack, *, word: Parameter | None = None) -> None:
+    def __init__(self, scope: Scope, stack: spec.Stack, *, word: Scope | None = None) -> None:
         self.spec = stack
         hidden_size = stack.embedding.hidden_size
         self._engine = scope.engine
         self._name = scope.name
-        self.embedding = Embedding(scope / "embedding", stack.embedding, word=word)
+        self.word = word or scope / "embedding" / "word"
+        self._embedding = Embedding(scope / "embedding", stack.embedding, word=word)
         self._blocks = [
             [Residual(scope / "blocks" / str(layer), residual, hidden_size, layer=layer) for residual in block]
             for layer, block in enumerate(stack.blocks)
@@ -54,7 +55,7 @@ class Stack:
         return states, recorder.collect() if recorder else None
 
     def _run(self, batch: Batch, step: Step) -> Array:
-        x = self.embedding(batch.ids, batch.segment_ids, step)
+        x = self._embedding(batch.ids, batch.segment_ids, step)
         for layer, block in enumerate(self._blocks):
             for residual in block:
                 x = residual(x, step)

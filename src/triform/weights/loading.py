@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from triform.engines import Engine, Format, Parameter
+from triform.engines import Engine, Format, Parameter, Use
 from triform.errors import EngineError
 from triform.weights.tensors import Tensors
 
@@ -15,18 +15,20 @@ class ParameterLoader:
         engine: Engine,
         tensors: Tensors,
         sources: Mapping[str, str],
+        uses: Mapping[str, Use],
         dtype: str,
     ) -> None:
         self._engine = engine
         self._tensors = tensors
         self._sources = sources
+        self._uses = uses
         self._format = chosen_format(engine, dtype)
         self.parameters: dict[str, Parameter] = {}
 
-    def __call__(self, name: str, shape: tuple[int, ...]) -> Parameter:
+    def __call__(self, name: str, shape: tuple[int, ...], use: Use) -> Parameter:
         if name not in self.parameters:
             tensor = self._tensors.read(self._sources[name])
-            self.parameters[name] = self._engine.prepare(name, tensor, self._format or tensor.format)
+            self.parameters[name] = self._engine.prepare(name, tensor, self._format or tensor.format, self._uses[name])
         return self.parameters[name]
 
 

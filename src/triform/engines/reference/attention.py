@@ -51,7 +51,7 @@ def keys_of(keys: KeyValues, sequence: int) -> tuple[Floats, Floats]:
         return keys.key[rows], keys.value[rows]
     if not isinstance(keys.store, ReferenceStore):
         raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
-    return keys.store.read(keys.layer, keys.table.pages[sequence], int(keys.table.lengths[sequence]))
+    return keys.store.read(keys.layer, keys.table, sequence)
 
 
 def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
@@ -65,8 +65,8 @@ def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
 
 def bias_of(bias: DistanceBias, query_positions: Integers, num_keys: int) -> Floats:
     """The bias of every query and key → (N, Q, S)."""
-    rows = np.arange(num_keys) - query_positions[:, None] + bias.zero
-    selected: Floats = bias.values[rows].transpose(2, 0, 1)
+    columns = np.arange(num_keys) - query_positions[:, None] + bias.zero
+    selected: Floats = bias.values[:, columns]
     return selected
 
 

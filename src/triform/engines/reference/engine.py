@@ -15,6 +15,7 @@ from triform.engines.protocol import (
     ProbabilityTap,
     Spans,
     StoredTensor,
+    Use,
 )
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
@@ -29,8 +30,9 @@ class ReferenceEngine(Engine):
 
     name = "reference"
     formats = frozenset(Format)
+    page_size = 32
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format) -> ReferenceParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> ReferenceParameter:
         if format not in self.formats:
             raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose from {sorted(self.formats)}.")
         converted = convert(tensor, format)
@@ -86,6 +88,9 @@ class ReferenceEngine(Engine):
     def multiply(self, x: Floats, y: Floats | float) -> Floats:
         return x * y
 
+    def transpose(self, x: Floats) -> Floats:
+        return np.ascontiguousarray(x.T)
+
     def rotary_table(self, positions: Integers, frequencies: Floats) -> Floats:
         angles = positions[:, None].astype(np.float32) * frequencies
         return np.stack([np.cos(angles), np.sin(angles)])
@@ -112,8 +117,8 @@ class ReferenceEngine(Engine):
     ) -> Floats:
         return attention(query_TNH, queries, keys, scale=scale, mask=mask, bias=bias, probabilities=probabilities)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]], page_size: int) -> ReferenceStore:
-        return ReferenceStore(layers, page_size)
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> ReferenceStore:
+        return ReferenceStore(layers, self.page_size)
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
         return x[indices]
@@ -136,8 +141,8 @@ class ReferenceEngine(Engine):
 
 def _mean_square(x: Floats) -> Floats:
     """mean(x²) over the last axis, kept as an axis of one."""
-    squares: Floats = np.einsum("...d,...d->...", x, x)[..., None]
-    return squares / np.float32(x.shape[-1])
+    # Unlike einsum, which sums long rows in pieces that depend on their number.
+    return np.vecdot(x, x)[..., None] / np.float32(x.shape[-1])
 
 
 def _pool_one(x_TD: Floats, pooling: Pooling) -> Floats:

@@ -12,7 +12,6 @@ class ReferenceStore(KeyValueStore):
     """Pages as the first axis of two arrays for each layer, (pages, page_size, K, H)."""
 
     def __init__(self, layers: Sequence[tuple[int, int]], page_size: int) -> None:
-        self.page_size = page_size
         self._keys = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
         self._values = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
 
@@ -28,8 +27,10 @@ class ReferenceStore(KeyValueStore):
         for array, rows in ((self._keys[layer], key_TKH), (self._values[layer], value_TKH)):
             array.reshape(-1, *array.shape[2:])[table.slots] = rows
 
-    def read(self, layer: int, pages: Integers, length: int) -> tuple[Floats, Floats]:
-        """The first `length` keys and values of a sequence that lies in `pages`, (S, K, H) each."""
+    def read(self, layer: int, table: PageTable, sequence: int) -> tuple[Floats, Floats]:
+        """The keys and values of one sequence, (S, K, H) each."""
+        pages = table.pages[table.spans.begins[sequence] : table.spans.ends[sequence]]
+        length = int(table.lengths[sequence])
         return _gather(self._keys[layer], pages, length), _gather(self._values[layer], pages, length)
 
 

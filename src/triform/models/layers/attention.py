@@ -1,7 +1,7 @@
 """σ(QKᵀ·scale + bias)·V between linear projections. Vaswani et al. 2017, section 3.2.2."""
 
 from triform import spec
-from triform.engines import Array, PackedKeyValues
+from triform.engines import Array, KeyValues, PackedKeyValues
 from triform.models.layers.linear import Linear
 from triform.models.layers.position import build_position
 from triform.models.scope import Scope
@@ -81,18 +81,23 @@ class CrossAttention:
         assert step.memory is not None, "a decoder with cross-attention is always given a memory"
         name, project = self._name, self._projections
         query = step.see(f"{name}.query", project.query(x))
-        key, value = self._keys_and_values(step.memory)
         context = self._engine.attention(
             query,
             step.spans,
-            PackedKeyValues(step.see(f"{name}.key", key), step.see(f"{name}.value", value), step.memory.spans),
+            self._key_values(step.memory, step),
             scale=self._spec.scale,
             probabilities=step.probabilities(f"{name}.probabilities"),
         )
         return project.output(step.see(f"{name}.context", context), residual)
 
-    def _keys_and_values(self, memory: Memory) -> tuple[Array, Array]:
-        if self._layer not in memory.keys_values:
-            key, value = self._projections.key(memory.states_SD), self._projections.value(memory.states_SD)
-            memory.keys_values[self._layer] = (key, value)
-        return memory.keys_values[self._layer]
+    def _key_values(self, memory: Memory, step: Step) -> KeyValues:
+        name, project = self._name, self._projections
+        if not (step.wants(f"{name}.key") or step.wants(f"{name}.value")):
+            return memory.key_values(
+                self._layer,
+                lambda states, spans: self._engine.key_values(project.key(states), project.value(states), spans),
+            )
+        # Seen, and perhaps changed, in this pass: not to be kept for the next.
+        key = step.see(f"{name}.key", project.key(memory.states_SD))
+        value = step.see(f"{name}.value", project.value(memory.states_SD))
+        return PackedKeyValues(key, value, memory.spans)

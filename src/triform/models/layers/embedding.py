@@ -1,31 +1,34 @@
 """From ids to the first hidden states."""
 
 from triform import spec
-from triform.engines import Array, Integers, Parameter
+from triform.engines import Array, Integers
 from triform.models.layers.norm import build_norm
 from triform.models.scope import Scope
 from triform.models.step import Step
 
 
 class Embedding:
-    """norm(word + segment + position), of which a model may lack all but the words."""
+    """norm(word + segment + position), of which a model may lack all but the words.
 
-    def __init__(self, scope: Scope, embedding: spec.Embedding, *, word: Parameter | None = None) -> None:
+    `word` is the place of another stack's word table, where both share one.
+    """
+
+    def __init__(self, scope: Scope, embedding: spec.Embedding, *, word: Scope | None = None) -> None:
         size = embedding.hidden_size
         self._engine = scope.engine
         self._name = scope.name
-        self.word = word or (scope / "word").parameter("weight", embedding.vocab_size, size)
+        self._word = (word or scope / "word").table("weight", embedding.vocab_size, size)
         self._segment = self._position = None
         if embedding.num_segments is not None:
-            self._segment = (scope / "segment").parameter("weight", embedding.num_segments, size)
+            self._segment = (scope / "segment").table("weight", embedding.num_segments, size)
         if embedding.position is not None:
-            self._position = (scope / "position").parameter("weight", embedding.position.num_positions, size)
+            self._position = (scope / "position").table("weight", embedding.position.num_positions, size)
         self._norm = build_norm(scope / "norm", embedding.norm, size)
 
     def __call__(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
         """(T,) ids and segment ids → (T, D)."""
         engine = self._engine
-        x = step.see(f"{self._name}.word", engine.embedding(engine.asarray(ids), self.word))
+        x = step.see(f"{self._name}.word", engine.embedding(engine.asarray(ids), self._word))
         if self._segment is not None:
             segment = engine.embedding(engine.asarray(segment_ids), self._segment)
             x = engine.add(x, step.see(f"{self._name}.segment", segment))

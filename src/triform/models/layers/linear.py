@@ -10,8 +10,8 @@ class Linear:
 
     def __init__(self, scope: Scope, in_features: int, out_features: int, *, bias: bool) -> None:
         self._engine = scope.engine
-        self.weight = scope.parameter("weight", out_features, in_features)
-        self.bias = scope.parameter("bias", out_features) if bias else None
+        self.weight = scope.linear("weight", out_features, in_features)
+        self.bias = scope.vector("bias", out_features) if bias else None
 
     def __call__(self, x: Array, *, activation: Activation | None = None, residual: Array | None = None) -> Array:
         """(T, in) → (T, out)."""

@@ -15,8 +15,8 @@ class LayerNorm:
     def __init__(self, scope: Scope, eps: float, size: int) -> None:
         self._engine = scope.engine
         self._eps = eps
-        self._weight = scope.parameter("weight", size)
-        self._bias = scope.parameter("bias", size)
+        self._weight = scope.vector("weight", size)
+        self._bias = scope.vector("bias", size)
 
     def __call__(self, x: Array) -> Array:
         return self._engine.layer_norm(x, self._weight, self._bias, self._eps)
@@ -28,7 +28,7 @@ class RMSNorm:
     def __init__(self, scope: Scope, eps: float, size: int) -> None:
         self._engine = scope.engine
         self._eps = eps
-        self._weight = scope.parameter("weight", size)
+        self._weight = scope.vector("weight", size)
 
     def __call__(self, x: Array) -> Array:
         return self._engine.rms_norm(x, self._weight, self._eps)

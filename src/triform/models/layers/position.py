@@ -55,7 +55,7 @@ class RelativeBias:
     def __init__(self, scope: Scope, bias: spec.RelativeBias, num_heads: int) -> None:
         self._engine = scope.engine
         self._spec = bias
-        self._table = scope.parameter("weight", bias.num_buckets, num_heads)
+        self._table = scope.table("weight", bias.num_buckets, num_heads)
 
     def turn(self, x_TNH: Array, step: Step) -> Array:
         return x_TNH
@@ -65,7 +65,8 @@ class RelativeBias:
 
     def _compute(self, length: int) -> DistanceBias:
         buckets = distance_buckets(np.arange(1 - length, length), self._spec)
-        return DistanceBias(self._engine.embedding(self._engine.asarray(buckets), self._table), zero=length - 1)
+        values_RN = self._engine.embedding(self._engine.asarray(buckets), self._table)
+        return DistanceBias(self._engine.transpose(values_RN), zero=length - 1)
 
 
 def build_position(scope: Scope, position: spec.Rotary | spec.RelativeBias | None, num_heads: int) -> Position:
