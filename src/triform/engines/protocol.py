@@ -143,7 +143,7 @@ class PageTable:
 
 
 class KeyValueStore(ABC):
-    """Keys and values of all layers, in pages of `Engine.page_size`: the engine owns them, `generation/` deals them out."""
+    """Keys and values of all layers, in pages of `Engine.page_size`. The engine owns them, `generation/` deals them."""
 
     @abstractmethod
     def grow(self, num_pages: int) -> None:

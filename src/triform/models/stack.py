@@ -1,7 +1,7 @@
 """An embedding, blocks and a final norm: the body of every form."""
 
 from triform import spec
-from triform.engines import Array, Tap
+from triform.engines import Array, Integers, Tap
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.models.layers.embedding import Embedding
@@ -46,10 +46,13 @@ class Stack:
         """(T,) ids → (T, D), and the hidden states of every layer if asked for.
 
         With a cache each sequence of the batch goes on where the cache left it.
+
+        Raises:
+            InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
         """
-        self.check(batch, cache)
         recorder = HiddenStates(self.hidden_state_names, tap) if hidden_states else None
         step = Step(self._engine, batch.spans, cache=cache, memory=memory, tap=recorder or tap)
+        self._check(batch, step.key_lengths)
         states = self._run(batch, step)
         step.finish()
         return states, recorder.collect() if recorder else None
@@ -62,17 +65,12 @@ class Stack:
             x = step.see(f"{self._name}blocks.{layer}", x)
         return step.see(f"{self._name}last_hidden_state", self._final_norm(x))
 
-    def check(self, batch: Batch, cache: Cache | None = None) -> None:
-        """Refuse what the tables have no row for, and what is longer than the context.
-
-        Raises:
-            InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
-        """
+    def _check(self, batch: Batch, lengths: Integers) -> None:
+        """Refuse what the tables have no row for, and what is longer than the context."""
         embedding, limit = self.spec.embedding, self.spec.context_length
         _check_range("id", batch, batch.ids, embedding.vocab_size, "the vocabulary")
         if embedding.num_segments is not None:
             _check_range("segment id", batch, batch.segment_ids, embedding.num_segments, "the segment table")
-        lengths = batch.lengths if cache is None else batch.lengths + cache.lengths
         if limit is not None and lengths.max() > limit:
             sequence = int(lengths.argmax())
             raise InputError(

@@ -3,7 +3,8 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -20,9 +21,9 @@ CHUNK = 256
 """Inputs that are tokenized together; a stream is never read further ahead."""
 
 
-def option(default: Any, help: str) -> Any:
-    """A field of a task's options, with the help that the command line shows."""
-    return field(default=default, metadata={"help": help})
+def option(default: Any, help: str, *, minimum: int | None = None) -> Any:
+    """A field of a task's options, with the help that the command line shows; `minimum` is for whole numbers."""
+    return field(default=default, metadata={"help": help, "minimum": minimum})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ class Options:
     """What can be set for a whole pipeline, or for one call."""
 
     long_input: LongInput = option(LongInput.ERROR, "What to do with text longer than the model can read.")
-    token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.")
+    token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.", minimum=1)
 
 
 class Task(ABC, Generic[Tensors, Answer]):
@@ -118,7 +119,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         """
         limits = [self.model.spec.input_stack.context_length, self.tokenizer.max_length, max_length]
         limit = min((limit for limit in limits if limit is not None), default=None)
-        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=LongInput(options.long_input))
+        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=options.long_input)
         dropped = [text.dropped for text in encoded if text.dropped]
         if dropped:
             warnings.warn(
@@ -134,7 +135,8 @@ class Task(ABC, Generic[Tensors, Answer]):
         unknown = sorted(set(changes) - set(known))
         if unknown:
             raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(known)}.")
-        return replace(options, **changes)
+        own = {known.name: known for known in fields(self.options_type)}
+        return replace(options, **{name: _checked(own[name], value) for name, value in changes.items()})
 
     def _check_model(self) -> None:
         model = self.model.spec
@@ -148,3 +150,20 @@ class Task(ABC, Generic[Tensors, Answer]):
             f"(architectures: {self.model.blueprint.config.get('architectures')}); the task needs {needs}. "
             "Choose a model that was trained for the task."
         )
+
+
+def _checked(option: Field[Any], value: Any) -> Any:
+    """The value of an option, an enum's by its name.
+
+    Raises:
+        InputError: it is not one of the enum's, or no whole number large enough.
+    """
+    if isinstance(option.default, StrEnum):
+        kind = type(option.default)
+        if value not in set(kind):
+            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(kind)}.")
+        return kind(value)
+    minimum = option.metadata["minimum"]
+    if minimum is not None and value is not None and (not isinstance(value, int) or value < minimum):
+        raise InputError(f"{option.name}={value!r}: expected a whole number of at least {minimum}.")
+    return value

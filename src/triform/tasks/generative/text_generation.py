@@ -12,7 +12,7 @@ from triform.tasks.task import Options, Task, option
 class TextGenerationOptions(Options):
     """Options of text-generation."""
 
-    max_new_tokens: int | None = option(None, "Most tokens to add; by default as the model says, or 256.")
+    max_new_tokens: int | None = option(None, "Most tokens to add; by default as the model says, or 256.", minimum=1)
     return_full_text: bool = option(True, "Whether the answer begins with the prompt.")
 
 

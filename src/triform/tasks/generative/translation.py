@@ -17,7 +17,9 @@ class TranslationOptions(Options):
     src_lang: str | None = option(None, "Language of the input, for a model of several: en, de, fr …")
     tgt_lang: str | None = option(None, "Language of the answer.")
     prefix: str | None = option(None, "Text to put before each input, in place of the one the model brings.")
-    max_new_tokens: int | None = option(None, "Most tokens of an answer; by default as the model says, or 256.")
+    max_new_tokens: int | None = option(
+        None, "Most tokens of an answer; by default as the model says, or 256.", minimum=1
+    )
 
 
 class Translation(Task[list[list[int]], dict[str, str]]):

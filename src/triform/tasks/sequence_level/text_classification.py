@@ -30,7 +30,7 @@ class Function(StrEnum):
 class TextClassificationOptions(Options):
     """Options of text-classification."""
 
-    top_k: int | None = option(0, "How many labels to list, the best first; 0 gives the best one alone.")
+    top_k: int | None = option(0, "How many labels to list, the best first; 0 gives the best one alone.", minimum=0)
     function_to_apply: Function = option(Function.DEFAULT, "What turns logits into scores.")
 
 
@@ -72,7 +72,7 @@ class TextClassification(Task[Output, Any]):
             spec.Problem.MULTI_LABEL: Function.SIGMOID,
             spec.Problem.REGRESSION: Function.NONE,
         }
-        chosen = Function(options.function_to_apply)
+        chosen = options.function_to_apply
         chosen = default[head.problem] if chosen is Function.DEFAULT else chosen
         functions: dict[Function, Callable[[Any], Numbers]] = {
             Function.SOFTMAX: softmax,

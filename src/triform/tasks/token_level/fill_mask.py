@@ -20,7 +20,7 @@ from triform.tasks.text_input import read_texts
 class FillMaskOptions(Options):
     """Options of fill-mask."""
 
-    top_k: int = option(5, "How many candidates to list for each gap, the best first.")
+    top_k: int = option(5, "How many candidates to list for each gap, the best first.", minimum=1)
     targets: Sequence[str] | None = option(None, "Consider these tokens only.")
 
 

@@ -59,7 +59,7 @@ class TokenClassification(Task[Output, list[dict[str, Any]]]):
         for text, logits in zip(batch.texts, tensors.split("logits"), strict=True):
             entities = list(self._entities(text, softmax(self.model.engine.to_numpy(logits))))
             key = "entity"
-            if Aggregation(options.aggregation_strategy) is Aggregation.SIMPLE:
+            if options.aggregation_strategy is Aggregation.SIMPLE:
                 entities, key = [self._together(group) for group in neighbours(entities)], "entity_group"
             answers.append([entity for entity in entities if entity[key] not in options.ignore_labels])
         return answers

@@ -1,0 +1,178 @@
+"""Tasks against the pipelines of `transformers`: random weights, real tokenizers, text of all kinds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import triform
+from tests import checkpoints
+from triform.errors import InputError, TruncationWarning, WrongTaskError
+
+TEXTS = [
+    "A cat sat on the mat.",
+    "Ein Kätzchen saß auf der Matte — 猫がマットの上に座った 🐈.",
+    "Donaudampfschifffahrtsgesellschaftskapitän" * 3,
+    "",
+    "tabs\tand\nnew lines,   many   spaces",
+]
+
+
+def assert_same(actual: Any, expected: Any) -> None:
+    """Equal to the last character; numbers within 1e-5."""
+    if isinstance(expected, dict):
+        assert set(actual) == set(expected)
+        for key in expected:
+            assert_same(actual[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(actual) == len(expected)
+        for one, other in zip(actual, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(expected, str | int):
+        assert actual == expected
+    else:
+        assert actual == pytest.approx(float(expected), abs=1e-5)
+
+
+def both(task: str, folder: Path, **options: Any) -> tuple[Any, Any]:
+    """Our pipeline and the reference's."""
+    return triform.pipeline(task, model=folder, **options), transformers.pipeline(task, model=str(folder), device="cpu")
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_k": None}, {"function_to_apply": "sigmoid"}], ids=str)
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_labels": 4},
+        {"num_labels": 1},
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"num_labels": 1, "problem_type": "regression"},
+        {"id2label": {0: "NEG", 1: "POS"}, "label2id": {"NEG": 0, "POS": 1}},
+    ],
+    ids=str,
+)
+def test_text_classification(minilm: Path, tmp_path: Path, config: dict[str, Any], options: dict[str, Any]) -> None:
+    folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path, **config)
+    ours, reference = both("text-classification", folder)
+    assert_same(ours(TEXTS, **options), reference(TEXTS, **options))
+    assert_same(ours(TEXTS[0], **options), reference(TEXTS[0], **options))
+    pairs = [{"text": TEXTS[0], "text_pair": TEXTS[1]}, {"text": TEXTS[2], "text_pair": TEXTS[4]}]
+    assert_same(ours(pairs, **options), reference(pairs, **options))
+
+
+def test_text_classification_by_the_last_token(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForSequenceClassification", tmp_path, num_labels=3)
+    ours, reference = both("text-classification", folder)
+    assert_same(ours(TEXTS), [reference(text)[0] for text in TEXTS])
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple"])
+@pytest.mark.parametrize("labels", [["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], ["O", "PER", "LOC"]], ids=str)
+def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], strategy: str) -> None:
+    config = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path, **config)
+    ours, reference = both("token-classification", folder)
+    expected = [reference(text, aggregation_strategy=strategy) for text in TEXTS]
+    assert any(expected)
+    assert_same(ours(TEXTS, aggregation_strategy=strategy), expected)
+    everything = [reference(text, aggregation_strategy=strategy, ignore_labels=[]) for text in TEXTS]
+    assert_same(ours(TEXTS, aggregation_strategy=strategy, ignore_labels=[]), everything)
+
+
+def test_token_classification_points_into_the_text(minilm: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path, num_labels=3)
+    tag = triform.pipeline("ner", model=folder, ignore_labels=[])
+    for text in TEXTS:
+        for entity in tag(text):
+            surface = text[entity["start"] : entity["end"]]
+            assert surface.strip() == surface != ""
+
+
+def test_fill_mask(minilm: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert("BertForMaskedLM", minilm, tmp_path)
+    ours, reference = both("fill-mask", folder)
+    texts = ["The [MASK] sat on the mat.", "[MASK] Kätzchen [MASK] auf 猫 🐈.", "[MASK]"]
+    for text in texts:
+        assert_same(ours(text), reference(text))
+        assert_same(ours(text, top_k=2), reference(text, top_k=2))
+    assert_same(ours(texts), [reference(text) for text in texts])
+    assert_same(ours(texts[0], targets=["cat", "dog"]), reference(texts[0], targets=["cat", "dog"]))
+
+
+def test_fill_mask_needs_a_gap_and_known_targets(minilm: Path, tmp_path: Path) -> None:
+    fill = triform.pipeline("fill-mask", model=checkpoints.bert("BertForMaskedLM", minilm, tmp_path))
+    with pytest.raises(InputError, match=r"Text 1 has no \[MASK\]: 'no gap'"):
+        fill(["a [MASK]", "no gap"])
+    with pytest.raises(InputError, match="not in the vocabulary: \\['qqzzqq'\\]"):
+        fill("a [MASK]", targets=["cat", "qqzzqq"])
+
+
+def test_text_generation(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path)
+    ours, reference = both("text-generation", folder)
+    prompts = [text for text in TEXTS if text] + ["Once upon a time"]
+    for full in (True, False):
+        options = {"max_new_tokens": 10, "return_full_text": full}
+        expected = [reference(prompt, do_sample=False, **options) for prompt in prompts]
+        assert ours(prompts, **options) == expected
+        assert ours(prompts[0], **options) == expected[0]
+
+
+def test_translation(tmp_path: Path) -> None:
+    prefixes = {
+        f"translation_en_to_{code}": {"prefix": f"translate English to {name}: "}
+        for code, name in (("de", "German"), ("fr", "French"))
+    }
+    folder = checkpoints.t5(tmp_path, task_specific_params=prefixes)
+    model = transformers.T5ForConditionalGeneration.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    translate = triform.pipeline("translation_en_to_de", model=folder, max_new_tokens=12)
+    texts = ["The house is wonderful.", "A cat sat."]
+    expected = []
+    for text in texts:
+        ids = tokenizer("translate English to German: " + text, return_tensors="pt")
+        ids.pop("token_type_ids", None)
+        with torch.no_grad():
+            generated = model.generate(**ids, max_new_tokens=12, do_sample=False)[0]
+        expected.append({"translation_text": tokenizer.decode(generated, skip_special_tokens=True)})
+    assert translate(texts) == expected
+    assert translate(texts[0]) == expected[:1]
+    same = triform.pipeline("translation", model=folder, max_new_tokens=12)
+    assert same(texts, src_lang="en", tgt_lang="de") == expected
+    assert same(texts, prefix="translate English to German: ") == expected
+    with pytest.raises(InputError, match="the model names en to de, en to fr"):
+        same(texts)
+
+
+def test_a_model_without_the_head_is_refused(minilm: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
+    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs Encoder or Decoder with SequenceHead"):
+        triform.pipeline("text-classification", model=folder)
+    with pytest.raises(WrongTaskError, match="generate needs a decoder with a language head"):
+        triform.load(folder).generate(triform.Batch.from_ids([[1, 2]]))
+
+
+def test_options_are_checked(minilm: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
+    with pytest.raises(InputError, match="Task 'nre' is not known"):
+        triform.pipeline("nre", model=folder)
+    with pytest.raises(InputError, match=r"token-classification has no option topk. It has .*aggregation_strategy"):
+        triform.pipeline("ner", model=folder, topk=3)
+    with pytest.raises(InputError, match="aggregation_strategy='all': expected one of none, simple"):
+        triform.pipeline("ner", model=folder)("text", aggregation_strategy="all")
+    with pytest.raises(InputError, match="expected text, a list or an iterable of texts, got int"):
+        triform.pipeline("ner", model=folder)(3)
+    with pytest.raises(InputError, match="Text 1: expected a string"):
+        triform.pipeline("ner", model=folder)(["text", 3])
+
+
+def test_long_pairs_keep_their_segments(minilm: Path, tmp_path: Path) -> None:
+    folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path, num_labels=3)
+    ours, reference = both("text-classification", folder, long_input="truncate")
+    pairs = [{"text": "one " * 40, "text_pair": "two " * 200}, {"text": "one " * 200, "text_pair": "two " * 99}]
+    options = {"truncation": True, "max_length": 128}
+    with pytest.warns(TruncationWarning, match="2 of 2 texts were longer than 128 tokens"):
+        actual = ours(pairs)
+    assert_same(actual, reference(pairs, **options))
