@@ -95,13 +95,14 @@ class Tokenizer:
                         f"Text {number} has {length} tokens, more than the {max_length} that fit: {_start(text)!r}. "
                         'Shorten it, or allow the end to be cut off with long_input="truncate".'
                     )
-                cut = self._truncated(text, max_length, special_tokens)
-                encoded.append(_encoded(text, cut, dropped=length - len(cut.ids)))
+                encoded.append(self._truncated(text, max_length, special_tokens, length))
             else:
-                encoded.append(_encoded(text, encoding))
+                encoded.append(_encoded(text, encoding, encoding.sequence_ids))
         return encoded
 
-    def _truncated(self, text: str | tuple[str, str], max_length: int, special_tokens: bool) -> tokenizers.Encoding:
+    def _truncated(
+        self, text: str | tuple[str, str], max_length: int, special_tokens: bool, length: int
+    ) -> EncodedText:
         """Cut the bare texts, then let the tokenizer put its template round them, so that segment ids stay right."""
         parts = text if isinstance(text, tuple) else (text,)
         num_special = self._tokenizer.num_special_tokens_to_add(len(parts) == 2) if special_tokens else 0
@@ -109,10 +110,14 @@ class Tokenizer:
         if room < len(parts):
             raise InputError(f"{max_length} tokens leave no room for text beside {num_special} special tokens.")
         bare = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
-        for encoding, length in zip(bare, _shares([len(b.ids) for b in bare], room), strict=True):
-            encoding.truncate(length)
+        for encoding, share in zip(bare, _shares([len(b.ids) for b in bare], room), strict=True):
+            encoding.truncate(share)
         pair = bare[1] if len(bare) == 2 else None
-        return self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
+        cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
+        # The library forgets which text a token is from when it cuts: the first text's come first.
+        origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
+        sources = [None if is_special else next(origins) for is_special in cut.special_tokens_mask]
+        return _encoded(text, cut, sources, dropped=length - len(cut.ids))
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Ids → text."""
@@ -145,7 +150,9 @@ def _shares(lengths: list[int], room: int) -> list[int]:
     return [room - half, half] if first > second else [half, room - half]
 
 
-def _encoded(text: str | tuple[str, str], encoding: tokenizers.Encoding, dropped: int = 0) -> EncodedText:
+def _encoded(
+    text: str | tuple[str, str], encoding: tokenizers.Encoding, sources: Sequence[int | None], dropped: int = 0
+) -> EncodedText:
     first, pair = text if isinstance(text, tuple) else (text, None)
     return EncodedText(
         text=first,
@@ -154,7 +161,7 @@ def _encoded(text: str | tuple[str, str], encoding: tokenizers.Encoding, dropped
         segment_ids=np.array(encoding.type_ids, np.int64),
         tokens=tuple(encoding.tokens),
         characters=np.array(encoding.offsets, np.int64).reshape(-1, 2),
-        sources=tuple(encoding.sequence_ids),
+        sources=tuple(sources),
         dropped=dropped,
     )
 

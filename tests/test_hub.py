@@ -1,0 +1,327 @@
+"""Finding a model: in a folder, in the cache, or on a Hub that runs in this very process and speaks its protocol."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triform.errors import ModelNotFoundError, TriformError, UnsupportedModelError
+from triform.hub import Checkpoint, find
+
+FIRST, SECOND = "1" * 40, "2" * 40
+WANTED = {
+    "config.json": b'{"model_type": "bert"}',
+    "model.safetensors": b"weights",
+    "tokenizer.json": b"{}",
+    "1_Pooling/config.json": b"{}",
+    "vocab.txt": b"[PAD]",
+    "chat_template.jinja": b"",
+}
+UNWANTED = {
+    "pytorch_model.bin": b"pickle",
+    "onnx/model.onnx": b"onnx",
+    "onnx/config.json": b"{}",
+    "openvino/openvino_model.bin": b"",
+    "tf_model.h5": b"",
+    "flax_model.msgpack": b"",
+    "model.fp16.safetensors": b"",
+    "README.md": b"",
+}
+
+
+class FakeHub(ThreadingHTTPServer):
+    """As much of the Hub's protocol as `snapshot_download` speaks."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.requests: list[str] = []
+        self.commits: dict[str, dict[str, bytes]] = {FIRST: {**WANTED, **UNWANTED}, SECOND: {**WANTED}}
+        self.revisions = {"main": FIRST, "v2": SECOND, FIRST: FIRST, SECOND: SECOND}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: FakeHub
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        path = self.path.partition("?")[0]
+        if path.startswith(("/api/models/org/gated", "/org/gated")):
+            self.answer(403, code="GatedRepo")
+        elif found := re.fullmatch(r"/api/models/org/tiny/tree/([^/]+)", path):
+            self.list_files(found[1])
+        elif found := re.fullmatch(r"/api/models/org/tiny(?:/revision/([^/]+))?", path):
+            commit = self.server.revisions.get(found[1] or "main")
+            content = json.dumps({"id": "org/tiny", "sha": commit}).encode()
+            self.answer(200, content) if commit else self.answer(404, code="RevisionNotFound")
+        elif found := re.fullmatch(r"/org/tiny/resolve/([^/]+)/(.+)", path):
+            content = self.server.commits[found[1]][found[2]]
+            self.answer(200, content, **{"ETag": f'"{digest(content)}"', "X-Repo-Commit": found[1]})
+        else:
+            # The Hub does not tell those who are not signed in whether a model exists.
+            self.answer(401)
+
+    do_HEAD = do_GET
+
+    def list_files(self, revision: str) -> None:
+        files = self.server.commits.get(self.server.revisions.get(revision, ""), {})
+        listing = [
+            {"type": "file", "path": name, "size": len(content), "oid": digest(content)}
+            for name, content in files.items()
+        ]
+        self.answer(200, json.dumps(listing).encode())
+
+    def answer(self, status: int, content: bytes = b"", *, code: str = "", **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), "X-Error-Code": code, **headers}.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """The test's output is quiet."""
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha1(content).hexdigest()
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    with FakeHub() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+FIND = """
+import json, sys
+from triform.errors import TriformError
+from triform.hub import find
+try:
+    found = find(sys.argv[1], revision=sys.argv[2] or None)
+    print(json.dumps([str(found.folder), found.source, found.revision]))
+except TriformError as error:
+    print(json.dumps([type(error).__name__, str(error)]))
+"""
+
+FETCH_SOME = """
+import sys, huggingface_hub
+huggingface_hub.snapshot_download(sys.argv[1], allow_patterns=sys.argv[3:])
+"""
+
+
+class Elsewhere:
+    """Another process, with a cache of its own: the Hub's client reads its environment but once."""
+
+    def __init__(self, hub: FakeHub, home: Path) -> None:
+        self.cache = home / "cache"
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        self.environment = {
+            **kept,
+            "HOME": str(home),
+            "HF_HOME": str(home),
+            "HF_HUB_CACHE": str(self.cache),
+            "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+
+    def run(self, code: str, model: str, *arguments: str, **environment: str) -> str:
+        command = [sys.executable, "-W", "error", "-c", code, model, *arguments]
+        environment = {**self.environment, **environment}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def find(self, model: str = "org/tiny", *, revision: str = "", **environment: str) -> Checkpoint:
+        folder, source, commit = json.loads(self.run(FIND, model, revision, **environment))
+        return Checkpoint(Path(folder), source, commit)
+
+    def refuse(self, model: str = "org/tiny", *, revision: str = "", **environment: str) -> str:
+        """The message of a `ModelNotFoundError`."""
+        kind, message = json.loads(self.run(FIND, model, revision, **environment))
+        assert kind == "ModelNotFoundError"
+        return str(message)
+
+    def fetch_some(self, *files: str) -> None:
+        """What another program leaves in the cache that needs only these files."""
+        self.run(FETCH_SOME, "org/tiny", "", *files)
+
+
+@pytest.fixture
+def elsewhere(hub: FakeHub, tmp_path: Path) -> Elsewhere:
+    return Elsewhere(hub, tmp_path)
+
+
+def files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
+    paths = [path for path in checkpoint.folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(checkpoint.folder)): path.read_bytes() for path in paths}
+
+
+def test_a_model_is_fetched_once_and_without_what_is_not_needed(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    checkpoint = elsewhere.find()
+    assert (checkpoint.source, checkpoint.revision) == ("org/tiny", FIRST)
+    assert files_of(checkpoint) == WANTED
+    assert not [path for path in hub.requests if any(path.endswith(f"/{name}") for name in UNWANTED)]
+    # What is in the cache stays what it was, even where the Hub has something newer, and nobody is asked.
+    hub.requests.clear()
+    hub.revisions["main"] = SECOND
+    assert elsewhere.find() == checkpoint
+    assert elsewhere.find(HF_HUB_OFFLINE="1") == checkpoint
+    assert elsewhere.find(HF_ENDPOINT="http://127.0.0.1:9") == checkpoint
+    assert not hub.requests
+
+
+@pytest.mark.parametrize("revision", ["v2", SECOND])
+def test_a_revision_is_fetched_beside_another(revision: str, elsewhere: Elsewhere) -> None:
+    assert elsewhere.find().revision == FIRST
+    checkpoint = elsewhere.find(revision=revision)
+    assert checkpoint.revision == checkpoint.folder.name == SECOND
+    assert elsewhere.find(revision=revision, HF_HUB_OFFLINE="1") == checkpoint
+    assert elsewhere.find(HF_HUB_OFFLINE="1").revision == FIRST
+
+
+def test_an_unknown_revision_is_named(elsewhere: Elsewhere) -> None:
+    assert elsewhere.refuse(revision="v9").startswith("org/tiny has no revision 'v9'. Name a branch, tag or commit")
+
+
+def test_an_unknown_model_is_named_with_what_to_check(elsewhere: Elsewhere) -> None:
+    message = elsewhere.refuse("org/nothing")
+    assert "no folder 'org/nothing' here, and no model of that id on the Hub" in message
+    assert "Check the spelling; for a private model set HF_TOKEN" in message
+
+
+def test_a_gated_model_says_how_to_get_access(elsewhere: Elsewhere) -> None:
+    assert elsewhere.refuse("org/gated").startswith("org/gated is gated. Accept its terms on the Hub and set HF_TOKEN")
+
+
+def test_offline_an_unknown_model_says_that_it_is_offline(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    message = elsewhere.refuse(HF_HUB_OFFLINE="1")
+    assert message.startswith("org/tiny is not complete in the local cache, and HF_HUB_OFFLINE forbids to fetch it")
+    assert "Fetch it once online, or name a local folder" in message
+    assert not hub.requests
+
+
+def test_a_hub_that_cannot_be_reached_is_told_from_one_that_lacks_the_model(elsewhere: Elsewhere) -> None:
+    message = elsewhere.refuse(HF_ENDPOINT="http://127.0.0.1:9")
+    assert message.startswith("org/tiny could not be fetched from the Hub")
+    assert "Name a local folder instead?" in message
+
+
+@pytest.mark.parametrize("some", [("config.json",), ("config.json", "model.safetensors"), ("*.json",)], ids=str)
+def test_what_another_program_fetched_in_part_is_completed(some: tuple[str, ...], elsewhere: Elsewhere) -> None:
+    elsewhere.fetch_some(*some)
+    assert "not complete in the local cache" in elsewhere.refuse(HF_HUB_OFFLINE="1")
+    assert files_of(elsewhere.find()) == WANTED
+
+
+def test_a_cache_without_a_listing_is_completed_too(elsewhere: Elsewhere) -> None:
+    """As older versions of the Hub's client leave it."""
+    elsewhere.fetch_some("config.json", "tokenizer.json")
+    for listing in elsewhere.cache.rglob("trees/*.json"):
+        listing.unlink()
+    assert "not complete" in elsewhere.refuse(HF_HUB_OFFLINE="1")
+    assert files_of(elsewhere.find()) == WANTED
+
+
+def test_a_missing_shard_is_fetched(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    index = json.dumps({"weight_map": {"x": shards[0], "y": shards[1]}}).encode()
+    wanted = {**WANTED, "model.safetensors.index.json": index, shards[0]: b"1", shards[1]: b"2"}
+    del wanted["model.safetensors"]
+    hub.commits[FIRST] = wanted
+    elsewhere.fetch_some("*.json", shards[0])
+    assert "not complete" in elsewhere.refuse(HF_HUB_OFFLINE="1")
+    assert files_of(elsewhere.find()) == wanted
+    assert elsewhere.find(HF_HUB_OFFLINE="1").revision == FIRST
+
+
+@pytest.mark.xfail(strict=True, reason="the client's IncompleteSnapshotError is taken for the lack of what is needed")
+def test_offline_a_cache_that_lacks_only_what_is_not_needed_will_do(elsewhere: Elsewhere) -> None:
+    elsewhere.fetch_some("config.json", "model.safetensors", "tokenizer.json")
+    assert elsewhere.find(HF_HUB_OFFLINE="1").revision == FIRST
+
+
+@pytest.mark.xfail(strict=True, reason="a damaged index in the cache is no TriformError")
+@pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": []}', b'{"weight_map": {"x": 3}}'], ids=repr)
+def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: FakeHub, elsewhere: Elsewhere) -> None:
+    hub.commits[FIRST]["model.safetensors.index.json"] = index
+    elsewhere.find()
+    elsewhere.run(FIND, "org/tiny", "")
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_is_taken_as_it_is(kind: type, tmp_path: Path) -> None:
+    assert find(kind(tmp_path)) == Checkpoint(tmp_path, str(tmp_path), revision=None)
+
+
+def test_a_relative_folder_goes_before_a_model_of_that_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "tiny").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert find("org/tiny").folder == Path("org/tiny")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find("~/org/tiny").folder == tmp_path / "org" / "tiny"
+
+
+@pytest.mark.parametrize("model", ["/no/such", "./nothing", "../nothing", "~/nothing", "a/b/c", Path("org/name")])
+def test_a_missing_folder_is_not_looked_for_on_the_hub(model: str | Path) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match=r"There is no folder .*\. Name an existing folder, or a Hub id"
+    ) as raised:
+        find(model)
+    assert str(Path(model).expanduser()) in str(raised.value)
+
+
+def test_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ModelNotFoundError, match=r"model\.safetensors is a file\. Name the folder that holds config"):
+        find(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("model", ["a b", "org/", "-x", "org/name..x", "ä/ö", "x" * 97, "org\\name"])
+def test_what_is_no_id_is_refused(model: str) -> None:
+    with pytest.raises(ModelNotFoundError, match="is neither a folder nor a Hub id such as org/name") as raised:
+        find(model)
+    assert repr(model) in str(raised.value)
+
+
+@pytest.mark.xfail(strict=True, reason="the current folder, a RuntimeError and an OSError", raises=Exception)
+@pytest.mark.parametrize("model", ["", "~no-such-user/x", "x" * 300], ids=["empty", "no user", "too long"])
+def test_what_is_no_path_either_is_refused(model: str) -> None:
+    with pytest.raises(TriformError):
+        find(model)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelNotFoundError, match=r"has no config\.json.*Name the folder that holds config\.json"
+    ) as raised:
+        find(tmp_path).read_json("config.json")
+    assert str(tmp_path) in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe", b"[" * 100_000], ids=["cut", "empty", "binary", "deep"])
+def test_a_damaged_config_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(UnsupportedModelError, match=r"config\.json is not valid JSON: .*Fetch the file again"):
+        find(tmp_path).read_object("config.json")
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "3"])
+def test_a_config_that_is_no_object_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UnsupportedModelError, match=r"config\.json: expected a JSON object, got (list|NoneType|int)"):
+        find(tmp_path).read_object("config.json")
