@@ -1,0 +1,1 @@
+"""Triform beside Hugging Face transformers: throughput, start and memory. `python -m benchmarks.run_all` runs them."""

@@ -1,0 +1,104 @@
+"""What a benchmark hands on: tables for people, and one line of JSON, from which `run_all` makes the tables again."""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.machine import Machine
+from benchmarks.measure import PAIRS, Comparison, Series, describe
+
+COLUMNS = ("", "unit", "Triform", "transformers", "Triform ÷ transformers")
+SERIES_COLUMNS = ("", "unit", "median (least – greatest)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """The outcome of one benchmark."""
+
+    title: str
+    machine: Machine
+    pairs: int
+    comparisons: Sequence[Comparison]
+    facts: Mapping[str, str]
+    """What was measured on, what limits it, and whether both sides gave the same answer."""
+    series: Sequence[Series] = ()
+    """Figures that have no counterpart on the other side."""
+
+    @classmethod
+    def from_json(cls, line: str) -> "Report":
+        """The inverse of `to_json`."""
+        fields: dict[str, Any] = json.loads(line)
+        machine = Machine(**fields.pop("machine"))
+        comparisons = [Comparison(**own) for own in fields.pop("comparisons")]
+        series = [Series(**own) for own in fields.pop("series")]
+        return cls(machine=machine, comparisons=comparisons, series=series, **fields)
+
+    def to_json(self) -> str:
+        """All of it, every single value included, on one line."""
+        return json.dumps(_rounded(asdict(self)), ensure_ascii=False)
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The cells below `COLUMNS`."""
+        return [
+            (own.name, own.unit, describe(own.triform), describe(own.transformers), describe(own.ratios))
+            for own in self.comparisons
+        ]
+
+    def series_rows(self) -> list[tuple[str, ...]]:
+        """The cells below `SERIES_COLUMNS`."""
+        return [(own.name, own.unit, str(own)) for own in self.series]
+
+    def print(self) -> None:
+        """Tables and facts; the last line is the JSON."""
+        console = Console(width=140)
+        console.print(_table(self.title, COLUMNS, self.rows()))
+        if self.series:
+            console.print(_table("", SERIES_COLUMNS, self.series_rows()))
+        for name, fact in self.facts.items():
+            console.print(f"{name}: {fact}", markup=False, highlight=False)
+        print(self.to_json(), flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What every benchmark can be told."""
+
+    pairs: int
+    quick: bool
+
+
+def parse_arguments(description: str | None) -> Arguments:
+    """Read the command line; a quick run has one pair unless told otherwise."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, help=f"times each side is measured (default {PAIRS}, with --quick 1)")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it works; the figures mean nothing"
+    )
+    given = parser.parse_args()
+    return Arguments(given.pairs or (1 if given.quick else PAIRS), given.quick)
+
+
+def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < 2 else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _rounded(value: Any) -> Any:
+    match value:
+        case float():
+            return float(f"{value:.5g}")
+        case dict():
+            return {key: _rounded(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_rounded(inner) for inner in value]
+        case _:
+            return value
