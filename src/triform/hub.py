@@ -68,14 +68,29 @@ def find(model: str | Path, *, revision: str | None = None) -> Checkpoint:
     Raises:
         ModelNotFoundError: no such folder, no such id or revision, or it cannot be reached.
     """
-    folder = Path(model).expanduser()
+    folder = _as_path(model)
     if folder.is_dir():
+        if revision is not None:
+            raise ModelNotFoundError(f"revision={revision!r} is for models on the Hub; {folder} is taken as it is.")
         return Checkpoint(folder, str(model))
     if folder.is_file():
         raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds config.json and model.safetensors.")
     if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or str(model).count("/") > 1:
         raise ModelNotFoundError(f"There is no folder {folder}. Name an existing folder, or a Hub id such as org/name.")
     return _find_on_hub(model, revision)
+
+
+def _as_path(model: str | Path) -> Path:
+    try:
+        if not str(model):
+            raise OSError("it is empty")
+        folder = Path(model).expanduser()
+        folder.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:
+        raise ModelNotFoundError(
+            f"{str(model)!r} is neither a folder nor a Hub id such as org/name: {error}."
+        ) from error
+    return folder
 
 
 def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
@@ -93,29 +108,43 @@ def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
             )
         )
 
+    folder: Path | None = None
     try:
         folder = download(cached_only=True)
-        complete = _is_complete(folder)
-    except LocalEntryNotFoundError:
-        complete = False
+    except LocalEntryNotFoundError as error:
+        # Some of the files that would be fetched may be there, and all that are needed among them.
+        found = getattr(error, "snapshot_path", None)
+        folder = None if found is None else Path(found)
     except HFValidationError as error:
         raise ModelNotFoundError(f"{model!r} is neither a folder nor a Hub id such as org/name: {error}") from error
-    if not complete:
+    if folder is None or not (_has_weights(folder) and _has_tokenizer(folder)):
         try:
             folder = download(cached_only=False)
         except Exception as error:  # the Hub's client lets errors of several network libraries through
             raise ModelNotFoundError(_explain(model, revision, error)) from error
+        if not _has_weights(folder):
+            raise ModelNotFoundError(
+                f"{model} is not complete: of config.json and its safetensors files, some are missing. Where the Hub "
+                "could not be reached, try again online; else the model brings none, and Triform cannot read it."
+            )
     return Checkpoint(folder, model, revision=folder.name)
 
 
-def _is_complete(folder: Path) -> bool:
-    """Whether config, weights and tokenizer are all there; another program may have fetched only some of them."""
-    if not (folder / "config.json").is_file() or not any((folder / name).is_file() for name in TOKENIZER_FILES):
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+
+
+def _has_weights(folder: Path) -> bool:
+    """Whether config and weights are all there; another program may have fetched only some of them."""
+    if not (folder / "config.json").is_file():
         return False
-    if (folder / INDEX).is_file():
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8")).get("weight_map", {}).values()
+    if not (folder / INDEX).is_file():
+        return (folder / WEIGHTS).is_file()
+    try:
+        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
         return all((folder / shard).is_file() for shard in shards)
-    return (folder / WEIGHTS).is_file()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return True  # whoever reads the weights says what is wrong with the index
 
 
 def _explain(model: str, revision: str | None, error: Exception) -> str:

@@ -77,8 +77,9 @@ def sequence_head(config: Config) -> spec.SequenceHead:
 def weights(model: spec.Model) -> Table:
     """The names of the tensors."""
     tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
-    # A tied projection has one bias under two names; an untied one uses the decoder's and leaves the other idle.
-    idle_bias = () if tied else ("cls.predictions.bias",)
+    # A tied projection has one bias under two names; an untied one prefers the decoder's, and the other may differ.
+    biases = ("cls.predictions.bias", "cls.predictions.decoder.bias")
+    idle = () if tied else biases[:1]
     # fmt: off
     return Table(
         prefix="bert.",
@@ -102,11 +103,10 @@ def weights(model: spec.Model) -> Table:
             Rename("cls.predictions.transform.dense.*",            "language_head.transform.*"),
             Rename("cls.predictions.transform.LayerNorm.*",        "language_head.transform.norm.*"),
             Rename("cls.predictions.decoder.weight",               "language_head.weight"),
-            *([Rename("cls.predictions.bias",                      "language_head.bias")] if tied else []),
-            Rename("cls.predictions.decoder.bias",                 "language_head.bias"),
+            *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
             Rename("classifier.*",                                 "classification_head.*"),
         ),
-        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "qa_outputs.*", "pooler.dense.*", *idle_bias),
+        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "qa_outputs.*", "pooler.dense.*", *idle),
     )
     # fmt: on
 

@@ -1,7 +1,8 @@
 """Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
 
+import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from triform.errors import UnsupportedModelError
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
@@ -64,14 +65,18 @@ class Config:
                 raise UnsupportedModelError(f"{self.where}: {key} is missing; expected {expected}.")
             return default
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            raise UnsupportedModelError(f"{self.where}: {key} is {value!r}; expected {expected}.")
+            self.refuse(key, expected)
         return value
+
+    def refuse(self, key: str, expected: str) -> NoReturn:
+        """Say what is wrong with the value of a key."""
+        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r}; expected {expected}.")
 
     def integer(self, key: str, default: int = _REQUIRED) -> int:
         """A whole number of at least 1."""
         value: int = self._read(key, default, "a whole number of at least 1", int)
         if value < 1:
-            raise UnsupportedModelError(f"{self.where}: {key} is {value}; expected a whole number of at least 1.")
+            self.refuse(key, "a whole number of at least 1")
         return value
 
     def optional_integer(self, key: str) -> int | None:
@@ -83,12 +88,22 @@ class Config:
         """One whole number divided by another, which must divide it."""
         dividend, by = self.integer(key), self.integer(divisor)
         if dividend % by:
-            raise UnsupportedModelError(f"{self.where}: {key} {dividend} is not a multiple of {divisor} {by}.")
+            self.refuse(key, f"a multiple of {divisor}, which is {by}")
         return dividend // by
 
+    def key_value_heads(self, num_attention_heads: int) -> int:
+        """`num_key_value_heads`, by default as many as there are queries."""
+        value = self.integer("num_key_value_heads", num_attention_heads)
+        if num_attention_heads % value:
+            self.refuse("num_key_value_heads", f"a divisor of num_attention_heads, which is {num_attention_heads}")
+        return value
+
     def number(self, key: str, default: float = _REQUIRED) -> float:
-        """A number."""
-        return float(self._read(key, default, "a number", int, float))
+        """A number above 0."""
+        value = self._read(key, default, "a number above 0", int, float)
+        if not 0 < value < sys.float_info.max:
+            self.refuse(key, "a number above 0")
+        return float(value)
 
     def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
         """True or false."""
@@ -102,7 +117,7 @@ class Config:
         """A list of strings."""
         values = self._read(key, default, "a list of strings", list, tuple)
         if not all(isinstance(value, str) for value in values):
-            raise UnsupportedModelError(f"{self.where}: {key} is {values!r}; expected a list of strings.")
+            self.refuse(key, "a list of strings")
         return tuple(values)
 
     def mapping(self, key: str) -> Mapping[str, Any] | None:
@@ -117,8 +132,7 @@ class Config:
     def named_activation(self, key: str, name: str) -> Activation:
         """The activation that a part of the value of `key` names."""
         if name not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise UnsupportedModelError(f"{self.where}: {key} is {name!r}; Triform knows {known}.")
+            self.refuse(key, f"one of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[name]
 
     def expect(self, key: str, *allowed: Any) -> None:
@@ -126,8 +140,7 @@ class Config:
         self._known.add(key)
         value = self._values.get(key)
         if value is not None and value not in allowed:
-            names = " or ".join(map(repr, allowed))
-            raise UnsupportedModelError(f"{self.where}: {key} is {value!r}; Triform implements {names} only.")
+            self.refuse(key, f"{' or '.join(map(repr, allowed))}, which is all that Triform implements")
 
     def ignore(self, *keys: str) -> None:
         """Keys that leave the forward pass as it is."""
@@ -149,13 +162,13 @@ class Config:
         labels = self.labels()
         value = self.string("problem_type", Problem.MULTI_LABEL if len(labels) == 1 else Problem.SINGLE_LABEL)
         if value not in set(Problem):
-            raise UnsupportedModelError(
-                f"{self.where}: problem_type is {value!r}; expected one of {', '.join(Problem)}."
-            )
+            self.refuse("problem_type", f"one of {', '.join(Problem)}")
         return Problem(value)
 
     def rotary(self, head_dim: int) -> Rotary:
         """Rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older one (`rope_scaling`)."""
+        if head_dim % 2:
+            self.refuse("head_dim", f"an even one for rotary positions, not {head_dim}")
         context = self.optional_integer("max_position_embeddings")
         theta = self.number("rope_theta", 10_000.0)
         older, newer = self.mapping("rope_scaling"), self.mapping("rope_parameters")
@@ -176,9 +189,7 @@ class Config:
                     original_context_length=rope.integer("original_max_position_embeddings", context or _REQUIRED),
                 )
             case _:
-                raise UnsupportedModelError(
-                    f"{rope.where}: rope_type is {kind!r}; Triform implements default, linear and llama3."
-                )
+                rope.refuse("rope_type", "default, linear or llama3, which is all that Triform implements")
         rope.close()
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)
 

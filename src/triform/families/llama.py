@@ -20,7 +20,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     attention = spec.SelfAttention(
         heads=spec.Heads(
             num_attention_heads=num_heads,
-            num_key_value_heads=config.integer("num_key_value_heads", num_heads),
+            num_key_value_heads=config.key_value_heads(num_heads),
             head_dim=head_dim,
             biases=biases,
         ),

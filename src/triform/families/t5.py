@@ -30,9 +30,15 @@ def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
     norm = spec.RMSNorm(eps=config.number("layer_norm_epsilon", 1e-6))
     num_heads = config.integer("num_heads")
     heads = spec.Heads(num_attention_heads=num_heads, num_key_value_heads=num_heads, head_dim=config.integer("d_kv"))
+    num_buckets = config.integer("relative_attention_num_buckets", 32)
+    max_distance = config.integer("relative_attention_max_distance", 128)
+    if num_buckets < 4 or max_distance <= num_buckets // 2:
+        config.refuse(
+            "relative_attention_num_buckets", f"at least 4, and below twice the maximum distance {max_distance}"
+        )
     position = spec.RelativeBias(
-        num_buckets=config.integer("relative_attention_num_buckets", 32),
-        max_distance=config.integer("relative_attention_max_distance", 128),
+        num_buckets=num_buckets,
+        max_distance=max_distance,
         bidirectional=mask is spec.Mask.BIDIRECTIONAL,
         shared=True,
     )

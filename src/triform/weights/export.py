@@ -2,7 +2,9 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,28 +20,52 @@ SHARD_BYTES = 5_000_000_000
 def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors under their checkpoint names into one file, or into shards with an index.
 
-    Each file appears whole or not at all, so a model may be saved over the folder it was loaded from.
+    All files are written before the first takes its place, so a model may be saved over the folder it was loaded from,
+    and a failure on the way leaves what was there. Shards of an earlier save are taken away.
     """
     shards = list(_shards(tensors, shard_bytes))
-    if len(shards) == 1:
-        _write_file(folder / WEIGHTS, tensors, shards[0])
-        (folder / INDEX).unlink(missing_ok=True)
-        return
-    weight_map = {}
-    for number, names in enumerate(shards, 1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write_file(folder / file, tensors, names)
-        weight_map.update(dict.fromkeys(names, file))
-    total = sum(tensor.array.nbytes for tensor in tensors.values())
-    write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
-    (folder / WEIGHTS).unlink(missing_ok=True)
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    files = dict(zip(names if len(shards) > 1 else [WEIGHTS], shards, strict=True))
+    with _in_place(folder) as write:
+        for file, own in files.items():
+            write(file, partial(_write_file, tensors=tensors, names=own))
+        if len(files) > 1:
+            total = sum(tensor.array.nbytes for tensor in tensors.values())
+            weight_map = {name: file for file, own in files.items() for name in own}
+            write(INDEX, partial(_write_json, content={"metadata": {"total_size": total}, "weight_map": weight_map}))
+    stale = {*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX}
+    kept = {folder / file for file in (*files, INDEX)} if len(files) > 1 else {folder / WEIGHTS}
+    for path in stale - kept:
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with _in_place(path.parent) as write:
+        write(path.name, partial(_write_json, content=content))
+
+
+@contextmanager
+def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
+    """Files written under other names first; they take their places together at the end, or disappear."""
+    written: dict[Path, Path] = {}
+
+    def write(name: str, content: Callable[[Path], None]) -> None:
+        hidden = folder / f".{name}.partial"
+        written[hidden] = folder / name
+        content(hidden)
+
+    try:
+        yield write
+        for hidden, path in written.items():
+            os.replace(hidden, path)
+    finally:
+        for hidden in written:
+            hidden.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _shards(tensors: Mapping[str, StoredTensor], shard_bytes: int) -> Iterator[list[str]]:
@@ -63,6 +89,4 @@ def _write_file(path: Path, tensors: Mapping[str, StoredTensor], names: list[str
         )
         for name, array in arrays.items()
     }
-    partial = path.with_name(f".{path.name}.partial")
-    serialize_file(specs, partial, metadata={"format": "pt"})
-    os.replace(partial, path)
+    serialize_file(specs, path, metadata={"format": "pt"})

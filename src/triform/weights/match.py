@@ -32,16 +32,15 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
         WeightError: parameters without a tensor, tensors that nothing is known of, shapes or dtypes that differ,
             copies that are not equal. Lists them all.
     """
-    candidates: dict[str, dict[str, str]] = {}  # canonical name → {pattern order: checkpoint name}
+    candidates: dict[str, list[str]] = {}
     unused: list[str] = []
     problems: list[str] = []
-    head_names = {rule.canonical for rule in table.heads}
     for name in tensors:
         names = list(table.to_canonical(name))
         wanted = next((canonical for canonical in names if canonical in shapes), None)
         if wanted is not None:
-            candidates.setdefault(wanted, {})[name] = name
-        elif table.is_ignored(name) or any(canonical in head_names for canonical in names):
+            candidates.setdefault(wanted, []).append(name)
+        elif table.is_ignored(name) or table.is_of_a_head(name):
             unused.append(name)
         else:
             problems.append(f"unexpected  {name} {list(tensors[name].shape)}")
@@ -49,13 +48,17 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
     sources: dict[str, str] = {}
     for canonical, shape in shapes.items():
         exported = table.to_checkpoint(canonical, prefix=prefix)
-        names = sorted(candidates.get(canonical, ()), key=lambda name: name != exported)
+        names = sorted(candidates.get(canonical, []), key=lambda name: name != exported)
         if not names:
             problems.append(f"missing     {exported} {list(shape)} for {canonical}")
             continue
         sources[canonical], *copies = names
         problems += _problems_of(tensors, names[0], shape)
-        problems += [f"differs     {copy} from {names[0]}" for copy in copies if not tensors.equal(copy, names[0])]
+        problems += [
+            f"differs     {copy} from {names[0]}"
+            for copy in copies
+            if not table.is_ignored(copy) and not tensors.equal(copy, names[0])
+        ]
         unused += copies
     if problems:
         raise WeightError(

@@ -48,6 +48,10 @@ class Table:
         for rules, candidate in ((self.rules, backbone), (self.heads, name)):
             yield from (canonical for rule in rules if (canonical := rule.to_canonical(candidate)) is not None)
 
+    def is_of_a_head(self, name: str) -> bool:
+        """Whether a tensor belongs to a head, which the loaded model may lack."""
+        return any(rule.to_canonical(name) is not None for rule in self.heads)
+
     def to_checkpoint(self, canonical: str, *, prefix: str) -> str:
         """The name under which a parameter is exported, the backbone's behind `prefix`."""
         for rules, before in ((self.rules, prefix), (self.heads, "")):

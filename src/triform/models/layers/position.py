@@ -86,7 +86,9 @@ def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
     Float32 matters: at position 10,000 its last bit is an angle of a thousandth.
     """
     exponents = np.arange(0, rotary.dim, 2, dtype=np.float32) / np.float32(rotary.dim)
-    frequencies = (1 / np.float32(rotary.theta) ** exponents).astype(np.float32)
+    # NumPy's own float32 power is off by up to two units in the last place.
+    powers = np.float64(np.float32(rotary.theta)) ** exponents.astype(np.float64)
+    frequencies: NDArray[np.float32] = np.float32(1) / powers.astype(np.float32)
     match rotary.scaling:
         case None:
             return frequencies
@@ -98,9 +100,10 @@ def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
 
 def _llama3_frequencies(frequencies: NDArray[np.float32], scaling: spec.Llama3Scaling) -> NDArray[np.float32]:
     context = scaling.original_context_length
-    wavelengths = np.float32(2 * math.pi) / frequencies
+    # A number divided by an array is the array's reciprocal times the number, as torch has it.
+    wavelengths = 1 / frequencies * np.float32(2 * math.pi)
     scaled = frequencies / np.float32(scaling.factor)
-    ramp = (context / wavelengths - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    ramp = (1 / wavelengths * context - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
     smooth = (1 - ramp) * frequencies / np.float32(scaling.factor) + ramp * frequencies
     is_low = wavelengths > context / scaling.low_freq_factor
     is_high = wavelengths < context / scaling.high_freq_factor

@@ -1,0 +1,146 @@
+"""The tables of names, read both ways."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import transformers
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.parity.cases import CASES
+from tests.parity.harness import Case
+from tests.weights import CASE, checkpoint
+from triform import families, spec
+from triform.engines import Format, StoredTensor, create_engine
+from triform.families import bert, t5
+from triform.models import declare
+from triform.weights import Rename, Table, match, open_tensors, write_tensors
+
+PARTS = st.text(st.characters(exclude_characters=".*", exclude_categories=["Cs"]), min_size=1, max_size=6)
+STARS = ("{0}.*.{1}", "*.{0}", "{0}.*", "{0}.*.{1}.*", "{0}_*.{1}*", "*")
+
+
+def resolve(case: Case) -> tuple[spec.Model, Table, dict[str, tuple[int, ...]]]:
+    """Spec, table and parameters of a case, from its config alone."""
+    written: dict[str, Any] = json.loads(case.config().to_json_string())
+    config = case.rewrite_config({**written, "architectures": [case.model]})
+    model = families.read(config, "config.json")
+    declared = declare(model, create_engine("reference"))
+    shapes = {name: parameter.shape for name, parameter in declared.items()}
+    return model, families.find_family(config, "").weights(model), shapes
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_parameter_finds_back_to_itself(case: Case) -> None:
+    _, table, shapes = resolve(case)
+    assert shapes
+    for prefix in (table.prefix, ""):
+        exported = {canonical: table.to_checkpoint(canonical, prefix=prefix) for canonical in shapes}
+        assert len(set(exported.values())) == len(shapes), "two parameters share a name"
+        for canonical, name in exported.items():
+            wanted = [found for found in table.to_canonical(name) if found in shapes]
+            assert wanted == [canonical], name
+
+
+@pytest.mark.parametrize("name", ["bert-masked-lm", "llama-lm", "t5-lm", "t5-v1.1", "t5-encoder", "llama-sequence"])
+def test_exported_names_are_those_of_transformers(name: str) -> None:
+    case = CASE[name]
+    _, table, shapes = resolve(case)
+    prefix = "" if case.model.startswith("T5") else table.prefix
+    exported = {table.to_checkpoint(canonical, prefix=prefix): shape for canonical, shape in shapes.items()}
+    reference = getattr(transformers, case.model)(case.config())
+    theirs = {key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()}
+    assert exported.items() <= theirs.items()
+
+
+@given(st.sampled_from(STARS), st.data())
+def test_a_rename_with_stars_reads_both_ways(pattern: str, data: st.DataObject) -> None:
+    theirs = pattern.format(data.draw(PARTS), data.draw(PARTS))
+    ours = data.draw(st.sampled_from([p for p in STARS if p.count("*") == pattern.count("*")]))
+    rename = Rename(theirs, ours.format(data.draw(PARTS), data.draw(PARTS)))
+    # Between dots there may be anything but a dot, signs that mean something in a regular expression included.
+    fillings = [data.draw(PARTS) for _ in range(theirs.count("*"))]
+    values = iter(fillings)
+    name = "".join(next(values) if letter == "*" else letter for letter in theirs)
+    canonical = rename.to_canonical(name)
+    assert canonical is not None
+    back = rename.to_checkpoint(canonical)
+    assert back is not None
+    assert rename.to_canonical(back) == canonical
+
+
+@given(PARTS, PARTS, PARTS)
+def test_a_star_stands_for_exactly_one_part(first: str, second: str, third: str) -> None:
+    rename = Rename("layer.*.weight", "blocks.*.linear.weight")
+    assert rename.to_canonical(f"layer.{first}.weight") == f"blocks.{first}.linear.weight"
+    assert rename.to_checkpoint(f"blocks.{first}.linear.weight") == f"layer.{first}.weight"
+    assert rename.to_canonical(f"layer.{first}.{second}.weight") is None
+    assert rename.to_canonical(f"layer.{first}.weight.{third}") is None
+    assert rename.to_canonical(f"{third}.layer.{first}.weight") is None
+    assert rename.to_canonical("layer..weight") is None
+
+
+def test_dots_in_a_pattern_are_dots() -> None:
+    assert Rename("a.weight", "b").to_canonical("aXweight") is None
+
+
+def test_stars_keep_their_order() -> None:
+    rename = Rename("a.*.b.*", "x.*.*")
+    assert rename.to_canonical("a.1.b.2") == "x.1.2"
+    assert rename.to_checkpoint("x.1.2") == "a.1.b.2"
+
+
+def test_a_rename_that_cannot_be_reversed_is_a_mistake_of_the_programmer() -> None:
+    with pytest.raises(AssertionError, match="cannot be reversed"):
+        Rename("a.*", "b")
+
+
+def test_old_names_are_known_and_new_ones_written() -> None:
+    model, table, _ = resolve(CASE["bert"])
+    assert bert.weights(model) == table
+    for prefix in ("", "bert."):
+        for old, new in (("gamma", "weight"), ("beta", "bias")):
+            canonical = f"embedding.norm.{new}"
+            assert canonical in table.to_canonical(f"{prefix}embeddings.LayerNorm.{old}")
+            assert table.to_checkpoint(canonical, prefix=prefix) == f"{prefix}embeddings.LayerNorm.{new}"
+
+
+@pytest.mark.parametrize(
+    ("case", "ignored", "not_ignored"),
+    [
+        ("bert", ["bert.embeddings.position_ids", "embeddings.position_ids", "cls.seq_relationship.bias"], "cls.x"),
+        ("llama", ["model.layers.3.self_attn.rotary_emb.inv_freq"], "model.layers.3.self_attn.rotary_emb.freq"),
+        ("t5", ["decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"], "decoder.block.0.x"),
+        ("t5-encoder", ["decoder.block.0.layer.0.SelfAttention.q.weight", "decoder.final_layer_norm.weight"], "x"),
+    ],
+)
+def test_buffers_and_what_the_form_lacks_are_ignored(case: str, ignored: list[str], not_ignored: str) -> None:
+    _, table, _ = resolve(CASE[case])
+    assert all(table.is_ignored(name) for name in ignored)
+    assert not table.is_ignored(not_ignored)
+
+
+def test_the_word_embedding_of_t5_has_three_names_and_is_written_under_the_shared_one() -> None:
+    model, table, _ = resolve(CASE["t5-lm"])
+    assert t5.weights(model) == table
+    for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
+        assert list(table.to_canonical(name)) == ["encoder.embedding.word.weight"]
+    assert table.to_checkpoint("encoder.embedding.word.weight", prefix="") == "shared.weight"
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+def test_a_written_checkpoint_matches_again(prefixed: bool, tmp_path: Path) -> None:
+    _, table, shapes = resolve(CASE["bert"])
+    prefix = table.prefix if prefixed else ""
+    arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    written = {
+        table.to_checkpoint(name, prefix=prefix): StoredTensor(array, Format.FLOAT32) for name, array in arrays.items()
+    }
+    write_tensors(tmp_path, written)
+    assignment = match(shapes, table, open_tensors(checkpoint(tmp_path)))
+    assert assignment.prefix == prefix
+    assert assignment.unused == ()
+    assert set(assignment.sources) == set(shapes)
