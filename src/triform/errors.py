@@ -11,6 +11,10 @@
     ├── EngineError          the engine cannot do what was asked of it                             exit code 5
     └── NonFiniteError       the arithmetic ended in NaN or infinity: there is no answer           exit code 6
 
+    UserWarning
+    ├── TruncationWarning    text was cut, as the caller allowed
+    └── GenerationWarning    a wish of the checkpoint's generation settings is not followed
+
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
 """
@@ -71,4 +75,4 @@ class TruncationWarning(UserWarning):
 
 
 class GenerationWarning(UserWarning):
-    """A default of the checkpoint's generation_config.json is not followed."""
+    """A wish of the checkpoint's generation settings is not followed."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,12 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
         (["run", "embed", "x " * 300, "-m", "MINILM"], 3, "Text 0 has 302 tokens, more than the 256 that fit"),
         (["run", "embed", "x", "-m", "MINILM", "--engine", "abacus"], 5, "engine='abacus' is not known"),
         (["run", "embed", "x", "-m", "MINILM", "--dtype", "int3"], 5, "dtype='int3'"),
-        (["run", "embed", "-i", "/no/such.txt", "-m", "MINILM"], 3, "cannot be read: No such file"),
+        (["run", "embed", "-i", "/no/such.txt", "-m", "MINILM"], 3, "/no/such.txt cannot be opened: No such file"),
+        (
+            ["run", "embed", "x", "-o", "/no/such/file", "-m", "MINILM"],
+            3,
+            "/no/such/file cannot be opened: No such file",
+        ),
         (["run", "embed", "-i", "/dev/null", "-m", "MINILM"], 3, "/dev/null is empty"),
         (["run", "embed", "x", "-m", "MINILM", "--token-budget", "0"], 3, "at least 1"),
         (["run", "embed", "-m", "MINILM"], 2, "give either texts or --input FILE"),
@@ -161,6 +167,27 @@ def test_a_reader_that_has_had_enough(minilm: Path) -> None:
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(60) != 0
+        assert b"Traceback" not in process.stderr.read()
+
+
+def test_a_file_that_is_not_text(minilm: Path, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"fine\n" + b"\xff\xfe broken\n")
+    code, _, err = triform_command("run", "embed", "-m", minilm, "-i", tmp_path / "in.txt")
+    assert code == 3
+    assert "in.txt is not UTF-8" in err
+
+
+def test_ctrl_c_ends_it_at_once(minilm: Path) -> None:
+    command = [sys.executable, "-m", "triform", "run", "embed", "-m", str(minilm), "-i", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdin.write(b"a text\n" * 256)
+        process.stdin.flush()
+        process.stdout.readline()  # it is at work
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()
 
 

@@ -76,6 +76,14 @@ def test_settings_that_would_change_the_answer_are_refused_or_said(folder: Path)
         triform.load(folder).generate(PROMPTS, max_new_tokens=2)
 
 
+def test_older_checkpoints_keep_their_settings_in_the_config(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"no_repeat_ngram_size": 3}))
+    with pytest.raises(UnsupportedModelError, match=r"config.json: no_repeat_ngram_size = 3 changes the answers"):
+        triform.load(folder).generate(PROMPTS)
+
+
 def test_an_encoder_decoder_must_know_its_start() -> None:
     config = GenerationConfig()
     assert config.new_tokens(10, None, None) == 256

@@ -257,4 +257,4 @@ def test_all_places_of_a_norm_in_a_residual() -> None:
 
     inner = np.maximum(normed(x, "pre_norm") @ arrays["feed_forward.up.weight"].T, 0)
     expected = normed(x + normed(inner @ arrays["feed_forward.down.weight"].T, "post_norm"), "residual_norm")
-    assert_close(layer(x, Step(engine, batch.spans)), expected)
+    assert_close(layer(x, Step(batch.spans)), expected)

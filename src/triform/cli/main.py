@@ -39,23 +39,20 @@ def common(
 
 
 def main() -> None:
-    """Run a command. Exit codes: those of `triform.errors`, 2 for usage, 130 for Ctrl-C, 1 for the unexpected."""
+    """Run a command.
+
+    Exit codes: those of `triform.errors`, 1 for the unexpected, and, by typer, 2 for usage and 130 for Ctrl-C.
+    """
     warnings.showwarning = _show_warning
     try:
-        app(standalone_mode=True)
+        app()
     except TriformError as error:
         _fail(str(error), error.exit_code, error)
-    except KeyboardInterrupt as error:
-        _fail("interrupted", 130, error)
-    except BrokenPipeError:
-        # Whoever read our output has had enough.
-        sys.stderr.close()
-        sys.exit(141)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\nRun it again with --debug for the traceback.", 1, error)
 
 
-def _fail(message: str, code: int, error: BaseException) -> None:
+def _fail(message: str, code: int, error: Exception) -> None:
     if debug.enabled:
         raise error
     print(f"error: {message}", file=sys.stderr)

@@ -63,7 +63,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
         loaded = task.load(given["model"], **common, **options)
         with ExitStack() as stack:
             lines = iter(texts) if source is None else counted(read_inputs(source, stack), task.name)
-            target = stack.enter_context(given["output"].open("w", encoding="utf-8")) if given["output"] else sys.stdout
+            target = sys.stdout if given["output"] is None else open_file("--output", given["output"], "w", stack)
             write_answers(loaded(lines), target, form=as_json if given["json"] else as_text)
 
     command.__doc__ = (
@@ -94,19 +94,30 @@ def read_inputs(source: str, stack: ExitStack) -> Iterator[Any]:
     Raises:
         InputError: there is no such file, it is empty, or a line is not JSON.
     """
-    if source == "-":
-        lines: TextIO = sys.stdin
-    else:
-        try:
-            lines = stack.enter_context(open(source, encoding="utf-8"))  # noqa: SIM115
-        except OSError as error:
-            raise InputError(f"--input {source} cannot be read: {error.strerror}.") from error
+    lines = sys.stdin if source == "-" else open_file("--input", source, "r", stack)
     is_json = source.endswith(".jsonl")
     number = 0
-    for number, line in enumerate(lines, 1):
-        yield _parse(source, number, line) if is_json else line.rstrip("\r\n")
+    try:
+        for number, line in enumerate(lines, 1):
+            yield _parse(source, number, line) if is_json else line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"--input {source} is not UTF-8, near line {number + 1}: {error}. Convert it first."
+        ) from error
     if not number:
         raise InputError(f"--input {source} is empty: expected a text on each line.")
+
+
+def open_file(option: str, path: str | Path, mode: str, stack: ExitStack) -> TextIO:
+    """A text file that `stack` will close.
+
+    Raises:
+        InputError: it cannot be opened.
+    """
+    try:
+        return stack.enter_context(open(path, mode, encoding="utf-8"))  # type: ignore[return-value]
+    except OSError as error:
+        raise InputError(f"{option} {path} cannot be opened: {error.strerror}.") from error
 
 
 def _parse(source: str, number: int, line: str) -> Any:

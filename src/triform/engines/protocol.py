@@ -1,4 +1,4 @@
-"""The dozen operations that every model is written against, and the things that engines and upper floors share.
+"""The operations that every model is written against, and the things that engines and upper floors share.
 
 An engine owns arrays: NumPy arrays or torch tensors, opaque to the layers, which hand them from one operation to the
 next and do no arithmetic of their own. Operations are functional: none
@@ -270,15 +270,15 @@ class Engine(ABC):
 
     @abstractmethod
     def rms_norm(self, x: Array, weight: Parameter, eps: float) -> Array:
-        """X / √(mean(x²) + eps) · weight, over the last axis."""
+        """x / √(mean(x²) + eps) · weight, over the last axis."""
 
     @abstractmethod
     def add(self, x: Array, y: Array) -> Array:
-        """X + y, of equal shapes."""
+        """x + y, of equal shapes."""
 
     @abstractmethod
     def multiply(self, x: Array, y: Array | float) -> Array:
-        """X ⊙ y, of equal shapes, or x by a number."""
+        """x ⊙ y, of equal shapes, or x by a number."""
 
     # Between tokens
 

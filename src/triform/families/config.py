@@ -22,11 +22,11 @@ BOOKKEEPING = frozenset(
     """
     model_type _name_or_path transformers_version torch_dtype dtype tokenizer_class _commit_hash use_cache
     output_attentions output_hidden_states return_dict torchscript use_bfloat16 tf_legacy_loss
-    _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task num_labels
+    _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task
     task_specific_params prefix
     """.split()
 )
-"""Keys that leave the tensors of a forward pass as they are. Tasks read the last two by themselves."""
+"""Keys that leave the tensors of a forward pass as they are. Translation reads the last two by itself."""
 
 TRAINING = frozenset(
     """

@@ -57,8 +57,9 @@ class GenerationConfig:
             UnsupportedModelError: it asks for something that would change what greedy decoding answers.
         """
         config = checkpoint.read_object("config.json")
-        name = "generation_config.json"
-        own = checkpoint.read_object(name) if checkpoint.has(name) else {}
+        # Older checkpoints keep their settings among the config's keys.
+        name = "generation_config.json" if checkpoint.has("generation_config.json") else "config.json"
+        own = checkpoint.read_object(name)
         where = checkpoint.folder / name
         for key, neutral in NEUTRAL.items():
             value = own.get(key)

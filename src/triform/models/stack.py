@@ -18,7 +18,6 @@ class Stack:
     def __init__(self, scope: Scope, stack: spec.Stack, *, word: Scope | None = None) -> None:
         self.spec = stack
         hidden_size = stack.embedding.hidden_size
-        self._engine = scope.engine
         self._name = scope.name
         self.word = word or scope / "embedding" / "word"
         self._embedding = Embedding(scope / "embedding", stack.embedding, word=word)
@@ -51,7 +50,7 @@ class Stack:
             InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
         """
         recorder = HiddenStates(self.hidden_state_names, tap) if hidden_states else None
-        step = Step(self._engine, batch.spans, cache=cache, memory=memory, tap=recorder or tap)
+        step = Step(batch.spans, cache=cache, memory=memory, tap=recorder or tap)
         self._check(batch, step.key_lengths)
         states = self._run(batch, step)
         step.finish()

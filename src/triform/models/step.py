@@ -7,7 +7,6 @@ import numpy as np
 
 from triform.engines import (
     Array,
-    Engine,
     Integers,
     KeyValues,
     KeyValueStore,
@@ -70,14 +69,12 @@ class Step:
 
     def __init__(
         self,
-        engine: Engine,
         spans: Spans,
         *,
         cache: Cache | None = None,
         memory: Memory | None = None,
         tap: Tap | None = None,
     ) -> None:
-        self.engine = engine
         self.spans = spans
         self.memory = memory
         self._cache = cache

@@ -7,7 +7,7 @@ from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
@@ -69,7 +69,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         dtype: str = "auto",
         revision: str | None = None,
         **options: Any,
-    ) -> "Task[Tensors, Answer]":
+    ) -> Self:
         """Load a model and its tokenizer for this task; arguments as in `triform.load`."""
         loaded = load(model, engine=engine, dtype=dtype, revision=revision, with_head=cls.head is not None)
         return cls(loaded, Tokenizer.from_checkpoint(loaded.checkpoint), **options)
@@ -131,11 +131,10 @@ class Task(ABC, Generic[Tensors, Answer]):
         return Batch.from_texts(encoded)
 
     def _with(self, options: Options, changes: Mapping[str, Any]) -> Options:
-        known = [known.name for known in fields(self.options_type)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(known)}.")
         own = {known.name: known for known in fields(self.options_type)}
+        unknown = sorted(set(changes) - set(own))
+        if unknown:
+            raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(own)}.")
         return replace(options, **{name: _checked(own[name], value) for name, value in changes.items()})
 
     def _check_model(self) -> None:

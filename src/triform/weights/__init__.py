@@ -1,10 +1,10 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
 from triform.weights.export import write_json, write_tensors
-from triform.weights.loading import ParameterLoader, chosen_format
+from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
 from triform.weights.table import Rename, Table
-from triform.weights.tensors import FORMATS, TensorInfo, Tensors, open_tensors
+from triform.weights.tensors import FORMATS, Tensors, open_tensors
 
 __all__ = [
     "FORMATS",
@@ -12,9 +12,7 @@ __all__ = [
     "ParameterLoader",
     "Rename",
     "Table",
-    "TensorInfo",
     "Tensors",
-    "chosen_format",
     "match",
     "open_tensors",
     "write_json",

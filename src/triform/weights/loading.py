@@ -22,7 +22,7 @@ class ParameterLoader:
         self._tensors = tensors
         self._sources = sources
         self._uses = uses
-        self._format = chosen_format(engine, dtype)
+        self._format = _chosen_format(engine, dtype)
         self.parameters: dict[str, Parameter] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], use: Use) -> Parameter:
@@ -32,7 +32,7 @@ class ParameterLoader:
         return self.parameters[name]
 
 
-def chosen_format(engine: Engine, dtype: str) -> Format | None:
+def _chosen_format(engine: Engine, dtype: str) -> Format | None:
     """The format of a `dtype` argument; None for "auto", which keeps each tensor as it is stored.
 
     Raises:

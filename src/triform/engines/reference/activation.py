@@ -48,7 +48,7 @@ def relu(x: Floats) -> Floats:
 
 
 def silu(x: Floats) -> Floats:
-    """X / (1 + exp(−x))."""
+    """x / (1 + exp(−x))."""
     with np.errstate(over="ignore"):  # exp(−x) of a very negative x is infinite, and x divided by it 0, as it should be
         return x / (1 + np.exp(-x))
 

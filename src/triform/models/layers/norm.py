@@ -35,7 +35,7 @@ class RMSNorm:
 
 
 def identity(x: Array) -> Array:
-    """X."""
+    """x itself."""
     return x
 
 

@@ -65,4 +65,4 @@ class Translation(Task[list[list[int]], dict[str, str]]):
                 f"src_lang={options.src_lang!r}, tgt_lang={options.tgt_lang!r}: the model names "
                 f"{', '.join(pairs) or 'no languages'}. Choose a pair of those, or set prefix yourself."
             )
-        return ""
+        return str(self.model.blueprint.config.get("prefix") or "")
