@@ -12,6 +12,9 @@ def form(config: Config, architecture: str) -> spec.Encoder:
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)
     config.expect("position_embedding_type", "absolute")
+    # Left over from BERT's first release: the model has never read them.
+    config.ignore("directionality", "pooler_type", "pooler_fc_size", "pooler_num_attention_heads")
+    config.ignore("pooler_num_fc_layers", "pooler_size_per_head")
     config.ignore("tie_word_embeddings", "layer_norm_eps")
     num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
     positions = spec.Learned(num_positions=config.integer("max_position_embeddings"))

@@ -22,7 +22,8 @@ BOOKKEEPING = frozenset(
     """
     model_type _name_or_path transformers_version torch_dtype dtype tokenizer_class _commit_hash use_cache
     output_attentions output_hidden_states return_dict torchscript use_bfloat16 tf_legacy_loss
-    _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task
+    _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task output_past _num_labels
+    sbert_ce_default_activation_function sentence_transformers transformers.js_config unsloth_version
     task_specific_params prefix
     """.split()
 )

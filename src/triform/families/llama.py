@@ -12,7 +12,8 @@ from triform.weights import Rename, Table
 def form(config: Config, architecture: str) -> spec.Decoder:
     """Pre-norms by root mean square, rotary positions, a gated feed-forward."""
     config.expect("is_encoder_decoder", False)
-    config.ignore("tie_word_embeddings")
+    config.expect("rope_interleaved", False)
+    config.ignore("tie_word_embeddings", "is_llama_config")
     norm = spec.RMSNorm(eps=config.number("rms_norm_eps", 1e-6))
     num_heads = config.integer("num_attention_heads")
     head_dim = config.optional_integer("head_dim") or config.quotient("hidden_size", "num_attention_heads")

@@ -1,0 +1,164 @@
+"""The keys that well-known checkpoints on the Hub have in their config.json, with sizes made small."""
+
+from typing import Any
+
+import pytest
+
+from triform import spec
+from triform.families import read
+
+BERT = {
+    "model_type": "bert",
+    "attention_probs_dropout_prob": 0.1,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 32,
+    "initializer_range": 0.02,
+    "intermediate_size": 64,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "pad_token_id": 0,
+    "type_vocab_size": 2,
+    "vocab_size": 100,
+}
+POOLER = {
+    "directionality": "bidi",
+    "pooler_fc_size": 768,
+    "pooler_num_attention_heads": 12,
+    "pooler_num_fc_layers": 3,
+    "pooler_size_per_head": 128,
+    "pooler_type": "first_token_transform",
+}
+LABELS = {"id2label": {"0": "O", "1": "B-PER", "2": "I-PER"}, "label2id": {"O": 0, "B-PER": 1, "I-PER": 2}}
+T5 = {
+    "architectures": ["T5ForConditionalGeneration"],
+    "model_type": "t5",
+    "d_ff": 64,
+    "d_kv": 8,
+    "d_model": 32,
+    "decoder_start_token_id": 0,
+    "dropout_rate": 0.1,
+    "eos_token_id": 1,
+    "initializer_factor": 1.0,
+    "is_encoder_decoder": True,
+    "layer_norm_epsilon": 1e-06,
+    "n_positions": 512,
+    "num_heads": 4,
+    "num_layers": 2,
+    "output_past": True,
+    "pad_token_id": 0,
+    "relative_attention_num_buckets": 32,
+    "vocab_size": 100,
+}
+LLAMA = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "hidden_act": "silu",
+    "hidden_size": 32,
+    "initializer_range": 0.02,
+    "intermediate_size": 64,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "transformers_version": "4.45.0.dev0",
+    "use_cache": True,
+    "vocab_size": 100,
+}
+LLAMA3 = {
+    "factor": 32.0,
+    "high_freq_factor": 4.0,
+    "low_freq_factor": 1.0,
+    "original_max_position_embeddings": 8192,
+    "rope_type": "llama3",
+}
+PREFIXES = {
+    "summarization": {"early_stopping": True, "length_penalty": 2.0, "num_beams": 4, "prefix": "summarize: "},
+    "translation_en_to_de": {"max_length": 300, "num_beams": 4, "prefix": "translate English to German: "},
+}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert-base-uncased": {
+        **BERT,
+        "architectures": ["BertForMaskedLM"],
+        "gradient_checkpointing": False,
+        "position_embedding_type": "absolute",
+        "transformers_version": "4.6.0.dev0",
+        "use_cache": True,
+    },
+    "bert-base-multilingual-cased": {**BERT, **POOLER, "architectures": ["BertForMaskedLM"]},
+    "bert-base-ner": {
+        **BERT,
+        **POOLER,
+        **LABELS,
+        "_num_labels": 3,
+        "architectures": ["BertForTokenClassification"],
+        "output_past": True,
+    },
+    "ms-marco-minilm": {
+        **BERT,
+        "_name_or_path": "sentence-transformers/ms-marco",
+        "architectures": ["BertForSequenceClassification"],
+        "gradient_checkpointing": False,
+        "id2label": {"0": "LABEL_0"},
+        "label2id": {"LABEL_0": 0},
+        "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity",
+    },
+    "t5-small": {**T5, "task_specific_params": PREFIXES},
+    "flan-t5": {
+        **T5,
+        "classifier_dropout": 0.0,
+        "dense_act_fn": "gelu_new",
+        "feed_forward_proj": "gated-gelu",
+        "is_gated_act": True,
+        "num_decoder_layers": 2,
+        "relative_attention_max_distance": 128,
+        "tie_word_embeddings": False,
+        "torch_dtype": "float32",
+        "transformers_version": "4.23.1",
+        "use_cache": True,
+    },
+    "llama-2": {**LLAMA, "_name_or_path": "meta-llama", "rope_scaling": None},
+    "llama-3.2": {**LLAMA, "head_dim": 8, "mlp_bias": False, "rope_scaling": LLAMA3, "rope_theta": 500000.0},
+    "smollm2": {
+        **LLAMA,
+        "is_llama_config": True,
+        "rope_interleaved": False,
+        "rope_scaling": None,
+        "rope_theta": 130000,
+        "transformers.js_config": {"kv_cache_dtype": {"fp16": "float16"}},
+        "unsloth_version": "2024.9",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_configs_as_they_are_published(name: str) -> None:
+    model = read(CONFIGS[name], "config.json")
+    assert model.head is not None
+    read(CONFIGS[name], "config.json", with_head=False)
+
+
+def test_what_they_say() -> None:
+    flan = read(CONFIGS["flan-t5"], "config.json").head
+    small = read(CONFIGS["t5-small"], "config.json").head
+    assert isinstance(flan, spec.LanguageHead)
+    assert isinstance(small, spec.LanguageHead)
+    assert (flan.scale, small.scale) == (1.0, 32**-0.5)
+    llama = read(CONFIGS["llama-3.2"], "config.json").output_stack.blocks[0][0].core
+    assert isinstance(llama, spec.SelfAttention)
+    assert isinstance(llama.position, spec.Rotary)
+    assert isinstance(llama.position.scaling, spec.Llama3Scaling)
+    ranker = read(CONFIGS["ms-marco-minilm"], "config.json").head
+    assert isinstance(ranker, spec.SequenceHead)
+    assert ranker.labels == ("LABEL_0",)
