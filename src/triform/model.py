@@ -18,8 +18,10 @@ from triform.weights import (
     FORMATS,
     Assignment,
     ParameterLoader,
+    Piece,
     Table,
     Tensors,
+    join,
     match,
     open_tensors,
     write_json,
@@ -84,7 +86,7 @@ def _untie(model: spec.Model, table: Table, tensors: Tensors) -> spec.Model:
     if not isinstance(model.head, spec.LanguageHead) or not model.head.tied:
         return model
     word = "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
-    names = {canonical: name for name in tensors for canonical in table.to_canonical(name)}
+    names = {canonical: name for name in tensors for canonical, _ in table.to_canonical(name)}
     own, shared = names.get("language_head.weight"), names.get(word)
     if own is None or shared is None or tensors.equal(own, shared):
         return model
@@ -237,9 +239,13 @@ class Model:
 
     def _exported(self) -> dict[str, StoredTensor]:
         blueprint, assignment = self.blueprint, self.blueprint.assignment
+        pieces: dict[str, dict[Piece, StoredTensor]] = {}
+        for name, parameter in self.parameters.items():
+            piece = blueprint.table.to_checkpoint(name, prefix=assignment.prefix)
+            pieces.setdefault(piece.tensor, {})[piece] = self.engine.stored(parameter)
         tensors = {
-            blueprint.table.to_checkpoint(name, prefix=assignment.prefix): self.engine.stored(parameter)
-            for name, parameter in self.parameters.items()
+            name: StoredTensor(join({p: t.array for p, t in own.items()}), next(iter(own.values())).format)
+            for name, own in pieces.items()
         }
         for name in assignment.unused:
             if blueprint.tensors[name].dtype in FORMATS:

@@ -255,3 +255,18 @@ def test_rotary_leaves_channels_beyond_its_own() -> None:
 def test_an_unknown_engine_or_format_is_refused() -> None:
     with pytest.raises(EngineError, match="engine='cuda' is not known. Choose one of: auto, reference"):
         create_engine("cuda")
+
+
+@pytest.mark.parametrize("mask", list(Mask))
+@pytest.mark.parametrize("window", [1, 3, 200])
+def test_a_window_hides_keys_that_are_far(mask: Mask, window: int) -> None:
+    length = 150
+    query, key, value = (random_array(length, 2, 4, seed=seed) for seed in range(3))
+    spans = Spans.of_lengths(np.array([length]))
+    output = ENGINE.attention(query, spans, PackedKeyValues(key, value, spans), scale=0.5, mask=mask, window=window)
+    distance = np.arange(length) - np.arange(length)[:, None]
+    visible = (np.abs(distance) < window) & ((distance <= 0) | (mask is Mask.BIDIRECTIONAL))
+    for head in range(2):
+        scores = np.where(visible, 0.5 * query[:, head].astype(np.float64) @ key[:, head].T, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        close(output[:, head], weights / weights.sum(-1, keepdims=True) @ value[:, head])

@@ -102,7 +102,7 @@ def test_distances_fall_into_the_buckets_of_transformers(num_buckets: int, is_bi
 
 
 def test_the_families_have_names_of_their_own() -> None:
-    assert [family.model_type for family in FAMILIES] == ["bert", "t5", "llama"]
+    assert len({family.model_type for family in FAMILIES}) == len(FAMILIES)
     architectures = [name for family in FAMILIES for name in family.architectures]
     assert len(set(architectures)) == len(architectures)
     assert {case.model for case in CASE.values()} <= set(architectures)

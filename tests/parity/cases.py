@@ -1,59 +1,112 @@
 """The models to compare: each family with every variant that its recipe reads."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers import BertConfig, LlamaConfig, T5Config
+from transformers import (
+    BartConfig,
+    BertConfig,
+    DistilBertConfig,
+    GPT2Config,
+    LlamaConfig,
+    MarianConfig,
+    MistralConfig,
+    MPNetConfig,
+    Qwen2Config,
+    Qwen3Config,
+    RobertaConfig,
+    T5Config,
+    XLMRobertaConfig,
+)
 
 from tests.parity.harness import Case
 
+BERT = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 64,
+}
+# Positions of these begin at 2.
+ROBERTA = {**BERT, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
+MPNET = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
+DISTILBERT = {
+    "vocab_size": 120,
+    "dim": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 48,
+    "max_position_embeddings": 64,
+}
+LLAMA = {
+    "vocab_size": 120,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 48,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+}
+GPT2 = {
+    "vocab_size": 120,
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_head": 4,
+    "n_positions": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+T5 = {
+    "vocab_size": 120,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 3,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 20,
+    "decoder_start_token_id": 0,
+}
+BART = {
+    "vocab_size": 120,
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 40,
+    "max_position_embeddings": 64,
+    "forced_eos_token_id": None,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "decoder_start_token_id": 2,
+}
+MARIAN = {**BART, "scale_embedding": True, "activation_function": "swish", "decoder_start_token_id": 0}
+
 
 def bert(**changes: Any) -> BertConfig:
-    return BertConfig(
-        **{
-            "vocab_size": 120,
-            "hidden_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "intermediate_size": 48,
-            "max_position_embeddings": 64,
-            **changes,
-        }
-    )
+    return BertConfig(**{**BERT, **changes})
 
 
 def llama(**changes: Any) -> LlamaConfig:
-    return LlamaConfig(
-        **{
-            "vocab_size": 120,
-            "hidden_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 4,
-            "intermediate_size": 48,
-            "max_position_embeddings": 256,
-            "pad_token_id": 0,
-            **changes,
-        }
-    )
+    return LlamaConfig(**{**LLAMA, **changes})
 
 
 def t5(**changes: Any) -> T5Config:
-    return T5Config(
-        **{
-            "vocab_size": 120,
-            "d_model": 32,
-            "d_kv": 8,
-            "d_ff": 48,
-            "num_layers": 3,
-            "num_decoder_layers": 2,
-            "num_heads": 4,
-            "relative_attention_num_buckets": 8,
-            "relative_attention_max_distance": 20,
-            "decoder_start_token_id": 0,
-            **changes,
-        }
-    )
+    return T5Config(**{**T5, **changes})
+
+
+def of(config: Any, sizes: dict[str, Any], **changes: Any) -> Callable[[], Any]:
+    """A configuration, made when it is asked for."""
+    return lambda: config(**{**sizes, **changes})
 
 
 LLAMA3 = {
@@ -89,6 +142,12 @@ def own_head(model: Any) -> None:
     for name in ("_tied_weights_keys", "all_tied_weights_keys"):
         tied = getattr(model, name)
         setattr(model, name, {target: source for target, source in tied.items() if target != "lm_head.weight"})
+
+
+def with_logits_bias(model: Any) -> None:
+    """A bias on the vocabulary that is not nought."""
+    with torch.no_grad():
+        model.final_logits_bias.normal_()
 
 
 LONG = (130, 5, 64)
@@ -145,4 +204,101 @@ CASES = [
     Case(name="t5-gated-silu", model="T5ForConditionalGeneration", config=lambda: t5(feed_forward_proj="gated-silu")),
     Case(name="t5-encoder", model="T5EncoderModel", config=t5),
     Case(name="t5-tokens", model="T5ForTokenClassification", config=lambda: t5(num_labels=5)),
+    Case(name="roberta", model="RobertaModel", config=of(RobertaConfig, ROBERTA)),
+    Case(name="roberta-masked-lm", model="RobertaForMaskedLM", config=of(RobertaConfig, ROBERTA)),
+    Case(
+        name="roberta-masked-lm-untied",
+        model="RobertaForMaskedLM",
+        config=of(RobertaConfig, ROBERTA, tie_word_embeddings=False),
+    ),
+    Case(name="roberta-tokens", model="RobertaForTokenClassification", config=of(RobertaConfig, ROBERTA, num_labels=5)),
+    Case(
+        name="roberta-sequence",
+        model="RobertaForSequenceClassification",
+        config=of(RobertaConfig, ROBERTA, num_labels=3, pad_token_id=0, max_position_embeddings=65),
+    ),
+    Case(name="xlm-roberta-masked-lm", model="XLMRobertaForMaskedLM", config=of(XLMRobertaConfig, ROBERTA)),
+    Case(
+        name="xlm-roberta-sequence",
+        model="XLMRobertaForSequenceClassification",
+        config=of(XLMRobertaConfig, ROBERTA, num_labels=3),
+    ),
+    Case(name="distilbert", model="DistilBertModel", config=of(DistilBertConfig, DISTILBERT)),
+    Case(name="distilbert-masked-lm", model="DistilBertForMaskedLM", config=of(DistilBertConfig, DISTILBERT)),
+    Case(
+        name="distilbert-tokens",
+        model="DistilBertForTokenClassification",
+        config=of(DistilBertConfig, DISTILBERT, num_labels=5, sinusoidal_pos_embds=True),
+    ),
+    Case(
+        name="distilbert-sequence",
+        model="DistilBertForSequenceClassification",
+        config=of(DistilBertConfig, DISTILBERT, num_labels=3, activation="relu"),
+    ),
+    Case(name="mpnet", model="MPNetModel", config=of(MPNetConfig, MPNET)),
+    Case(name="mpnet-masked-lm", model="MPNetForMaskedLM", config=of(MPNetConfig, MPNET)),
+    Case(name="mpnet-tokens", model="MPNetForTokenClassification", config=of(MPNetConfig, MPNET, num_labels=5)),
+    Case(name="mpnet-sequence", model="MPNetForSequenceClassification", config=of(MPNetConfig, MPNET, num_labels=3)),
+    Case(name="bart", model="BartModel", config=of(BartConfig, BART)),
+    Case(
+        name="bart-lm",
+        model="BartForConditionalGeneration",
+        config=of(BartConfig, BART),
+        prepare=with_logits_bias,
+    ),
+    Case(
+        name="bart-scaled",
+        model="BartForConditionalGeneration",
+        config=of(BartConfig, BART, scale_embedding=True, activation_function="relu"),
+    ),
+    Case(name="marian", model="MarianModel", config=of(MarianConfig, MARIAN)),
+    Case(name="marian-lm", model="MarianMTModel", config=of(MarianConfig, MARIAN), prepare=with_logits_bias),
+    Case(name="gpt2", model="GPT2Model", config=of(GPT2Config, GPT2)),
+    Case(name="gpt2-lm", model="GPT2LMHeadModel", config=of(GPT2Config, GPT2)),
+    Case(
+        name="gpt2-lm-untied",
+        model="GPT2LMHeadModel",
+        config=of(GPT2Config, GPT2, tie_word_embeddings=False, n_inner=40, activation_function="relu"),
+    ),
+    Case(name="gpt2-tokens", model="GPT2ForTokenClassification", config=of(GPT2Config, GPT2, num_labels=5)),
+    Case(name="gpt2-sequence", model="GPT2ForSequenceClassification", config=of(GPT2Config, GPT2, num_labels=3)),
+    Case(name="mistral-lm", model="MistralForCausalLM", config=of(MistralConfig, LLAMA, sliding_window=None)),
+    Case(
+        name="mistral-window",
+        model="MistralForCausalLM",
+        config=of(MistralConfig, LLAMA, sliding_window=5, num_key_value_heads=2, head_dim=12),
+    ),
+    Case(
+        name="mistral-window-long",
+        model="MistralModel",
+        config=of(MistralConfig, LLAMA, sliding_window=100),
+        lengths=(240, 99, 101),
+    ),
+    Case(
+        name="mistral-sequence",
+        model="MistralForSequenceClassification",
+        config=of(MistralConfig, LLAMA, sliding_window=5, num_labels=3),
+    ),
+    Case(name="qwen2-lm", model="Qwen2ForCausalLM", config=of(Qwen2Config, LLAMA, tie_word_embeddings=True)),
+    Case(
+        name="qwen2-window",
+        model="Qwen2ForCausalLM",
+        config=of(Qwen2Config, LLAMA, use_sliding_window=True, sliding_window=5, max_window_layers=1),
+    ),
+    Case(name="qwen2-tokens", model="Qwen2ForTokenClassification", config=of(Qwen2Config, LLAMA, num_labels=5)),
+    Case(name="qwen3-lm", model="Qwen3ForCausalLM", config=of(Qwen3Config, LLAMA, head_dim=12, num_key_value_heads=2)),
+    Case(
+        name="qwen3-bias-window",
+        model="Qwen3ForCausalLM",
+        config=of(
+            Qwen3Config,
+            LLAMA,
+            head_dim=8,
+            attention_bias=True,
+            use_sliding_window=True,
+            sliding_window=5,
+            max_window_layers=0,
+        ),
+    ),
+    Case(name="qwen3", model="Qwen3Model", config=of(Qwen3Config, LLAMA)),
 ]

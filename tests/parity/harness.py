@@ -68,8 +68,10 @@ def randomize(model: Any) -> None:
     """Numbers with which every parameter matters: norms near 1, biases not 0."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            if not parameter.requires_grad:  # sinusoids
+                continue
             if parameter.dim() == 1:
-                is_norm_weight = "norm" in name.lower() and name.endswith("weight")
+                is_norm_weight = ("norm" in name.lower() or ".ln_" in name) and name.endswith("weight")
                 parameter.normal_(1.0 if is_norm_weight else 0.0, 0.2)
             else:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)

@@ -20,10 +20,11 @@ from tests.parity.harness import (
 )
 from triform import spec
 
-DECODERS = [
-    case for case in CASES if case.model.startswith("Llama") or case.model in ("T5Model", "T5ForConditionalGeneration")
-]
-GENERATORS = [case for case in CASES if case.model.endswith(("CausalLM", "ConditionalGeneration"))]
+CAUSAL = ("Llama", "GPT2", "Mistral", "Qwen")
+ENCODER_DECODERS = ("T5Model", "T5ForConditional", "Bart", "Marian")
+DECODERS = [case for case in CASES if case.model.startswith((*CAUSAL, *ENCODER_DECODERS))]
+GENERATORS = [case for case in CASES if case.model.endswith(("LM", "ConditionalGeneration", "LMHeadModel", "MTModel"))]
+GENERATORS = [case for case in GENERATORS if "Masked" not in case.model]
 NEW_TOKENS = 12
 
 

@@ -17,7 +17,7 @@ from triform import families, spec
 from triform.engines import Format, StoredTensor, create_engine
 from triform.families import bert, t5
 from triform.models import declare
-from triform.weights import Rename, Table, match, open_tensors, write_tensors
+from triform.weights import Piece, Rename, Row, Table, Transpose, join, match, open_tensors, write_tensors
 
 PARTS = st.text(st.characters(exclude_characters=".*", exclude_categories=["Cs"]), min_size=1, max_size=6)
 STARS = ("{0}.*.{1}", "*.{0}", "{0}.*", "{0}.*.{1}.*", "{0}_*.{1}*", "*")
@@ -33,6 +33,10 @@ def resolve(case: Case) -> tuple[spec.Model, Table, dict[str, tuple[int, ...]]]:
     return model, families.find_family(config, "").weights(model), shapes
 
 
+def canonical_of(rules: Rename | Table, name: str) -> list[str]:
+    return [canonical for canonical, _ in rules.to_canonical(name)]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_parameter_finds_back_to_itself(case: Case) -> None:
     _, table, shapes = resolve(case)
@@ -40,9 +44,10 @@ def test_every_parameter_finds_back_to_itself(case: Case) -> None:
     for prefix in (table.prefix, ""):
         exported = {canonical: table.to_checkpoint(canonical, prefix=prefix) for canonical in shapes}
         assert len(set(exported.values())) == len(shapes), "two parameters share a name"
-        for canonical, name in exported.items():
-            wanted = [found for found in table.to_canonical(name) if found in shapes]
-            assert wanted == [canonical], name
+        for canonical, piece in exported.items():
+            wanted = [(found, part) for found, part in table.to_canonical(piece.tensor) if found in shapes]
+            assert (canonical, piece) in wanted
+            assert len(wanted) == piece.parts, piece
 
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "llama-lm", "t5-lm", "t5-v1.1", "t5-encoder", "llama-sequence"])
@@ -50,7 +55,7 @@ def test_exported_names_are_those_of_transformers(name: str) -> None:
     case = CASE[name]
     _, table, shapes = resolve(case)
     prefix = "" if case.model.startswith("T5") else table.prefix
-    exported = {table.to_checkpoint(canonical, prefix=prefix): shape for canonical, shape in shapes.items()}
+    exported = {table.to_checkpoint(canonical, prefix=prefix).tensor: shape for canonical, shape in shapes.items()}
     reference = getattr(transformers, case.model)(case.config())
     theirs = {key: tuple(tensor.shape) for key, tensor in reference.state_dict().items()}
     assert exported.items() <= theirs.items()
@@ -65,32 +70,31 @@ def test_a_rename_with_stars_reads_both_ways(pattern: str, data: st.DataObject) 
     fillings = [data.draw(PARTS) for _ in range(theirs.count("*"))]
     values = iter(fillings)
     name = "".join(next(values) if letter == "*" else letter for letter in theirs)
-    canonical = rename.to_canonical(name)
-    assert canonical is not None
+    [canonical] = canonical_of(rename, name)
     back = rename.to_checkpoint(canonical)
     assert back is not None
-    assert rename.to_canonical(back) == canonical
+    assert canonical_of(rename, back.tensor) == [canonical]
 
 
 @given(PARTS, PARTS, PARTS)
 def test_a_star_stands_for_exactly_one_part(first: str, second: str, third: str) -> None:
     rename = Rename("layer.*.weight", "blocks.*.linear.weight")
-    assert rename.to_canonical(f"layer.{first}.weight") == f"blocks.{first}.linear.weight"
-    assert rename.to_checkpoint(f"blocks.{first}.linear.weight") == f"layer.{first}.weight"
-    assert rename.to_canonical(f"layer.{first}.{second}.weight") is None
-    assert rename.to_canonical(f"layer.{first}.weight.{third}") is None
-    assert rename.to_canonical(f"{third}.layer.{first}.weight") is None
-    assert rename.to_canonical("layer..weight") is None
+    assert canonical_of(rename, f"layer.{first}.weight") == [f"blocks.{first}.linear.weight"]
+    assert rename.to_checkpoint(f"blocks.{first}.linear.weight") == Piece(f"layer.{first}.weight")
+    assert canonical_of(rename, f"layer.{first}.{second}.weight") == []
+    assert canonical_of(rename, f"layer.{first}.weight.{third}") == []
+    assert canonical_of(rename, f"{third}.layer.{first}.weight") == []
+    assert canonical_of(rename, "layer..weight") == []
 
 
 def test_dots_in_a_pattern_are_dots() -> None:
-    assert Rename("a.weight", "b").to_canonical("aXweight") is None
+    assert canonical_of(Rename("a.weight", "b"), "aXweight") == []
 
 
 def test_stars_keep_their_order() -> None:
     rename = Rename("a.*.b.*", "x.*.*")
-    assert rename.to_canonical("a.1.b.2") == "x.1.2"
-    assert rename.to_checkpoint("x.1.2") == "a.1.b.2"
+    assert canonical_of(rename, "a.1.b.2") == ["x.1.2"]
+    assert rename.to_checkpoint("x.1.2") == Piece("a.1.b.2")
 
 
 def test_a_rename_that_cannot_be_reversed_is_a_mistake_of_the_programmer() -> None:
@@ -104,8 +108,8 @@ def test_old_names_are_known_and_new_ones_written() -> None:
     for prefix in ("", "bert."):
         for old, new in (("gamma", "weight"), ("beta", "bias")):
             canonical = f"embedding.norm.{new}"
-            assert canonical in table.to_canonical(f"{prefix}embeddings.LayerNorm.{old}")
-            assert table.to_checkpoint(canonical, prefix=prefix) == f"{prefix}embeddings.LayerNorm.{new}"
+            assert canonical in canonical_of(table, f"{prefix}embeddings.LayerNorm.{old}")
+            assert table.to_checkpoint(canonical, prefix=prefix) == Piece(f"{prefix}embeddings.LayerNorm.{new}")
 
 
 @pytest.mark.parametrize(
@@ -127,8 +131,8 @@ def test_the_word_embedding_of_t5_has_three_names_and_is_written_under_the_share
     model, table, _ = resolve(CASE["t5-lm"])
     assert t5.weights(model) == table
     for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
-        assert list(table.to_canonical(name)) == ["encoder.embedding.word.weight"]
-    assert table.to_checkpoint("encoder.embedding.word.weight", prefix="") == "shared.weight"
+        assert canonical_of(table, name) == ["encoder.embedding.word.weight"]
+    assert table.to_checkpoint("encoder.embedding.word.weight", prefix="") == Piece("shared.weight")
 
 
 @pytest.mark.parametrize("prefixed", [True, False])
@@ -137,10 +141,38 @@ def test_a_written_checkpoint_matches_again(prefixed: bool, tmp_path: Path) -> N
     prefix = table.prefix if prefixed else ""
     arrays = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     written = {
-        table.to_checkpoint(name, prefix=prefix): StoredTensor(array, Format.FLOAT32) for name, array in arrays.items()
+        table.to_checkpoint(name, prefix=prefix).tensor: StoredTensor(array, Format.FLOAT32)
+        for name, array in arrays.items()
     }
     write_tensors(tmp_path, written)
     assignment = match(shapes, table, open_tensors(checkpoint(tmp_path)))
     assert assignment.prefix == prefix
     assert assignment.unused == ()
     assert set(assignment.sources) == set(shapes)
+
+
+def test_a_tensor_of_several_parameters_stored_the_other_way_round_reads_both_ways() -> None:
+    rule = Transpose("h.*.attn.c_attn.*", "blocks.*.query.*", "blocks.*.key.*", "blocks.*.value.*")
+    whole = np.arange(24, dtype=np.float32).reshape(4, 6)  # (in, out)
+    found = dict(rule.to_canonical("h.3.attn.c_attn.weight"))
+    assert list(found) == ["blocks.3.query.weight", "blocks.3.key.weight", "blocks.3.value.weight"]
+    assert [piece.shape(whole.shape) for piece in found.values()] == [(2, 4)] * 3
+    pieces = {piece: piece.cut(whole) for piece in found.values()}
+    np.testing.assert_array_equal(pieces[found["blocks.3.key.weight"]], whole[:, 2:4].T)
+    np.testing.assert_array_equal(join(pieces), whole)
+    assert all(np.shares_memory(piece, whole) for piece in pieces.values())
+    assert all(rule.to_checkpoint(name) == piece for name, piece in found.items())
+    bias = np.arange(6, dtype=np.float32)
+    halves = {piece: piece.cut(bias) for _, piece in rule.to_canonical("h.3.attn.c_attn.bias")}
+    assert [half.tolist() for half in halves.values()] == [[0, 1], [2, 3], [4, 5]]
+    np.testing.assert_array_equal(join(halves), bias)
+
+
+def test_a_row_is_a_vector() -> None:
+    rule = Row("final_logits_bias", "language_head.bias")
+    [(_, piece)] = rule.to_canonical("final_logits_bias")
+    row = np.arange(5, dtype=np.float32)[None]
+    assert piece.shape((1, 5)) == (5,)
+    assert piece.shape((2, 5)) == ()
+    assert piece.cut(row).tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(join({piece: piece.cut(row)}), row)

@@ -40,13 +40,14 @@ def describe(model: ModelArgument, json: Json = False, revision: Revision = None
 
 
 def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
-    for name, tensor in blueprint.assignment.sources.items():
-        info = blueprint.tensors[tensor]
+    for name, piece in blueprint.assignment.sources.items():
+        info = blueprint.tensors[piece.tensor]
+        part = f" (part {piece.part + 1} of {piece.parts})" if piece.parts > 1 else ""
         yield {
             "name": name,
             "shape": list(blueprint.declared[name].shape),
             "dtype": info.dtype,
-            "tensor": tensor,
+            "tensor": piece.tensor + part + (" transposed" if piece.transposed else ""),
             "file": info.file,
         }
 

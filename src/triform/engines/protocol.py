@@ -303,14 +303,16 @@ class Engine(ABC):
         *,
         scale: float,
         mask: Mask = Mask.BIDIRECTIONAL,
+        window: int | None = None,
         bias: DistanceBias | None = None,
         probabilities: ProbabilityTap | None = None,
     ) -> Array:
         """softmax(scale · QKᵀ + bias)·V for every sequence by itself → (T, N, H).
 
         Query head n reads key/value head n // (N/K). Under a causal mask the last query of a sequence stands at its
-        last key. Self, cross, cached and packed attention differ only in `queries` and `keys`. Probabilities are
-        normalised before they meet V, so that a tap can change them without changing the arithmetic.
+        last key; with a window a query sees only keys nearer than that. Self, cross, cached and packed attention
+        differ only in `queries` and `keys`. Probabilities are normalised before they meet V, so that a tap can change
+        them without changing the arithmetic.
         """
 
     def key_values(self, key_SKH: Array, value_SKH: Array, spans: Spans) -> KeyValues:

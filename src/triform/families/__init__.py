@@ -5,11 +5,39 @@ from typing import Any
 
 from triform import spec
 from triform.errors import UnsupportedModelError
-from triform.families import bert, llama, t5
+from triform.families import (
+    bart,
+    bert,
+    distilbert,
+    gpt2,
+    llama,
+    marian,
+    mistral,
+    mpnet,
+    qwen2,
+    qwen3,
+    roberta,
+    t5,
+    xlm_roberta,
+)
 from triform.families.config import BOOKKEEPING, GENERATION, TRAINING, Config
 from triform.families.family import Family
 
-FAMILIES: tuple[Family, ...] = (bert.FAMILY, t5.FAMILY, llama.FAMILY)
+FAMILIES: tuple[Family, ...] = (
+    bert.FAMILY,
+    roberta.FAMILY,
+    xlm_roberta.FAMILY,
+    distilbert.FAMILY,
+    mpnet.FAMILY,
+    t5.FAMILY,
+    bart.FAMILY,
+    marian.FAMILY,
+    gpt2.FAMILY,
+    llama.FAMILY,
+    mistral.FAMILY,
+    qwen2.FAMILY,
+    qwen3.FAMILY,
+)
 
 
 def find_family(config: Mapping[str, Any], where: str) -> Family:

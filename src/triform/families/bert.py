@@ -8,16 +8,27 @@ from triform.weights import Rename, Table
 
 def form(config: Config, architecture: str) -> spec.Encoder:
     """Residual norms throughout, learned positions, two segments."""
+    # Left over from BERT's first release: the model has never read them.
+    config.ignore("directionality", "pooler_type", "pooler_fc_size", "pooler_num_attention_heads")
+    config.ignore("pooler_num_fc_layers", "pooler_size_per_head")
+    positions = spec.Learned(num_positions=config.integer("max_position_embeddings"))
+    return encoder(config, positions, num_segments=config.integer("type_vocab_size"))
+
+
+def encoder(
+    config: Config,
+    positions: spec.Learned,
+    *,
+    num_segments: int | None,
+    relative_bias: spec.RelativeBias | None = None,
+) -> spec.Encoder:
+    """The encoder of the family and of those that descend from it."""
     config.expect("is_decoder", False)
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)
     config.expect("position_embedding_type", "absolute")
-    # Left over from BERT's first release: the model has never read them.
-    config.ignore("directionality", "pooler_type", "pooler_fc_size", "pooler_num_attention_heads")
-    config.ignore("pooler_num_fc_layers", "pooler_size_per_head")
     config.ignore("tie_word_embeddings", "layer_norm_eps")
     num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
-    positions = spec.Learned(num_positions=config.integer("max_position_embeddings"))
     attention = spec.SelfAttention(
         heads=spec.Heads(
             num_attention_heads=num_heads,
@@ -27,6 +38,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
         ),
         scale=head_dim**-0.5,
         mask=spec.Mask.BIDIRECTIONAL,
+        position=relative_bias,
     )
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("intermediate_size"), activation=config.activation("hidden_act"), bias=True
@@ -39,14 +51,14 @@ def form(config: Config, architecture: str) -> spec.Encoder:
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
         position=positions,
-        num_segments=config.integer("type_vocab_size"),
+        num_segments=num_segments,
         norm=norm(config),
     )
     return spec.Encoder(
         stack=spec.Stack(
             embedding=embedding,
             blocks=(block,) * config.integer("num_hidden_layers"),
-            context_length=positions.num_positions,
+            context_length=positions.num_positions - positions.offset,
         )
     )
 
@@ -77,6 +89,24 @@ def sequence_head(config: Config) -> spec.SequenceHead:
     )
 
 
+# fmt: off
+BACKBONE = (
+    Rename("embeddings.word_embeddings.weight",            "embedding.word.weight"),
+    Rename("embeddings.token_type_embeddings.weight",      "embedding.segment.weight"),
+    Rename("embeddings.position_embeddings.weight",        "embedding.position.weight"),
+    Rename("embeddings.LayerNorm.*",                       "embedding.norm.*"),
+    Rename("encoder.layer.*.attention.self.query.*",       "blocks.*.attention.query.*"),
+    Rename("encoder.layer.*.attention.self.key.*",         "blocks.*.attention.key.*"),
+    Rename("encoder.layer.*.attention.self.value.*",       "blocks.*.attention.value.*"),
+    Rename("encoder.layer.*.attention.output.dense.*",     "blocks.*.attention.output.*"),
+    Rename("encoder.layer.*.attention.output.LayerNorm.*", "blocks.*.attention.residual_norm.*"),
+    Rename("encoder.layer.*.intermediate.dense.*",         "blocks.*.feed_forward.up.*"),
+    Rename("encoder.layer.*.output.dense.*",               "blocks.*.feed_forward.down.*"),
+    Rename("encoder.layer.*.output.LayerNorm.*",           "blocks.*.feed_forward.residual_norm.*"),
+)
+# fmt: on
+
+
 def weights(model: spec.Model) -> Table:
     """The names of the tensors."""
     tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
@@ -88,18 +118,7 @@ def weights(model: spec.Model) -> Table:
         prefix="bert.",
         old_names={"gamma": "weight", "beta": "bias"},
         rules=(
-            Rename("embeddings.word_embeddings.weight",            "embedding.word.weight"),
-            Rename("embeddings.token_type_embeddings.weight",      "embedding.segment.weight"),
-            Rename("embeddings.position_embeddings.weight",        "embedding.position.weight"),
-            Rename("embeddings.LayerNorm.*",                       "embedding.norm.*"),
-            Rename("encoder.layer.*.attention.self.query.*",       "blocks.*.attention.query.*"),
-            Rename("encoder.layer.*.attention.self.key.*",         "blocks.*.attention.key.*"),
-            Rename("encoder.layer.*.attention.self.value.*",       "blocks.*.attention.value.*"),
-            Rename("encoder.layer.*.attention.output.dense.*",     "blocks.*.attention.output.*"),
-            Rename("encoder.layer.*.attention.output.LayerNorm.*", "blocks.*.attention.residual_norm.*"),
-            Rename("encoder.layer.*.intermediate.dense.*",         "blocks.*.feed_forward.up.*"),
-            Rename("encoder.layer.*.output.dense.*",               "blocks.*.feed_forward.down.*"),
-            Rename("encoder.layer.*.output.LayerNorm.*",           "blocks.*.feed_forward.residual_norm.*"),
+            *BACKBONE,
             Rename("pooler.dense.*",                               "pooler.*"),
         ),
         heads=(

@@ -32,7 +32,9 @@ BOOKKEEPING = frozenset(
 TRAINING = frozenset(
     """
     initializer_range initializer_factor gradient_checkpointing pretraining_tp hidden_dropout_prob
-    attention_probs_dropout_prob attention_dropout dropout_rate classifier_dropout
+    attention_probs_dropout_prob attention_dropout dropout_rate classifier_dropout dropout activation_dropout
+    encoder_layerdrop decoder_layerdrop layerdrop init_std classif_dropout embd_pdrop resid_pdrop attn_pdrop
+    qa_dropout seq_classif_dropout
     """.split()
 )
 
@@ -73,12 +75,22 @@ class Config:
         """Say what is wrong with the value of a key."""
         raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r}; expected {expected}.")
 
-    def integer(self, key: str, default: int = _REQUIRED) -> int:
-        """A whole number of at least 1."""
-        value: int = self._read(key, default, "a whole number of at least 1", int)
-        if value < 1:
-            self.refuse(key, "a whole number of at least 1")
+    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1) -> int:
+        """A whole number of at least `minimum`."""
+        expected = f"a whole number of at least {minimum}"
+        value: int = self._read(key, default, expected, int)
+        if value < minimum:
+            self.refuse(key, expected)
         return value
+
+    def default(self, key: str, value: Any) -> None:
+        """Give an absent key a value."""
+        if self._values.get(key) is None:
+            self._values = {**self._values, key: value}
+
+    def mentions(self, key: str) -> bool:
+        """Whether the key is there at all, be it null."""
+        return key in self._values
 
     def optional_integer(self, key: str) -> int | None:
         """A whole number of at least 1, or None where it is absent."""

@@ -3,10 +3,15 @@
 Llama 2 adds grouped queries, Llama 3 a scaling of the rotary frequencies (arXiv:2307.09288, arXiv:2407.21783).
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from triform import spec
 from triform.families.config import Config
 from triform.families.family import Family, backbone
 from triform.weights import Rename, Table
+
+ALL_BIASES = frozenset({"query", "key", "value", "output"})
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -14,10 +19,22 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     config.expect("is_encoder_decoder", False)
     config.expect("rope_interleaved", False)
     config.ignore("tie_word_embeddings", "is_llama_config")
+    biases = ALL_BIASES if config.boolean("attention_bias", False) else frozenset()
+    return decoder(config, biases=biases, feed_forward_bias=config.boolean("mlp_bias", False))
+
+
+def decoder(
+    config: Config,
+    *,
+    biases: frozenset[str] = frozenset(),
+    feed_forward_bias: bool = False,
+    windows: Sequence[int | None] | None = None,
+    has_head_norm: bool = False,
+) -> spec.Decoder:
+    """The decoder of the family and of those that descend from it; `windows` are those of each block."""
     norm = spec.RMSNorm(eps=config.number("rms_norm_eps", 1e-6))
     num_heads = config.integer("num_attention_heads")
     head_dim = config.optional_integer("head_dim") or config.quotient("hidden_size", "num_attention_heads")
-    biases = frozenset({"query", "key", "value", "output"}) if config.boolean("attention_bias", False) else frozenset()
     attention = spec.SelfAttention(
         heads=spec.Heads(
             num_attention_heads=num_heads,
@@ -28,19 +45,26 @@ def form(config: Config, architecture: str) -> spec.Decoder:
         scale=head_dim**-0.5,
         mask=spec.Mask.CAUSAL,
         position=config.rotary(head_dim),
+        head_norm=norm if has_head_norm else None,
     )
     feed_forward = spec.GatedFeedForward(
         intermediate_size=config.integer("intermediate_size"),
         activation=config.activation("hidden_act", "silu"),
-        bias=config.boolean("mlp_bias", False),
+        bias=feed_forward_bias,
     )
-    block = (spec.Residual(core=attention, pre_norm=norm), spec.Residual(core=feed_forward, pre_norm=norm))
+    blocks = [
+        (
+            spec.Residual(core=replace(attention, window=window), pre_norm=norm),
+            spec.Residual(core=feed_forward, pre_norm=norm),
+        )
+        for window in windows or [None] * config.integer("num_hidden_layers")
+    ]
     return spec.Decoder(
         stack=spec.Stack(
             embedding=spec.Embedding(
                 vocab_size=config.integer("vocab_size"), hidden_size=config.integer("hidden_size")
             ),
-            blocks=(block,) * config.integer("num_hidden_layers"),
+            blocks=tuple(blocks),
             final_norm=norm,
             context_length=config.integer("max_position_embeddings", 2048),
         )
@@ -62,8 +86,8 @@ def sequence_head(config: Config) -> spec.SequenceHead:
     return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model, *more: Rename) -> Table:
+    """The names of the tensors; `more` are those that a descendant adds."""
     # fmt: off
     return Table(
         prefix="model.",
@@ -79,6 +103,7 @@ def weights(model: spec.Model) -> Table:
             Rename("layers.*.mlp.up_proj.*",                   "blocks.*.feed_forward.up.*"),
             Rename("layers.*.mlp.down_proj.*",                 "blocks.*.feed_forward.down.*"),
             Rename("norm.weight",                              "final_norm.weight"),
+            *more,
         ),
         heads=(
             Rename("lm_head.weight",                           "language_head.weight"),

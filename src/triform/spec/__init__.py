@@ -13,7 +13,7 @@ from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, TokenHe
 from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
 from triform.spec.pooling import Pooling
-from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary
+from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary, Sinusoidal
 
 __all__ = [
     "Activation",
@@ -45,6 +45,7 @@ __all__ = [
     "Rotary",
     "SelfAttention",
     "SequenceHead",
+    "Sinusoidal",
     "Stack",
     "TokenHead",
     "Transform",

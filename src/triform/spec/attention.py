@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from triform.spec.norm import RMSNorm
 from triform.spec.position import RelativeBias, Rotary
 
 
@@ -35,7 +36,11 @@ class SelfAttention:
     scale: float
     """Multiplies QKᵀ: 1/√head_dim, or 1 in T5."""
     mask: Mask
+    window: int | None = None
+    """A query sees keys nearer than this: itself and `window − 1` before it. None: however far."""
     position: Rotary | RelativeBias | None = None
+    head_norm: RMSNorm | None = None
+    """Over the channels of each head of queries and keys, before positions turn them, as in Qwen 3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

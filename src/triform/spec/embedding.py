@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triform.spec.norm import Norm
-from triform.spec.position import Learned
+from triform.spec.position import Learned, Sinusoidal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -12,7 +12,9 @@ class Embedding:
 
     vocab_size: int
     hidden_size: int
-    position: Learned | None = None
+    scale: float = 1.0
+    """Multiplies the word vectors: √hidden_size in Marian."""
+    position: Learned | Sinusoidal | None = None
     num_segments: int | None = None
     """Rows of the segment table (`token_type_ids`); None where the model has no such table."""
     norm: Norm | None = None

@@ -8,7 +8,17 @@ class Learned:
     """One learned vector per position, added to the word embedding. Devlin et al. 2018, figure 2."""
 
     num_positions: int
-    """Rows of the table; no sequence can be longer."""
+    """Rows of the table."""
+    offset: int = 0
+    """The row of the first position: 2 in RoBERTa and BART."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sinusoidal:
+    """Fixed waves: sines in the first half of the channels, cosines in the second. Vaswani et al. 2017, section 3.5."""
+
+    num_positions: int
+    """The longest sequence."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

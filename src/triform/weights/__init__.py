@@ -3,16 +3,20 @@
 from triform.weights.export import write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
-from triform.weights.table import Rename, Table
+from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
 from triform.weights.tensors import FORMATS, Tensors, open_tensors
 
 __all__ = [
     "FORMATS",
     "Assignment",
     "ParameterLoader",
+    "Piece",
     "Rename",
+    "Row",
     "Table",
     "Tensors",
+    "Transpose",
+    "join",
     "match",
     "open_tensors",
     "write_json",

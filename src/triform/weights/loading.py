@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from triform.engines import Engine, Format, Parameter, Use
+from triform.engines import Engine, Format, Parameter, StoredTensor, Use
 from triform.errors import EngineError
+from triform.weights.table import Piece
 from triform.weights.tensors import Tensors
 
 
@@ -14,7 +15,7 @@ class ParameterLoader:
         self,
         engine: Engine,
         tensors: Tensors,
-        sources: Mapping[str, str],
+        sources: Mapping[str, Piece],
         uses: Mapping[str, Use],
         dtype: str,
     ) -> None:
@@ -27,7 +28,9 @@ class ParameterLoader:
 
     def __call__(self, name: str, shape: tuple[int, ...], use: Use) -> Parameter:
         if name not in self.parameters:
-            tensor = self._tensors.read(self._sources[name])
+            piece = self._sources[name]
+            stored = self._tensors.read(piece.tensor)
+            tensor = StoredTensor(piece.cut(stored.array), stored.format)
             self.parameters[name] = self._engine.prepare(name, tensor, self._format or tensor.format, self._uses[name])
         return self.parameters[name]
 

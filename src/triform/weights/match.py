@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triform.errors import WeightError
-from triform.weights.table import Table
+from triform.weights.table import Piece, Table
 from triform.weights.tensors import FORMATS, Tensors
 
 
@@ -12,8 +12,8 @@ from triform.weights.tensors import FORMATS, Tensors
 class Assignment:
     """Where every tensor of a checkpoint went, and where every parameter came from."""
 
-    sources: Mapping[str, str]
-    """Canonical name → name in the checkpoint."""
+    sources: Mapping[str, Piece]
+    """Canonical name → where in the checkpoint."""
     unused: tuple[str, ...]
     """Tensors of heads that the model does not have, buffers, and copies of other tensors."""
     prefix: str
@@ -32,48 +32,51 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
         WeightError: parameters without a tensor, tensors that nothing is known of, shapes or dtypes that differ,
             copies that are not equal. Lists them all.
     """
-    candidates: dict[str, list[str]] = {}
+    candidates: dict[str, list[Piece]] = {}
     unused: list[str] = []
     problems: list[str] = []
     for name in tensors:
-        names = list(table.to_canonical(name))
-        wanted = next((canonical for canonical in names if canonical in shapes), None)
-        if wanted is not None:
-            candidates.setdefault(wanted, []).append(name)
-        elif table.is_ignored(name) or table.is_of_a_head(name):
+        wanted = [(canonical, piece) for canonical, piece in table.to_canonical(name) if canonical in shapes]
+        for canonical, piece in wanted:
+            candidates.setdefault(canonical, []).append(piece)
+        if wanted:
+            continue
+        if table.is_ignored(name) or table.is_of_a_head(name):
             unused.append(name)
         else:
             problems.append(f"unexpected  {name} {list(tensors[name].shape)}")
     prefix = table.prefix if any(name.startswith(table.prefix) for name in tensors) else ""
-    sources: dict[str, str] = {}
+    sources: dict[str, Piece] = {}
     for canonical, shape in shapes.items():
         exported = table.to_checkpoint(canonical, prefix=prefix)
-        names = sorted(candidates.get(canonical, []), key=lambda name: name != exported)
-        if not names:
-            problems.append(f"missing     {exported} {list(shape)} for {canonical}")
+        pieces = sorted(candidates.get(canonical, []), key=lambda piece: piece != exported)
+        if not pieces:
+            problems.append(f"missing     {exported.tensor} {list(shape)} for {canonical}")
             continue
-        sources[canonical], *copies = names
-        problems += _problems_of(tensors, names[0], shape)
+        sources[canonical], copies = pieces[0], [piece.tensor for piece in pieces[1:]]
+        problems += _problems_of(tensors, pieces[0], shape)
         problems += [
-            f"differs     {copy} from {names[0]}"
+            f"differs     {copy} from {pieces[0].tensor}"
             for copy in copies
-            if not table.is_ignored(copy) and not tensors.equal(copy, names[0])
+            if not table.is_ignored(copy) and not tensors.equal(copy, pieces[0].tensor)
         ]
         unused += copies
     if problems:
         raise WeightError(
-            f"The checkpoint does not fit the model; {len(problems)} problem(s):\n  "
-            + "\n  ".join(sorted(problems))
+            f"The checkpoint does not fit the model; {len(set(problems))} problem(s):\n  "
+            + "\n  ".join(sorted(set(problems)))
             + "\nThe model is the one that config.json describes: do the config and the weights belong together?"
         )
     return Assignment(sources=sources, unused=tuple(unused), prefix=prefix)
 
 
-def _problems_of(tensors: Tensors, name: str, shape: tuple[int, ...]) -> list[str]:
-    info = tensors[name]
+def _problems_of(tensors: Tensors, piece: Piece, shape: tuple[int, ...]) -> list[str]:
+    info = tensors[piece.tensor]
     problems = []
-    if info.shape != shape:
-        problems.append(f"misshapen   {name} {list(info.shape)}, expected {list(shape)}")
+    if piece.shape(info.shape) != shape:
+        whole = (1, *shape) if piece.row else (shape[0] * piece.parts, *shape[1:])
+        expected = whole[::-1] if piece.transposed else whole
+        problems.append(f"misshapen   {piece.tensor} {list(info.shape)}, expected {list(expected)}")
     if info.dtype not in FORMATS:
-        problems.append(f"dtype       {name} {info.dtype}, expected one of {', '.join(FORMATS)}")
+        problems.append(f"dtype       {piece.tensor} {info.dtype}, expected one of {', '.join(FORMATS)}")
     return problems

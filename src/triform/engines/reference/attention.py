@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from triform.engines.protocol import DistanceBias, Integers, KeyValues, PackedKeyValues, ProbabilityTap, Spans
+from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityTap, Spans
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.engines.reference.parameter import Floats
 from triform.errors import EngineError
@@ -19,6 +19,7 @@ def attention(
     *,
     scale: float,
     mask: Mask,
+    window: int | None,
     bias: DistanceBias | None,
     probabilities: ProbabilityTap | None,
 ) -> Floats:
@@ -33,10 +34,13 @@ def attention(
             last = position + (rows.stop - rows.start)
             seen = last if mask is Mask.CAUSAL else num_keys
             p_NQS = scores(query_TNH[rows], key_SKH[:seen], scale)
+            distance_QS = np.arange(seen) - np.arange(position, last)[:, None]
             if bias is not None:
-                p_NQS += bias_of(bias, np.arange(position, last), seen)
+                p_NQS += bias.values[:, distance_QS + bias.zero]
             if mask is Mask.CAUSAL:
-                p_NQS[:, np.arange(seen) > np.arange(position, last)[:, None]] = -np.inf
+                p_NQS[:, distance_QS > 0] = -np.inf
+            if window is not None:
+                p_NQS[:, np.abs(distance_QS) >= window] = -np.inf
             softmax(p_NQS)
             if probabilities is not None:
                 p_NQS = probabilities(sequence, first, p_NQS)
@@ -61,13 +65,6 @@ def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
     grouped = (query_QNH * np.float32(scale)).reshape(num_queries, num_groups, -1, head_dim).transpose(1, 2, 0, 3)
     product = grouped @ key_SKH.transpose(1, 2, 0)[:, None]
     return product.reshape(num_heads, num_queries, num_keys)
-
-
-def bias_of(bias: DistanceBias, query_positions: Integers, num_keys: int) -> Floats:
-    """The bias of every query and key → (N, Q, S)."""
-    columns = np.arange(num_keys) - query_positions[:, None] + bias.zero
-    selected: Floats = bias.values[:, columns]
-    return selected
 
 
 def softmax(x: Floats) -> None:

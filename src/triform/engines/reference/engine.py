@@ -112,10 +112,13 @@ class ReferenceEngine(Engine):
         *,
         scale: float,
         mask: Mask = Mask.BIDIRECTIONAL,
+        window: int | None = None,
         bias: DistanceBias | None = None,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
-        return attention(query_TNH, queries, keys, scale=scale, mask=mask, bias=bias, probabilities=probabilities)
+        return attention(
+            query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities
+        )
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> ReferenceStore:
         return ReferenceStore(layers, self.page_size)

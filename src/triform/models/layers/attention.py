@@ -3,6 +3,7 @@
 from triform import spec
 from triform.engines import Array, KeyValues, PackedKeyValues
 from triform.models.layers.linear import Linear
+from triform.models.layers.norm import build_norm
 from triform.models.layers.position import build_position
 from triform.models.scope import Scope
 from triform.models.step import Memory, Step
@@ -47,12 +48,14 @@ class SelfAttention:
         self._layer = layer
         self._projections = Projections(scope, attention.heads, hidden_size)
         self._position = build_position(scope, attention.position, attention.heads.num_attention_heads)
+        self._query_norm = build_norm(scope / "query_norm", attention.head_norm, attention.heads.head_dim)
+        self._key_norm = build_norm(scope / "key_norm", attention.head_norm, attention.heads.head_dim)
 
     def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         name, project = self._name, self._projections
-        query = step.see(f"{name}.query", self._position.turn(project.query(x), step))
-        key = step.see(f"{name}.key", self._position.turn(project.key(x), step))
+        query = step.see(f"{name}.query", self._position.turn(self._query_norm(project.query(x)), step))
+        key = step.see(f"{name}.key", self._position.turn(self._key_norm(project.key(x)), step))
         value = step.see(f"{name}.value", project.value(x))
         context = self._engine.attention(
             query,
@@ -60,6 +63,7 @@ class SelfAttention:
             step.keys_and_values(self._layer, key, value),
             scale=self._spec.scale,
             mask=self._spec.mask,
+            window=self._spec.window,
             bias=self._position.bias(step),
             probabilities=step.probabilities(f"{name}.probabilities"),
         )

@@ -3,6 +3,7 @@
 from triform import spec
 from triform.engines import Array, Integers
 from triform.models.layers.norm import build_norm
+from triform.models.layers.position import build_absolute_position
 from triform.models.scope import Scope
 from triform.models.step import Step
 
@@ -18,21 +19,23 @@ class Embedding:
         self._engine = scope.engine
         self._name = scope.name
         self._word = (word or scope / "word").table("weight", embedding.vocab_size, size)
-        self._segment = self._position = None
+        self._scale = embedding.scale
+        self._segment = None
         if embedding.num_segments is not None:
             self._segment = (scope / "segment").table("weight", embedding.num_segments, size)
-        if embedding.position is not None:
-            self._position = (scope / "position").table("weight", embedding.position.num_positions, size)
+        self._position = build_absolute_position(scope / "position", embedding.position, size)
         self._norm = build_norm(scope / "norm", embedding.norm, size)
 
     def __call__(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
         """(T,) ids and segment ids → (T, D)."""
         engine = self._engine
-        x = step.see(f"{self._name}.word", engine.embedding(engine.asarray(ids), self._word))
+        x = engine.embedding(engine.asarray(ids), self._word)
+        if self._scale != 1:
+            x = engine.multiply(x, self._scale)
+        x = step.see(f"{self._name}.word", x)
         if self._segment is not None:
             segment = engine.embedding(engine.asarray(segment_ids), self._segment)
             x = engine.add(x, step.see(f"{self._name}.segment", segment))
         if self._position is not None:
-            position = engine.embedding(engine.asarray(step.positions()), self._position)
-            x = engine.add(x, step.see(f"{self._name}.position", position))
+            x = engine.add(x, step.see(f"{self._name}.position", self._position(step)))
         return step.see(self._name, self._norm(x))

@@ -1,4 +1,4 @@
-"""Positions that act inside attention: by turning queries and keys, or by a bias on the scores."""
+"""Positions: added to the embedding, turning queries and keys inside attention, or as a bias on its scores."""
 
 import math
 from typing import Protocol
@@ -10,6 +10,51 @@ from triform import spec
 from triform.engines import Array, DistanceBias, Integers
 from triform.models.scope import Scope
 from triform.models.step import Step
+
+
+class Learned:
+    """A vector for each position, of a table. Devlin et al. 2018, figure 2."""
+
+    def __init__(self, scope: Scope, learned: spec.Learned, size: int) -> None:
+        self._engine = scope.engine
+        self._offset = learned.offset
+        self._table = scope.table("weight", learned.num_positions, size)
+
+    def __call__(self, step: Step) -> Array:
+        """(T, D)."""
+        return self._engine.embedding(self._engine.asarray(step.positions() + self._offset), self._table)
+
+
+class Sinusoidal:
+    """Waves of falling frequency. Vaswani et al. 2017, section 3.5."""
+
+    def __init__(self, scope: Scope, sinusoidal: spec.Sinusoidal, size: int) -> None:
+        self._engine = scope.engine
+        self._table = scope.engine.asarray(sinusoids(sinusoidal.num_positions, size))
+
+    def __call__(self, step: Step) -> Array:
+        """(T, D)."""
+        return self._engine.rows(self._table, step.positions())
+
+
+def build_absolute_position(
+    scope: Scope, position: spec.Learned | spec.Sinusoidal | None, size: int
+) -> Learned | Sinusoidal | None:
+    """What a spec adds to the word vectors to say where they stand."""
+    match position:
+        case spec.Learned():
+            return Learned(scope, position, size)
+        case spec.Sinusoidal():
+            return Sinusoidal(scope, position, size)
+        case None:
+            return None
+
+
+def sinusoids(num_positions: int, size: int) -> NDArray[np.float32]:
+    """sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
+    wavelengths = np.power(10000, 2 * np.arange((size + 1) // 2) / size)
+    angles = np.arange(num_positions)[:, None] / wavelengths
+    return np.concatenate([np.sin(angles), np.cos(angles)[:, : size // 2]], axis=1).astype(np.float32)
 
 
 class Position(Protocol):

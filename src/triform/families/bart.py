@@ -1,0 +1,128 @@
+"""BART: Denoising Sequence-to-Sequence Pre-training. Lewis et al. 2019, arXiv:1910.13461."""
+
+from triform import spec
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Row, Table
+
+NORM = spec.LayerNorm(eps=1e-5)
+
+
+def form(config: Config, architecture: str) -> spec.EncoderDecoder:
+    """Residual norms, learned positions behind an offset of 2, a norm on the embedding."""
+    config.expect("normalize_embedding", True)
+    config.expect("static_position_embeddings", False)
+    num_positions = config.integer("max_position_embeddings", 1024)
+    position = spec.Learned(num_positions=num_positions + 2, offset=2)
+    return encoder_decoder(config, position, embedding_norm=NORM, context_length=num_positions)
+
+
+def encoder_decoder(
+    config: Config,
+    position: spec.Learned | spec.Sinusoidal,
+    *,
+    embedding_norm: spec.LayerNorm | None,
+    context_length: int,
+) -> spec.EncoderDecoder:
+    """Both stacks of the family and of those that descend from it."""
+    config.expect("is_encoder_decoder", True)
+    config.expect("is_decoder", False)
+    config.expect("normalize_before", False)
+    config.expect("add_final_layer_norm", False)
+    config.expect("tie_word_embeddings", True)
+    # What the first releases said of their training, or twice.
+    config.ignore("num_hidden_layers", "extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
+    hidden_size = config.integer("d_model")
+    embedding = spec.Embedding(
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=hidden_size,
+        scale=hidden_size**0.5 if config.boolean("scale_embedding", False) else 1.0,
+        position=position,
+        norm=embedding_norm,
+    )
+    encoder, decoder = (
+        spec.Stack(embedding=embedding, blocks=blocks(config, side), context_length=context_length)
+        for side in ("encoder", "decoder")
+    )
+    return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True)
+
+
+def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
+    """The blocks of the encoder, or those of the decoder with their cross-attention."""
+    num_heads = config.integer(f"{side}_attention_heads")
+    head_dim = config.quotient("d_model", f"{side}_attention_heads")
+    heads = spec.Heads(
+        num_attention_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=head_dim,
+        biases=frozenset({"query", "key", "value", "output"}),
+    )
+    scale, is_decoder = head_dim**-0.5, side == "decoder"
+    mask = spec.Mask.CAUSAL if is_decoder else spec.Mask.BIDIRECTIONAL
+    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, scale=scale, mask=mask)]
+    if is_decoder:
+        cores.append(spec.CrossAttention(heads=heads, scale=scale))
+    activation = config.activation("activation_function", "gelu")
+    cores.append(
+        spec.FeedForward(intermediate_size=config.integer(f"{side}_ffn_dim"), activation=activation, bias=True)
+    )
+    block = tuple(spec.Residual(core=core, residual_norm=NORM) for core in cores)
+    return (block,) * config.integer(f"{side}_layers")
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """The next token of the target."""
+    return spec.LanguageHead(tied=True, bias=True)
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    # fmt: off
+    return Table(
+        prefix="model.",
+        rules=(
+            Rename("shared.weight",               "encoder.embedding.word.weight"),
+            Rename("encoder.embed_tokens.weight", "encoder.embedding.word.weight"),
+            Rename("decoder.embed_tokens.weight", "encoder.embedding.word.weight"),
+            *stack_rules("encoder"),
+            *stack_rules("decoder"),
+        ),
+        heads=(
+            Rename("lm_head.weight",              "language_head.weight"),
+            Row("final_logits_bias",              "language_head.bias"),
+        ),
+        ignored=("encoder.version", "decoder.version", "classification_head.*", "qa_outputs.*"),
+    )
+    # fmt: on
+
+
+def stack_rules(stack: str) -> list[Rename]:
+    """The names in one stack."""
+    theirs, ours = f"{stack}.layers.*", f"{stack}.blocks.*"
+    attentions = {"self_attn": "attention", **({"encoder_attn": "cross_attention"} if stack == "decoder" else {})}
+    # fmt: off
+    rules = [
+        Rename(f"{stack}.embed_positions.weight",  f"{stack}.embedding.position.weight"),
+        Rename(f"{stack}.layernorm_embedding.*",   f"{stack}.embedding.norm.*"),
+        Rename(f"{theirs}.fc1.*",                  f"{ours}.feed_forward.up.*"),
+        Rename(f"{theirs}.fc2.*",                  f"{ours}.feed_forward.down.*"),
+        Rename(f"{theirs}.final_layer_norm.*",     f"{ours}.feed_forward.residual_norm.*"),
+    ]
+    for attention, core in attentions.items():
+        rules += [
+            Rename(f"{theirs}.{attention}.q_proj.*",     f"{ours}.{core}.query.*"),
+            Rename(f"{theirs}.{attention}.k_proj.*",     f"{ours}.{core}.key.*"),
+            Rename(f"{theirs}.{attention}.v_proj.*",     f"{ours}.{core}.value.*"),
+            Rename(f"{theirs}.{attention}.out_proj.*",   f"{ours}.{core}.output.*"),
+            Rename(f"{theirs}.{attention}_layer_norm.*", f"{ours}.{core}.residual_norm.*"),
+        ]
+    # fmt: on
+    return rules
+
+
+FAMILY = Family(
+    model_type="bart",
+    architectures={"BartModel": backbone, "BartForConditionalGeneration": language_head},
+    form=form,
+    weights=weights,
+)

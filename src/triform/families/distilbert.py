@@ -1,0 +1,106 @@
+"""DistilBERT, a distilled version of BERT. Sanh et al. 2019, arXiv:1910.01108."""
+
+from triform import spec
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+NORM = spec.LayerNorm(eps=1e-12)
+
+
+def form(config: Config, architecture: str) -> spec.Encoder:
+    """BERT with half the layers, no segments and no pooler."""
+    config.expect("is_encoder_decoder", False)
+    # Sinusoids are only what the table of positions began as.
+    config.ignore("sinusoidal_pos_embds", "tie_weights_", "tie_word_embeddings")
+    num_heads, head_dim = config.integer("n_heads", 12), config.quotient("dim", "n_heads")
+    attention = spec.SelfAttention(
+        heads=spec.Heads(
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=head_dim,
+            biases=frozenset({"query", "key", "value", "output"}),
+        ),
+        scale=head_dim**-0.5,
+        mask=spec.Mask.BIDIRECTIONAL,
+    )
+    feed_forward = spec.FeedForward(
+        intermediate_size=config.integer("hidden_dim"), activation=config.activation("activation", "gelu"), bias=True
+    )
+    num_positions = config.integer("max_position_embeddings", 512)
+    embedding = spec.Embedding(
+        vocab_size=config.integer("vocab_size"),
+        hidden_size=config.integer("dim"),
+        position=spec.Learned(num_positions=num_positions),
+        norm=NORM,
+    )
+    block = (spec.Residual(core=attention, residual_norm=NORM), spec.Residual(core=feed_forward, residual_norm=NORM))
+    return spec.Encoder(
+        stack=spec.Stack(
+            embedding=embedding, blocks=(block,) * config.integer("n_layers", 6), context_length=num_positions
+        )
+    )
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """Masked tokens."""
+    transform = spec.Transform(activation=config.activation("activation", "gelu"), norm=NORM)
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return spec.TokenHead(labels=config.labels())
+
+
+def sequence_head(config: Config) -> spec.SequenceHead:
+    """A class for the sequence, by its first token behind a ReLU."""
+    return spec.SequenceHead(
+        labels=config.labels(),
+        problem=config.problem(),
+        pooling=spec.Pooling.FIRST,
+        pooler=spec.Activation.RELU,
+    )
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    # fmt: off
+    return Table(
+        prefix="distilbert.",
+        rules=(
+            Rename("embeddings.word_embeddings.weight",       "embedding.word.weight"),
+            Rename("embeddings.position_embeddings.weight",   "embedding.position.weight"),
+            Rename("embeddings.LayerNorm.*",                  "embedding.norm.*"),
+            Rename("transformer.layer.*.attention.q_lin.*",   "blocks.*.attention.query.*"),
+            Rename("transformer.layer.*.attention.k_lin.*",   "blocks.*.attention.key.*"),
+            Rename("transformer.layer.*.attention.v_lin.*",   "blocks.*.attention.value.*"),
+            Rename("transformer.layer.*.attention.out_lin.*", "blocks.*.attention.output.*"),
+            Rename("transformer.layer.*.sa_layer_norm.*",     "blocks.*.attention.residual_norm.*"),
+            Rename("transformer.layer.*.ffn.lin1.*",          "blocks.*.feed_forward.up.*"),
+            Rename("transformer.layer.*.ffn.lin2.*",          "blocks.*.feed_forward.down.*"),
+            Rename("transformer.layer.*.output_layer_norm.*", "blocks.*.feed_forward.residual_norm.*"),
+        ),
+        heads=(
+            Rename("vocab_transform.*",                       "language_head.transform.*"),
+            Rename("vocab_layer_norm.*",                      "language_head.transform.norm.*"),
+            Rename("vocab_projector.*",                       "language_head.*"),
+            Rename("pre_classifier.*",                        "pooler.*"),
+            Rename("classifier.*",                            "classification_head.*"),
+        ),
+        ignored=("embeddings.position_ids", "qa_outputs.*"),
+    )
+    # fmt: on
+
+
+FAMILY = Family(
+    model_type="distilbert",
+    architectures={
+        "DistilBertModel": backbone,
+        "DistilBertForMaskedLM": language_head,
+        "DistilBertForTokenClassification": token_head,
+        "DistilBertForSequenceClassification": sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

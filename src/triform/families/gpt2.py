@@ -1,0 +1,105 @@
+"""Language Models are Unsupervised Multitask Learners. Radford et al. 2019 (GPT-2)."""
+
+from triform import spec
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table, Transpose
+
+
+def form(config: Config, architecture: str) -> spec.Decoder:
+    """Pre-norms, learned positions, biases everywhere."""
+    config.expect("is_encoder_decoder", False)
+    config.expect("add_cross_attention", False)
+    config.expect("scale_attn_weights", True)
+    config.expect("scale_attn_by_inverse_layer_idx", False)
+    # The summaries are those of a double head; the last key concerns half precision.
+    config.ignore("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels")
+    config.ignore("summary_first_dropout", "reorder_and_upcast_attn", "tie_word_embeddings", "n_ctx")
+    norm = spec.LayerNorm(eps=config.number("layer_norm_epsilon", 1e-5))
+    hidden_size, num_heads = config.integer("n_embd", 768), config.integer("n_head", 12)
+    head_dim = config.quotient("n_embd", "n_head")
+    attention = spec.SelfAttention(
+        heads=spec.Heads(
+            num_attention_heads=num_heads,
+            num_key_value_heads=num_heads,
+            head_dim=head_dim,
+            biases=frozenset({"query", "key", "value", "output"}),
+        ),
+        scale=head_dim**-0.5,
+        mask=spec.Mask.CAUSAL,
+    )
+    feed_forward = spec.FeedForward(
+        intermediate_size=config.optional_integer("n_inner") or 4 * hidden_size,
+        activation=config.activation("activation_function", "gelu_new"),
+        bias=True,
+    )
+    num_positions = config.integer("n_positions", 1024)
+    block = (spec.Residual(core=attention, pre_norm=norm), spec.Residual(core=feed_forward, pre_norm=norm))
+    return spec.Decoder(
+        stack=spec.Stack(
+            embedding=spec.Embedding(
+                vocab_size=config.integer("vocab_size"),
+                hidden_size=hidden_size,
+                position=spec.Learned(num_positions=num_positions),
+            ),
+            blocks=(block,) * config.integer("n_layer", 12),
+            final_norm=norm,
+            context_length=num_positions,
+        )
+    )
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """The next token."""
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True))
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return spec.TokenHead(labels=config.labels())
+
+
+def sequence_head(config: Config) -> spec.SequenceHead:
+    """A class for the sequence, by its last token."""
+    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors. Linears are stored (in, out), and queries, keys and values in one."""
+    attention = "blocks.*.attention"
+    # One of tokens has another name than one of sequences.
+    classifiers = ("classifier", "score") if isinstance(model.head, spec.TokenHead) else ("score", "classifier")
+    # fmt: off
+    return Table(
+        prefix="transformer.",
+        rules=(
+            Rename("wte.weight",              "embedding.word.weight"),
+            Rename("wpe.weight",              "embedding.position.weight"),
+            Rename("h.*.ln_1.*",              "blocks.*.attention.pre_norm.*"),
+            Transpose("h.*.attn.c_attn.*",    f"{attention}.query.*", f"{attention}.key.*", f"{attention}.value.*"),
+            Transpose("h.*.attn.c_proj.*",    "blocks.*.attention.output.*"),
+            Rename("h.*.ln_2.*",              "blocks.*.feed_forward.pre_norm.*"),
+            Transpose("h.*.mlp.c_fc.*",       "blocks.*.feed_forward.up.*"),
+            Transpose("h.*.mlp.c_proj.*",     "blocks.*.feed_forward.down.*"),
+            Rename("ln_f.*",                  "final_norm.*"),
+        ),
+        heads=(
+            Rename("lm_head.weight",          "language_head.weight"),
+            *(Rename(f"{name}.*",             "classification_head.*") for name in classifiers),
+        ),
+        ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*", "qa_outputs.*"),
+    )
+    # fmt: on
+
+
+FAMILY = Family(
+    model_type="gpt2",
+    architectures={
+        "GPT2Model": backbone,
+        "GPT2LMHeadModel": language_head,
+        "GPT2ForTokenClassification": token_head,
+        "GPT2ForSequenceClassification": sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

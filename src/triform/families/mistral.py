@@ -1,0 +1,27 @@
+"""Mistral 7B. Jiang et al. 2023, arXiv:2310.06825. Llama, each token seeing a window of those before it."""
+
+from triform import spec
+from triform.families import llama
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+
+
+def form(config: Config, architecture: str) -> spec.Decoder:
+    """Version 0.2 and later say null: no window. A config that does not mention it means 4096."""
+    config.expect("is_encoder_decoder", False)
+    config.ignore("tie_word_embeddings")
+    window = config.optional_integer("sliding_window") if config.mentions("sliding_window") else 4096
+    return llama.decoder(config, windows=[window] * config.integer("num_hidden_layers"))
+
+
+FAMILY = Family(
+    model_type="mistral",
+    architectures={
+        "MistralModel": backbone,
+        "MistralForCausalLM": llama.language_head,
+        "MistralForTokenClassification": llama.token_head,
+        "MistralForSequenceClassification": llama.sequence_head,
+    },
+    form=form,
+    weights=llama.weights,
+)

@@ -1,0 +1,55 @@
+"""MPNet: Masked and Permuted Pre-training for Language Understanding. Song et al. 2020, arXiv:2004.09297."""
+
+from triform import spec
+from triform.families import bert, roberta
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+
+def form(config: Config, architecture: str) -> spec.Encoder:
+    """BERT without segments, with a relative bias that all blocks share."""
+    positions = spec.Learned(
+        num_positions=config.integer("max_position_embeddings"),
+        offset=config.integer("pad_token_id", 1, minimum=0) + 1,
+    )
+    # The reference implementation has 32 buckets and 128 tokens whatever the config says.
+    config.expect("relative_attention_num_buckets", 32)
+    bias = spec.RelativeBias(num_buckets=32, max_distance=128, bidirectional=True, shared=True)
+    return bert.encoder(config, positions, num_segments=None, relative_bias=bias)
+
+
+# fmt: off
+BACKBONE = (
+    Rename("embeddings.word_embeddings.weight",       "embedding.word.weight"),
+    Rename("embeddings.position_embeddings.weight",   "embedding.position.weight"),
+    Rename("embeddings.LayerNorm.*",                  "embedding.norm.*"),
+    Rename("encoder.relative_attention_bias.weight",  "relative_bias.weight"),
+    Rename("encoder.layer.*.attention.attn.q.*",      "blocks.*.attention.query.*"),
+    Rename("encoder.layer.*.attention.attn.k.*",      "blocks.*.attention.key.*"),
+    Rename("encoder.layer.*.attention.attn.v.*",      "blocks.*.attention.value.*"),
+    Rename("encoder.layer.*.attention.attn.o.*",      "blocks.*.attention.output.*"),
+    Rename("encoder.layer.*.attention.LayerNorm.*",   "blocks.*.attention.residual_norm.*"),
+    Rename("encoder.layer.*.intermediate.dense.*",    "blocks.*.feed_forward.up.*"),
+    Rename("encoder.layer.*.output.dense.*",          "blocks.*.feed_forward.down.*"),
+    Rename("encoder.layer.*.output.LayerNorm.*",      "blocks.*.feed_forward.residual_norm.*"),
+)
+# fmt: on
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    return roberta.table(model, prefix="mpnet.", backbone=BACKBONE)
+
+
+FAMILY = Family(
+    model_type="mpnet",
+    architectures={
+        "MPNetModel": backbone,
+        "MPNetForMaskedLM": roberta.language_head,
+        "MPNetForTokenClassification": bert.token_head,
+        "MPNetForSequenceClassification": bert.sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

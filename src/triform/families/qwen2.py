@@ -1,0 +1,40 @@
+"""Qwen2 Technical Report. Yang et al. 2024, arXiv:2407.10671. Llama with biases on queries, keys and values."""
+
+from triform import spec
+from triform.families import llama
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+
+
+def form(config: Config, architecture: str) -> spec.Decoder:
+    """Some blocks may see a window only."""
+    return llama.decoder(config, biases=frozenset({"query", "key", "value"}), windows=windows(config))
+
+
+def windows(config: Config) -> list[int | None]:
+    """The window of each block: `layer_types` says where, or, in older configs, all from `max_window_layers` on."""
+    config.expect("is_encoder_decoder", False)
+    config.ignore("tie_word_embeddings")
+    window = config.optional_integer("sliding_window")
+    window = window if config.boolean("use_sliding_window", False) else None
+    num_layers, first = config.integer("num_hidden_layers"), config.integer("max_window_layers", 28, minimum=0)
+    types = config.strings("layer_types", ()) or [
+        "sliding_attention" if window is not None and layer >= first else "full_attention"
+        for layer in range(num_layers)
+    ]
+    if len(types) != num_layers or not {*types} <= {"full_attention", "sliding_attention"}:
+        config.refuse("layer_types", f"full_attention or sliding_attention for each of {num_layers} layers")
+    return [window if kind == "sliding_attention" else None for kind in types]
+
+
+FAMILY = Family(
+    model_type="qwen2",
+    architectures={
+        "Qwen2Model": backbone,
+        "Qwen2ForCausalLM": llama.language_head,
+        "Qwen2ForTokenClassification": llama.token_head,
+        "Qwen2ForSequenceClassification": llama.sequence_head,
+    },
+    form=form,
+    weights=llama.weights,
+)

@@ -1,0 +1,38 @@
+"""Qwen3 Technical Report. Yang et al. 2025, arXiv:2505.09388. Queries and keys normalised head by head."""
+
+from triform import spec
+from triform.families import llama, qwen2
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+
+def form(config: Config, architecture: str) -> spec.Decoder:
+    """Heads have a size of their own, 128 where the config does not say."""
+    config.default("head_dim", 128)
+    biases = llama.ALL_BIASES if config.boolean("attention_bias", False) else frozenset()
+    return llama.decoder(config, biases=biases, windows=qwen2.windows(config), has_head_norm=True)
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    # fmt: off
+    return llama.weights(
+        model,
+        Rename("layers.*.self_attn.q_norm.weight", "blocks.*.attention.query_norm.weight"),
+        Rename("layers.*.self_attn.k_norm.weight", "blocks.*.attention.key_norm.weight"),
+    )
+    # fmt: on
+
+
+FAMILY = Family(
+    model_type="qwen3",
+    architectures={
+        "Qwen3Model": backbone,
+        "Qwen3ForCausalLM": llama.language_head,
+        "Qwen3ForTokenClassification": llama.token_head,
+        "Qwen3ForSequenceClassification": llama.sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

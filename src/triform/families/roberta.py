@@ -1,0 +1,71 @@
+"""RoBERTa: A Robustly Optimized BERT Pretraining Approach. Liu et al. 2019, arXiv:1907.11692."""
+
+from triform import spec
+from triform.families import bert
+from triform.families.config import Config
+from triform.families.family import Family, backbone
+from triform.weights import Rename, Table
+
+
+def form(config: Config, architecture: str) -> spec.Encoder:
+    """BERT, with positions that begin behind the padding's id."""
+    positions = spec.Learned(
+        num_positions=config.integer("max_position_embeddings"),
+        offset=config.integer("pad_token_id", 1, minimum=0) + 1,
+    )
+    return bert.encoder(config, positions, num_segments=config.integer("type_vocab_size"))
+
+
+def language_head(config: Config) -> spec.LanguageHead:
+    """Masked tokens; the transform is GELU whatever the blocks have."""
+    transform = spec.Transform(activation=spec.Activation.GELU, norm=bert.norm(config))
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+
+
+def weights(model: spec.Model) -> Table:
+    """The names of the tensors."""
+    return table(model, prefix="roberta.", backbone=bert.BACKBONE)
+
+
+def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> Table:
+    """A backbone's names with the heads of this family."""
+    tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
+    biases = ("lm_head.bias", "lm_head.decoder.bias")
+    # fmt: off
+    return Table(
+        prefix=prefix,
+        rules=backbone,
+        heads=(
+            Rename("lm_head.dense.*",          "language_head.transform.*"),
+            Rename("lm_head.layer_norm.*",     "language_head.transform.norm.*"),
+            Rename("lm_head.decoder.weight",   "language_head.weight"),
+            *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
+            *classification_rules(model),
+        ),
+        ignored=("embeddings.position_ids", "pooler.dense.*", "qa_outputs.*", *(() if tied else biases[:1])),
+    )
+    # fmt: on
+
+
+def classification_rules(model: spec.Model) -> list[Rename]:
+    """One name for two heads: of tokens a linear, of sequences two of them."""
+    if isinstance(model.head, spec.TokenHead):
+        return [Rename("classifier.*", "classification_head.*")]
+    return [
+        Rename("classifier.dense.*", "pooler.*"),
+        Rename("classifier.out_proj.*", "classification_head.*"),
+        Rename("classifier.*", "classification_head.*"),
+    ]
+
+
+FAMILY = Family(
+    model_type="roberta",
+    architectures={
+        "RobertaModel": backbone,
+        "RobertaForMaskedLM": language_head,
+        "RobertaForTokenClassification": bert.token_head,
+        "RobertaForSequenceClassification": bert.sequence_head,
+    },
+    form=form,
+    weights=weights,
+)

@@ -1,0 +1,19 @@
+"""Unsupervised Cross-lingual Representation Learning at Scale. Conneau et al. 2019, arXiv:1911.02116.
+
+RoBERTa over a hundred languages, with a vocabulary for them all.
+"""
+
+from triform.families import bert, roberta
+from triform.families.family import Family, backbone
+
+FAMILY = Family(
+    model_type="xlm-roberta",
+    architectures={
+        "XLMRobertaModel": backbone,
+        "XLMRobertaForMaskedLM": roberta.language_head,
+        "XLMRobertaForTokenClassification": bert.token_head,
+        "XLMRobertaForSequenceClassification": bert.sequence_head,
+    },
+    form=roberta.form,
+    weights=roberta.weights,
+)
