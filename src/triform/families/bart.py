@@ -30,8 +30,9 @@ def encoder_decoder(
     config.expect("normalize_before", False)
     config.expect("add_final_layer_norm", False)
     config.expect("tie_word_embeddings", True)
-    # What the first releases said of their training, or twice.
+    # What the first releases and their distilled students said of their training, or twice.
     config.ignore("num_hidden_layers", "extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
+    config.ignore("replacing_rate", "save_step", "student_decoder_layers", "student_encoder_layers")
     hidden_size = config.integer("d_model")
     embedding = spec.Embedding(
         vocab_size=config.integer("vocab_size"),

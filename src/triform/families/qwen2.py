@@ -14,6 +14,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
 def windows(config: Config) -> list[int | None]:
     """The window of each block: `layer_types` says where, or, in older configs, all from `max_window_layers` on."""
     config.expect("is_encoder_decoder", False)
+    config.expect("use_mrope", False)
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window")
     window = window if config.boolean("use_sliding_window", False) else None
