@@ -68,7 +68,7 @@ def test_text_classification_by_the_last_token(tmp_path: Path) -> None:
     assert_same(ours(TEXTS), [reference(text)[0] for text in TEXTS])
 
 
-@pytest.mark.parametrize("strategy", ["none", "simple"])
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("labels", [["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], ["O", "PER", "LOC"]], ids=str)
 def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], strategy: str) -> None:
     config = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
@@ -79,6 +79,18 @@ def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], s
     assert_same(ours(TEXTS, aggregation_strategy=strategy), expected)
     everything = [reference(text, aggregation_strategy=strategy, ignore_labels=[]) for text in TEXTS]
     assert_same(ours(TEXTS, aggregation_strategy=strategy, ignore_labels=[]), everything)
+
+
+@pytest.mark.filterwarnings("ignore:Tokenizer does not support real words:UserWarning")
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+def test_token_classification_without_marked_subwords(tmp_path: Path, strategy: str) -> None:
+    folder = checkpoints.llama("LlamaForTokenClassification", tmp_path, num_labels=3)
+    ours, reference = both("token-classification", folder)
+    texts = [text[:100] for text in TEXTS]
+    assert_same(
+        ours(texts, aggregation_strategy=strategy),
+        [reference(text, aggregation_strategy=strategy) for text in texts],
+    )
 
 
 def test_token_classification_points_into_the_text(minilm: Path, tmp_path: Path) -> None:

@@ -128,6 +128,11 @@ class Tokenizer:
         decoder = self._tokenizer.decoder
         return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
 
+    @property
+    def marks_subwords(self) -> bool:
+        """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
         return self._tokenizer.token_to_id(token)

@@ -21,6 +21,12 @@ class Aggregation(StrEnum):
     """Every token by itself."""
     SIMPLE = "simple"
     """Neighbours of one entity, by their B- and I- tags."""
+    FIRST = "first"
+    """As simple, of whole words; a word has the probabilities of its first token."""
+    AVERAGE = "average"
+    """As simple, of whole words; a word has the mean of its tokens' probabilities."""
+    MAX = "max"
+    """As simple, of whole words; a word has the probabilities of its surest token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +35,21 @@ class TokenClassificationOptions(Options):
 
     aggregation_strategy: Aggregation = option(Aggregation.NONE, "Whether to put the tokens of an entity together.")
     ignore_labels: Sequence[str] = option(("O",), "Labels that are not reported.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Token:
+    """A token of the text, without an answer yet."""
+
+    index: int
+    """Its place among all tokens, special ones included."""
+    word: str
+    start: int
+    end: int
+    probabilities: Numbers
+    """(labels,)"""
+    is_subword: bool
+    """Whether it goes on with the word of the token before it."""
 
 
 class TokenClassification(Task[Output, list[dict[str, Any]]]):
@@ -55,32 +76,59 @@ class TokenClassification(Task[Output, list[dict[str, Any]]]):
         self, batch: Batch, tensors: Output, options: TokenClassificationOptions
     ) -> list[list[dict[str, Any]]]:
         assert batch.texts is not None
+        strategy = options.aggregation_strategy
+        key = "entity" if strategy is Aggregation.NONE else "entity_group"
         answers = []
         for text, logits in zip(batch.texts, tensors.split("logits"), strict=True):
-            entities = list(self._entities(text, softmax(self.model.engine.to_numpy(logits))))
-            key = "entity"
-            if options.aggregation_strategy is Aggregation.SIMPLE:
-                entities, key = [self._together(group) for group in neighbours(entities)], "entity_group"
+            tokens = list(self._tokens(text, softmax(self.model.engine.to_numpy(logits))))
+            entities = self._entities(tokens, strategy)
+            if strategy is not Aggregation.NONE:
+                entities = [self._together(group) for group in neighbours(entities)]
             answers.append([entity for entity in entities if entity[key] not in options.ignore_labels])
         return answers
 
-    def _entities(self, text: EncodedText, scores: Numbers) -> Iterator[dict[str, Any]]:
-        head = self.model.spec.head
-        assert isinstance(head, spec.TokenHead)
+    def _tokens(self, text: EncodedText, probabilities: Numbers) -> Iterator[Token]:
         unknown = self.tokenizer.special("unk_token")
-        for index, label in enumerate(scores.argmax(axis=-1).tolist()):
+        for index, token in enumerate(text.tokens):
             if text.sources[index] is None:
                 continue
             start, end = text.characters[index].tolist()
-            token = text.tokens[index]
-            yield {
-                "entity": head.labels[label],
-                "score": float(scores[index, label]),
-                "index": index,
-                "word": text.text[start:end] if token == unknown else token,
-                "start": start,
-                "end": end,
-            }
+            surface = text.text[start:end]
+            if self.tokenizer.marks_subwords:
+                # The mark makes a subword longer than what it stands for.
+                is_subword = len(token) != len(surface)
+            else:
+                is_subword = start > 0 and " " not in text.text[start - 1 : start + 1]
+            is_unknown = token == unknown
+            yield Token(
+                index=index,
+                word=surface if is_unknown else token,
+                start=start,
+                end=end,
+                probabilities=probabilities[index],
+                is_subword=is_subword and not is_unknown,
+            )
+
+    def _entities(self, tokens: list[Token], strategy: Aggregation) -> list[dict[str, Any]]:
+        if strategy in (Aggregation.NONE, Aggregation.SIMPLE):
+            return [self._entity([token], token.word, token.probabilities) for token in tokens]
+        return [
+            self._entity(word, self.tokenizer.join(token.word for token in word), of_word(word, strategy))
+            for word in words(tokens)
+        ]
+
+    def _entity(self, tokens: list[Token], word: str, probabilities: Numbers) -> dict[str, Any]:
+        head = self.model.spec.head
+        assert isinstance(head, spec.TokenHead)
+        label = int(probabilities.argmax())
+        return {
+            "entity": head.labels[label],
+            "score": float(probabilities[label]),
+            "index": tokens[0].index,
+            "word": word,
+            "start": tokens[0].start,
+            "end": tokens[-1].end,
+        }
 
     def _together(self, group: list[dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -90,6 +138,26 @@ class TokenClassification(Task[Output, list[dict[str, Any]]]):
             "start": group[0]["start"],
             "end": group[-1]["end"],
         }
+
+
+def words(tokens: list[Token]) -> list[list[Token]]:
+    """The tokens of each word. Where the vocabulary does not mark subwords, words are what spaces part."""
+    found: list[list[Token]] = []
+    for token in tokens:
+        if found and token.is_subword:
+            found[-1].append(token)
+        else:
+            found.append([token])
+    return found
+
+
+def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
+    """(labels,) the probabilities of a word."""
+    rows = np.array([token.probabilities for token in tokens])
+    if strategy is Aggregation.AVERAGE:
+        mean: Numbers = rows.mean(axis=0)
+        return mean
+    return tokens[int(rows.max(axis=-1).argmax()) if strategy is Aggregation.MAX else 0].probabilities
 
 
 def neighbours(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
