@@ -40,6 +40,13 @@ def test_text_on_the_command_line(minilm: Path) -> None:
     np.testing.assert_allclose(np.array(out.split(), float), vectors[0], rtol=0, atol=1e-6)
 
 
+def test_a_matrix_is_a_line_for_each_row(minilm: Path) -> None:
+    code, out, _ = triform_command("run", "feature-extraction", "a text", "-m", minilm)
+    assert code == 0
+    expected = triform.pipeline("feature-extraction", model=minilm)("a text")
+    np.testing.assert_allclose(np.array([row.split() for row in out.splitlines()], float), expected, rtol=0, atol=1e-6)
+
+
 def test_lines_of_a_file_and_of_standard_input(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=3)
     lines = ["first\r", "", "dritte Zeile — 猫"]

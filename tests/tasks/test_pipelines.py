@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -100,6 +101,21 @@ def test_token_classification_points_into_the_text(minilm: Path, tmp_path: Path)
         for entity in tag(text):
             surface = text[entity["start"] : entity["end"]]
             assert surface.strip() == surface != ""
+
+
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_feature_extraction(minilm: Path, tmp_path: Path, kind: str) -> None:
+    if kind == "bert":
+        folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
+    else:
+        folder = checkpoints.llama("LlamaModel", tmp_path)
+    ours, reference = both("feature-extraction", folder)
+    texts = [text[:100] for text in TEXTS]
+    features = ours(texts)
+    assert features[0].dtype == np.float32
+    assert features[0].shape[1:] == (32,)
+    assert_same([feature.tolist() for feature in features], [reference(text)[0] for text in texts])
+    assert_same(ours(texts[1]).tolist(), reference(texts[1])[0])
 
 
 def test_fill_mask(minilm: Path, tmp_path: Path) -> None:

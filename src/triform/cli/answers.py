@@ -12,10 +12,10 @@ def as_json(answer: Any) -> str:
 
 
 def as_text(answer: Any) -> str:
-    """A vector as its numbers, an answer as its values, a list of answers as lines."""
-    if isinstance(answer, np.ndarray):
+    """A vector as its numbers, an answer as its values, a list of answers or of vectors as lines."""
+    if isinstance(answer, np.ndarray) and answer.ndim == 1:
         return " ".join(f"{number:.8g}" for number in answer.tolist())
-    if isinstance(answer, list):
+    if isinstance(answer, list | np.ndarray):
         return "\n".join(map(as_text, answer))
     if isinstance(answer, dict):
         return "  ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in answer.values())
