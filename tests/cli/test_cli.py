@@ -47,6 +47,21 @@ def test_a_matrix_is_a_line_for_each_row(minilm: Path) -> None:
     np.testing.assert_allclose(np.array([row.split() for row in out.splitlines()], float), expected, rtol=0, atol=1e-6)
 
 
+def test_objects_are_json(minilm: Path, tmp_path: Path) -> None:
+    given = {"source_sentence": "A cat sat.", "sentences": ["Ein Kätzchen saß.", "It rains."]}
+    expected = triform.pipeline("sentence-similarity", model=minilm)(given)
+    task = ("run", "sentence-similarity", "-m", minilm)
+    (tmp_path / "in.jsonl").write_text(json.dumps(given))
+    for arguments in (("--json", json.dumps(given)), ("--json", "-i", tmp_path / "in.jsonl")):
+        code, out, _ = triform_command(*task, *arguments)
+        assert code == 0
+        np.testing.assert_allclose(json.loads(out), expected, rtol=0, atol=1e-6)
+    code, out, err = triform_command(*task, "A cat sat.")
+    assert (code, out) == (3, "")
+    assert "text 1: not JSON" in err
+    assert 'sentence-similarity reads objects such as {"source_sentence": "A cat sat."' in err
+
+
 def test_lines_of_a_file_and_of_standard_input(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=3)
     lines = ["first\r", "", "dritte Zeile — 猫"]

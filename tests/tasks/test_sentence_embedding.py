@@ -108,6 +108,38 @@ def test_poolings_and_prompts(minilm: Path, tmp_path: Path, pooling: dict[str, A
     np.testing.assert_allclose(np.linalg.norm(unit, axis=1), 1, rtol=0, atol=1e-5)
 
 
+def test_similarity_is_the_cosine_of_the_embeddings(minilm: Path, tmp_path: Path) -> None:
+    texts = [text for text in TEXTS if text]
+    given = {"source_sentence": texts[0], "sentences": texts}
+    for folder in (minilm, with_pooling(minilm, tmp_path / "model", pooling_mode="max")):
+        reference = sentence_transformers.SentenceTransformer(str(folder), device="cpu")
+        compare = triform.pipeline("sentence-similarity", model=folder, token_budget=64)
+        vectors = reference.encode(texts)
+        expected = sentence_transformers.util.cos_sim(vectors[0], vectors)[0].tolist()
+        assert compare(given) == pytest.approx(expected, abs=1e-5)
+        assert compare([given, {"source_sentence": "", "sentences": ["no"]}])[0] == pytest.approx(expected, abs=1e-5)
+    prompted = reference.encode(texts, prompt_name="query")
+    expected = sentence_transformers.util.cos_sim(prompted[0], prompted)[0].tolist()
+    assert compare(given, prompt_name="query") == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("a text", r'Expected an object {"source_sentence": text, "sentences": \[text, …\]}, got \'a text\''),
+        ({"source_sentence": "a"}, "Expected an object"),
+        ({"source_sentence": 1, "sentences": ["b"]}, "source_sentence: expected a text, got 1"),
+        ({"source_sentence": "a", "sentences": []}, r"sentences: expected a list of one or more texts, got \[\]"),
+        ({"source_sentence": "a", "sentences": "b"}, "sentences: expected a list of one or more texts, got 'b'"),
+        ({"source_sentence": "a", "sentences": [None]}, r"sentences: expected a list .* got \[None\]"),
+    ],
+    ids=str,
+)
+def test_similarity_needs_a_source_and_sentences(minilm: Path, given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        triform.pipeline("sentence-similarity", model=minilm)(given)
+
+
 def test_refuses_what_it_does_not_know(minilm: Path, tmp_path: Path, embed: Any) -> None:
     with pytest.raises(InputError, match="prompt_name='query': the model brings these prompts: none"):
         embed("a text", prompt_name="query")

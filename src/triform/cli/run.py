@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from inspect import Parameter, Signature
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, TextIO, get_type_hints
 
 import typer
@@ -62,13 +63,17 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             raise typer.BadParameter("give either texts or --input FILE.")
         loaded = task.load(given["model"], **common, **options)
         with ExitStack() as stack:
-            lines = iter(texts) if source is None else counted(read_inputs(source, stack), task.name)
+            lines = iter(texts) if source is None else counted(read_lines(source, stack), task.name)
+            is_json = bool(task.fields) or str(source).endswith(".jsonl")
+            hint = f" {task.name} reads objects such as {task.example}" if task.fields else ""
+            where = "text" if source is None else f"{source}, line"
+            inputs = parse(lines, where, hint) if is_json else lines
             target = sys.stdout if given["output"] is None else open_file("--output", given["output"], "w", stack)
-            write_answers(loaded(lines), target, form=as_json if given["json"] else as_text)
+            write_answers(loaded(inputs), target, form=as_json if given["json"] else as_text)
 
     command.__doc__ = (
         f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\n"
-        f'Example: triform run {task.name} "{task.example}" --model MODEL'
+        f"Example: triform run {task.name} {quote(task.example)} --model MODEL"
     )
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     for name, (annotation, default) in {**COMMON, **own}.items():
@@ -88,18 +93,18 @@ def _cli_default(default: Any) -> Any:
     return list(default) if isinstance(default, tuple) else default
 
 
-def read_inputs(source: str, stack: ExitStack) -> Iterator[Any]:
-    """The lines of a file or of standard input, one after another; a .jsonl file's as values.
+def read_lines(source: str, stack: ExitStack) -> Iterator[str]:
+    """The lines of a file or of standard input, one after another.
 
     Raises:
-        InputError: there is no such file, it is empty, or a line is not JSON.
+        InputError: there is no such file, it is empty, or it is not text.
     """
     lines = sys.stdin if source == "-" else open_file("--input", source, "r", stack)
-    is_json = source.endswith(".jsonl")
     number = 0
     try:
-        for number, line in enumerate(lines, 1):
-            yield _parse(source, number, line) if is_json else line.rstrip("\r\n")
+        for line in lines:
+            number += 1
+            yield line.rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise InputError(
             f"--input {source} is not UTF-8, near line {number + 1}: {error}. Convert it first."
@@ -120,11 +125,17 @@ def open_file(option: str, path: str | Path, mode: str, stack: ExitStack) -> Tex
         raise InputError(f"{option} {path} cannot be opened: {error.strerror}.") from error
 
 
-def _parse(source: str, number: int, line: str) -> Any:
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{source}, line {number}: not JSON: {error}.") from error
+def parse(lines: Iterator[str], where: str, hint: str) -> Iterator[Any]:
+    """JSON values, one on each line.
+
+    Raises:
+        InputError: a line is not JSON.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{where} {number}: not JSON: {error}.{hint}") from error
 
 
 def write_answers(answers: Iterator[Any], target: TextIO, *, form: Callable[[Any], str]) -> None:

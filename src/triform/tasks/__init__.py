@@ -7,6 +7,7 @@ from triform.errors import InputError
 from triform.tasks.generative.text_generation import TextGeneration
 from triform.tasks.generative.translation import Translation
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
+from triform.tasks.sequence_level.sentence_similarity import SentenceSimilarity
 from triform.tasks.sequence_level.text_classification import TextClassification
 from triform.tasks.task import Options, Task
 from triform.tasks.token_level.feature_extraction import FeatureExtraction
@@ -15,6 +16,7 @@ from triform.tasks.token_level.token_classification import TokenClassification
 
 TASKS: tuple[type[Task[Any, Any]], ...] = (
     SentenceEmbedding,
+    SentenceSimilarity,
     TextClassification,
     FillMask,
     TokenClassification,

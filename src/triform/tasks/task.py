@@ -13,6 +13,7 @@ from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
 from triform.inputs import Batch, LongInput, Tokenizer
 from triform.model import Model, load
+from triform.tasks.text_input import Fields
 
 Tensors = TypeVar("Tensors")
 Answer = TypeVar("Answer")
@@ -48,6 +49,8 @@ class Task(ABC, Generic[Tensors, Answer]):
     """One line for people."""
     example: ClassVar[str]
     """Input for the command line's help."""
+    fields: ClassVar[Fields] = {}
+    """What each input holds, where inputs are objects and not plain texts."""
     options_type: ClassVar[type[Options]] = Options
     head: ClassVar[type[spec.LanguageHead] | type[spec.TokenHead] | type[spec.SequenceHead] | None]
     """What the model must have on top; None for the backbone alone."""

@@ -104,11 +104,17 @@ def _read_pooling(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SentenceEmbeddingOptions(Options):
-    """Options of sentence-embedding."""
+class PromptOptions(Options):
+    """Options of whatever embeds sentences."""
 
     prompt: str | None = option(None, "Text to put before each input, as some models were trained with.")
     prompt_name: str | None = option(None, "One of the prompts that the model brings, by its name.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentenceEmbeddingOptions(PromptOptions):
+    """Options of sentence-embedding."""
+
     normalize: bool | None = option(None, "Scale vectors to length 1; by default as the model says.")
 
 
@@ -127,7 +133,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
         super().__init__(model, tokenizer, **options)
         self.recipe = Recipe.read(model.checkpoint)
 
-    def preprocess(self, inputs: Sequence[str], options: SentenceEmbeddingOptions) -> Batch:
+    def preprocess(self, inputs: Sequence[str], options: PromptOptions) -> Batch:
         for text in inputs:
             if not isinstance(text, str):
                 raise InputError(f"{self.name}: expected a text, got {text!r}.")
@@ -137,16 +143,9 @@ class SentenceEmbedding(Task[Vector, Vector]):
         return self.encode(texts, options, max_length=self.recipe.max_length)
 
     def forward(self, batch: Batch, options: SentenceEmbeddingOptions) -> Vector:
-        engine, states = self.model.engine, self.model(batch).last_hidden_state
-        spans = batch.spans
-        if not self.recipe.pools_prompt:
-            # Never the whole sequence: an empty text keeps its last token.
-            begins = np.minimum(spans.begins + self._prompt_length(options), spans.ends - 1)
-            spans = Spans(begins, spans.ends)
-        vectors = [engine.pool(states, spans, pooling) for pooling in self.recipe.poolings]
+        engine, vectors = self.model.engine, self.pool(batch, options)
         normalize = self.recipe.normalize if options.normalize is None else options.normalize
-        joined: Vector = np.concatenate([engine.to_numpy(v) for v in vectors], axis=-1)
-        return engine.to_numpy(engine.normalize(engine.asarray(joined))) if normalize else joined
+        return engine.to_numpy(engine.normalize(engine.asarray(vectors))) if normalize else vectors
 
     def postprocess(self, batch: Batch, tensors: Vector, options: SentenceEmbeddingOptions) -> list[Vector]:
         return list(tensors)
@@ -155,7 +154,19 @@ class SentenceEmbedding(Task[Vector, Vector]):
         width = self.model.spec.input_stack.embedding.hidden_size * len(self.recipe.poolings)
         return np.array(answers, np.float32).reshape(-1, width)
 
-    def _prompt(self, options: SentenceEmbeddingOptions) -> str:
+    def pool(self, batch: Batch, options: PromptOptions) -> Vector:
+        """(B, width) the vectors of the texts, not normalised."""
+        engine, states = self.model.engine, self.model(batch).last_hidden_state
+        spans = batch.spans
+        if not self.recipe.pools_prompt:
+            # Never the whole sequence: an empty text keeps its last token.
+            begins = np.minimum(spans.begins + self._prompt_length(options), spans.ends - 1)
+            spans = Spans(begins, spans.ends)
+        vectors = [engine.pool(states, spans, pooling) for pooling in self.recipe.poolings]
+        joined: Vector = np.concatenate([engine.to_numpy(v) for v in vectors], axis=-1)
+        return joined
+
+    def _prompt(self, options: PromptOptions) -> str:
         if options.prompt is not None:
             return options.prompt
         name = options.prompt_name or self.recipe.default_prompt
@@ -166,7 +177,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
             raise InputError(f"prompt_name={name!r}: the model brings these prompts: {known}.")
         return self.recipe.prompts[name]
 
-    def _prompt_length(self, options: SentenceEmbeddingOptions) -> int:
+    def _prompt_length(self, options: PromptOptions) -> int:
         """Rows that a prompt takes, the leading special token included, without the closing one."""
         prompt = self._prompt(options)
         if not prompt:

@@ -1,0 +1,40 @@
+"""How near sentences are to another one in meaning."""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from triform import spec
+from triform.inputs import Batch, Tokenizer
+from triform.model import Model
+from triform.tasks.sequence_level.sentence_embedding import PromptOptions, SentenceEmbedding, Vector
+from triform.tasks.several import Rows, TaskOfSeveral
+from triform.tasks.text_input import Fields, read_object
+
+
+class SentenceSimilarity(TaskOfSeveral[list[float]]):
+    """Answers, for `{source_sentence, sentences}`, the cosine of each sentence's embedding with the source's."""
+
+    name = "sentence-similarity"
+    summary = "How near each of several sentences is in meaning to a source, from -1 to 1."
+    example = '{"source_sentence": "A cat sat.", "sentences": ["A kitten was sitting.", "It rains."]}'
+    fields: ClassVar[Fields] = {"source_sentence": str, "sentences": list[str]}
+    options_type = PromptOptions
+    head = None
+    forms = (spec.Encoder, spec.Decoder)
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        self._embedding = SentenceEmbedding(model, tokenizer)
+
+    def preprocess(self, inputs: Sequence[Any], options: PromptOptions) -> Batch:
+        [given] = inputs
+        source, sentences = read_object(given, self.fields)
+        return self._embedding.preprocess([source, *sentences], options)
+
+    def forward(self, batch: Batch, options: PromptOptions) -> Vector:
+        engine = self.model.engine
+        return engine.to_numpy(engine.normalize(engine.asarray(self._embedding.pool(batch, options))))
+
+    def postprocess(self, batch: Batch, tensors: Rows, options: PromptOptions) -> list[list[float]]:
+        source, sentences = tensors[0], tensors[1:]
+        return [(sentences @ source).tolist()]

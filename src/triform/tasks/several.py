@@ -1,0 +1,35 @@
+"""Tasks whose inputs each become several sequences, which make one answer together."""
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform.inputs import Batch
+from triform.tasks.task import Answer, Options, Task
+
+Rows = NDArray[np.floating]
+"""One row for each sequence, or one for each token."""
+
+
+class TaskOfSeveral(Task[Rows, Answer]):
+    """A task that weighs several sequences for one answer: documents to rank, windows of a long text.
+
+    Inputs are taken one at a time, however many sequences they become; the token budget still cuts those.
+    """
+
+    @abstractmethod
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> Batch:
+        """One human input → Batch of all its sequences."""
+
+    @abstractmethod
+    def postprocess(self, batch: Batch, tensors: Rows, options: Any) -> list[Answer]:
+        """The tensors of all sequences of one input → its answer."""
+
+    def _stream(self, inputs: Iterable[Any], options: Options) -> Iterator[Answer]:
+        for given in inputs:
+            batch = self.preprocess([given], options)
+            parts = [self.forward(part, options) for part in batch.split(options.token_budget)]
+            yield from self.postprocess(batch, np.concatenate(parts), options)
