@@ -9,6 +9,7 @@ from triform.tasks.generative.translation import Translation
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
 from triform.tasks.sequence_level.sentence_similarity import SentenceSimilarity
 from triform.tasks.sequence_level.text_classification import TextClassification
+from triform.tasks.sequence_level.text_ranking import TextRanking
 from triform.tasks.task import Options, Task
 from triform.tasks.token_level.feature_extraction import FeatureExtraction
 from triform.tasks.token_level.fill_mask import FillMask
@@ -18,6 +19,7 @@ TASKS: tuple[type[Task[Any, Any]], ...] = (
     SentenceEmbedding,
     SentenceSimilarity,
     TextClassification,
+    TextRanking,
     FillMask,
     TokenClassification,
     FeatureExtraction,

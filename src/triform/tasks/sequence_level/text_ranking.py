@@ -1,0 +1,98 @@
+"""Documents in the order in which they answer a query, by a cross-encoder that reads both together.
+
+Scores are those of sentence-transformers' CrossEncoder, which also says where its activation is written down.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from triform import spec
+from triform.errors import UnsupportedModelError, WrongTaskError
+from triform.hub import Checkpoint
+from triform.inputs import Batch, Tokenizer
+from triform.model import Model
+from triform.tasks.probabilities import Numbers, sigmoid
+from triform.tasks.several import Rows, TaskOfSeveral
+from triform.tasks.task import Options, option
+from triform.tasks.text_input import Fields, read_object
+
+ACTIVATIONS: dict[str, Callable[[Any], Numbers]] = {"Identity": np.asarray, "Sigmoid": sigmoid}
+"""By the last part of the names of torch's modules."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextRankingOptions(Options):
+    """Options of text-ranking."""
+
+    top_k: int | None = option(None, "How many documents to list, the best first; by default all.", minimum=1)
+    return_documents: bool = option(False, "Whether the answer repeats the documents.")
+
+
+class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
+    """Answers `[{index, score}]`, best first, for `{query, documents}`; with `text` where `return_documents` is set."""
+
+    name = "text-ranking"
+    aliases = ("rerank",)
+    summary = "Documents in the order in which they answer a query."
+    example = '{"query": "Where do cats sit?", "documents": ["It rains.", "A cat sat on the mat."]}'
+    fields: ClassVar[Fields] = {"query": str, "documents": list[str]}
+    options_type = TextRankingOptions
+    head = spec.SequenceHead
+    forms = (spec.Encoder, spec.Decoder)
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        head = model.spec.head
+        assert isinstance(head, spec.SequenceHead)
+        if len(head.labels) != 1:
+            raise WrongTaskError(
+                f"{model.checkpoint.source} cannot do {self.name}: it scores {len(head.labels)} labels, "
+                f"{', '.join(head.labels)}; the task needs one score. Choose a reranker, or text-classification."
+            )
+        self._activation = ACTIVATIONS[read_activation(model.checkpoint)]
+
+    def preprocess(self, inputs: Sequence[Any], options: TextRankingOptions) -> Batch:
+        [given] = inputs
+        query, documents = read_object(given, self.fields)
+        return self.encode([(query, document) for document in documents], options)
+
+    def forward(self, batch: Batch, options: TextRankingOptions) -> Rows:
+        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
+        return logits
+
+    def postprocess(self, batch: Batch, tensors: Rows, options: TextRankingOptions) -> list[list[dict[str, Any]]]:
+        assert batch.texts is not None
+        scores = self._activation(tensors[:, 0])
+        answer = []
+        for index in np.argsort(-scores, kind="stable")[: options.top_k].tolist():
+            text = {"text": batch.texts[index].pair} if options.return_documents else {}
+            answer.append({"index": index, "score": float(scores[index]), **text})
+        return [answer]
+
+
+def read_activation(checkpoint: Checkpoint) -> str:
+    """What turns the logit into the score; where nothing names it, the sigmoid.
+
+    Raises:
+        UnsupportedModelError: another activation, or a prompt.
+    """
+    name = "config_sentence_transformers.json"
+    own = checkpoint.read_object(name) if checkpoint.has(name) else {}
+    if own.get("default_prompt_name"):
+        raise UnsupportedModelError(
+            f"{checkpoint.folder / name}: default_prompt_name is {own['default_prompt_name']!r}; "
+            "Triform ranks without prompts only. Choose a reranker that needs none."
+        )
+    config = checkpoint.read_object("config.json")
+    older = (config.get("sentence_transformers") or {}).get("activation_fn")
+    oldest = config.get("sbert_ce_default_activation_function")
+    path = own.get("activation_fn") or older or oldest or "Sigmoid"
+    activation = str(path).rsplit(".", 1)[-1]
+    if activation not in ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"{checkpoint.folder}: activation {path!r} is not supported; Triform has {', '.join(ACTIVATIONS)}."
+        )
+    return activation
