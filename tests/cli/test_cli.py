@@ -62,6 +62,21 @@ def test_objects_are_json(minilm: Path, tmp_path: Path) -> None:
     assert 'sentence-similarity reads objects such as {"source_sentence": "A cat sat."' in err
 
 
+def test_labels_are_options(minilm: Path, tmp_path: Path) -> None:
+    labels = {0: "entailment", 1: "contradiction"}
+    config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
+    folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path, **config)
+    expected = triform.pipeline("zero-shot-classification", model=folder)("a text", candidate_labels=["x", "y, z"])
+    task = ("run", "zero-shot-classification", "a text", "-m", folder)
+    code, out, _ = triform_command(*task, "--candidate-labels", "x", "--candidate-labels", "y, z")
+    assert code == 0
+    scores = ", ".join(f"{score:.4f}" for score in expected["scores"])
+    assert out == f"a text  {', '.join(expected['labels'])}  {scores}\n"
+    code, _, err = triform_command(*task)
+    assert code == 3
+    assert "candidate_labels=None: expected one or more labels" in err
+
+
 def test_lines_of_a_file_and_of_standard_input(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=3)
     lines = ["first\r", "", "dritte Zeile — 猫"]

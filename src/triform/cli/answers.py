@@ -18,8 +18,14 @@ def as_text(answer: Any) -> str:
     if isinstance(answer, list | np.ndarray):
         return "\n".join(map(as_text, answer))
     if isinstance(answer, dict):
-        return "  ".join(f"{value:.4f}" if isinstance(value, float) else str(value) for value in answer.values())
+        return "  ".join(map(_value, answer.values()))
     return str(answer)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_value, value))
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _to_list(value: Any) -> Any:

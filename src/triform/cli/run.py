@@ -71,10 +71,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             target = sys.stdout if given["output"] is None else open_file("--output", given["output"], "w", stack)
             write_answers(loaded(inputs), target, form=as_json if given["json"] else as_text)
 
-    command.__doc__ = (
-        f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\n"
-        f"Example: triform run {task.name} {quote(task.example)} --model MODEL"
-    )
+    example = " ".join(["triform run", task.name, quote(task.example), *task.example_options.split(), "--model MODEL"])
+    command.__doc__ = f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\nExample: {example}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     for name, (annotation, default) in {**COMMON, **own}.items():
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))

@@ -10,6 +10,7 @@ from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
 from triform.tasks.sequence_level.sentence_similarity import SentenceSimilarity
 from triform.tasks.sequence_level.text_classification import TextClassification
 from triform.tasks.sequence_level.text_ranking import TextRanking
+from triform.tasks.sequence_level.zero_shot_classification import ZeroShotClassification
 from triform.tasks.task import Options, Task
 from triform.tasks.token_level.feature_extraction import FeatureExtraction
 from triform.tasks.token_level.fill_mask import FillMask
@@ -20,6 +21,7 @@ TASKS: tuple[type[Task[Any, Any]], ...] = (
     SentenceSimilarity,
     TextClassification,
     TextRanking,
+    ZeroShotClassification,
     FillMask,
     TokenClassification,
     FeatureExtraction,

@@ -49,6 +49,8 @@ class Task(ABC, Generic[Tensors, Answer]):
     """One line for people."""
     example: ClassVar[str]
     """Input for the command line's help."""
+    example_options: ClassVar[str] = ""
+    """Options that the example cannot do without."""
     fields: ClassVar[Fields] = {}
     """What each input holds, where inputs are objects and not plain texts."""
     options_type: ClassVar[type[Options]] = Options

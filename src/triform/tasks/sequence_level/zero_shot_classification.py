@@ -1,0 +1,111 @@
+"""Labels that are chosen with the question: each is put to a model of entailment as a hypothesis. arXiv:1909.00161."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from triform import spec
+from triform.errors import InputError, WrongTaskError
+from triform.inputs import Batch, Tokenizer
+from triform.model import Model
+from triform.tasks.probabilities import softmax
+from triform.tasks.several import Rows, TaskOfSeveral
+from triform.tasks.task import Options, option
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ZeroShotClassificationOptions(Options):
+    """Options of zero-shot-classification."""
+
+    candidate_labels: Sequence[str] | None = option(None, "The labels to choose from.")
+    hypothesis_template: str = option("This example is {}.", "What is put to the model; {} stands for a label.")
+    multi_label: bool = option(False, "Whether each label is judged by itself, so that several may hold.")
+
+
+class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
+    """Answers `{sequence, labels, scores}`, the best label first.
+
+    Scores are the probabilities of entailment: among the labels, or with `multi_label` against contradiction.
+    """
+
+    name = "zero-shot-classification"
+    summary = "Which of the labels you name fits each text; needs a model of entailment (NLI)."
+    example = "The match ended in a draw."
+    example_options = "--candidate-labels sports --candidate-labels politics"
+    options_type = ZeroShotClassificationOptions
+    head = spec.SequenceHead
+    forms = (spec.Encoder, spec.Decoder)
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        head = model.spec.head
+        assert isinstance(head, spec.SequenceHead)
+        found = [label for label, name in enumerate(head.labels) if name.lower().startswith("entail")]
+        if not found or len(head.labels) == 1:
+            raise WrongTaskError(
+                f"{model.checkpoint.source} cannot do {self.name}: of its labels, {', '.join(head.labels)}, "
+                "none begins with entail beside another. Choose a model of entailment (NLI)."
+            )
+        self._entailment = found[0]
+        # As the reference implementation has it: the label at the other end.
+        self._contradiction = len(head.labels) - 1 if self._entailment == 0 else 0
+
+    def preprocess(self, inputs: Sequence[Any], options: ZeroShotClassificationOptions) -> Batch:
+        [text] = inputs
+        if not isinstance(text, str):
+            raise InputError(f"{self.name}: expected a text, got {text!r}.")
+        hypotheses = [hypothesis(options.hypothesis_template, label) for label in labels_of(options)]
+        return self.encode([(text, one) for one in hypotheses], options)
+
+    def forward(self, batch: Batch, options: ZeroShotClassificationOptions) -> Rows:
+        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
+        return logits
+
+    def postprocess(self, batch: Batch, tensors: Rows, options: ZeroShotClassificationOptions) -> list[dict[str, Any]]:
+        assert batch.texts is not None
+        labels = labels_of(options)
+        if options.multi_label or len(labels) == 1:
+            scores = softmax(tensors[:, [self._contradiction, self._entailment]])[:, 1]
+        else:
+            scores = softmax(tensors[:, self._entailment])
+        order = np.argsort(-scores, kind="stable").tolist()
+        return [
+            {
+                "sequence": batch.texts[0].text,
+                "labels": [labels[index] for index in order],
+                "scores": scores[order].tolist(),
+            }
+        ]
+
+
+def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
+    """The labels to choose from; in one text, commas part them.
+
+    Raises:
+        InputError: there is none, or one that is no text.
+    """
+    given = options.candidate_labels
+    labels = [label.strip() for label in given.split(",") if label.strip()] if isinstance(given, str) else given
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise InputError(
+            f"candidate_labels={options.candidate_labels!r}: expected one or more labels. "
+            'Name them, such as candidate_labels=["sports", "politics"].'
+        )
+    return list(labels)
+
+
+def hypothesis(template: str, label: str) -> str:
+    """The sentence that the model judges.
+
+    Raises:
+        InputError: the template has no place for the label, or another one.
+    """
+    try:
+        filled = template.format(label)
+    except (IndexError, KeyError, ValueError) as error:
+        raise InputError(f"hypothesis_template={template!r}: expected one {{}} for the label ({error!r}).") from error
+    if filled == template:
+        raise InputError(f"hypothesis_template={template!r}: expected {{}} where the label goes. Write it there.")
+    return filled
