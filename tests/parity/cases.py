@@ -159,6 +159,7 @@ CASES = [
     Case(name="bert-tanh-gelu", model="BertForMaskedLM", config=lambda: bert(hidden_act="gelu_new")),
     Case(name="bert-relu-one-head", model="BertModel", config=lambda: bert(hidden_act="relu", num_attention_heads=1)),
     Case(name="bert-tokens", model="BertForTokenClassification", config=lambda: bert(num_labels=5)),
+    Case(name="bert-spans", model="BertForQuestionAnswering", config=bert),
     Case(name="bert-sequence", model="BertForSequenceClassification", config=lambda: bert(num_labels=3)),
     Case(name="llama", model="LlamaModel", config=llama),
     Case(name="llama-lm", model="LlamaForCausalLM", config=llama),

@@ -110,6 +110,8 @@ def run_reference(model: Any, source: list[int], target: list[int] | None) -> Re
         output = model(**arguments, output_hidden_states=True)
     states = output.decoder_hidden_states if target is not None else output.hidden_states
     logits = getattr(output, "logits", None)
+    if hasattr(output, "start_logits"):
+        logits = torch.stack([output.start_logits, output.end_logits], dim=-1)
     return Reference(
         hidden_states=[state[0].numpy() for state in states],
         logits=None if logits is None else logits[0].numpy(),

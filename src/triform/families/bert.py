@@ -79,6 +79,12 @@ def token_head(config: Config) -> spec.TokenHead:
     return spec.TokenHead(labels=config.labels())
 
 
+def span_head(config: Config) -> spec.SpanHead:
+    """Where an answer starts and ends."""
+    config.expect("num_labels", 2)
+    return spec.SpanHead()
+
+
 def sequence_head(config: Config) -> spec.SequenceHead:
     """A class for the sequence, by its first token and the tanh pooler."""
     return spec.SequenceHead(
@@ -127,8 +133,9 @@ def weights(model: spec.Model) -> Table:
             Rename("cls.predictions.decoder.weight",               "language_head.weight"),
             *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
             Rename("classifier.*",                                 "classification_head.*"),
+            Rename("qa_outputs.*",                                 "span_head.*"),
         ),
-        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "qa_outputs.*", "pooler.dense.*", *idle),
+        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "pooler.dense.*", *idle),
     )
     # fmt: on
 
@@ -141,6 +148,7 @@ FAMILY = Family(
         "BertForPreTraining": language_head,
         "BertForTokenClassification": token_head,
         "BertForSequenceClassification": sequence_head,
+        "BertForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

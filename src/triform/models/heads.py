@@ -66,11 +66,11 @@ class LanguageHead:
 
 
 class TokenHead:
-    """A score for every label, for every token."""
+    """Scores for every token: one for every label, or those of a start and of an end."""
 
-    def __init__(self, scope: Scope, head: spec.TokenHead, hidden_size: int) -> None:
+    def __init__(self, scope: Scope, hidden_size: int, num_scores: int, *, bias: bool) -> None:
         self._engine = scope.engine
-        self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
+        self._linear = Linear(scope, hidden_size, num_scores, bias=bias)
 
     def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
@@ -116,7 +116,10 @@ def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, 
         case spec.LanguageHead():
             return LanguageHead(scope, head, embedding, word)
         case spec.TokenHead():
-            return TokenHead(scope, head, embedding.hidden_size)
+            scope = scope / "classification_head"
+            return TokenHead(scope, embedding.hidden_size, len(head.labels), bias=head.bias)
+        case spec.SpanHead():
+            return TokenHead(scope / "span_head", embedding.hidden_size, 2, bias=head.bias)
         case spec.SequenceHead():
             return SequenceHead(scope, head, embedding.hidden_size)
         case None:

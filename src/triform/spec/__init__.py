@@ -9,7 +9,7 @@ from triform.spec.attention import CrossAttention, Heads, Mask, SelfAttention
 from triform.spec.block import Block, Core, Residual
 from triform.spec.embedding import Embedding
 from triform.spec.feed_forward import Activation, FeedForward, GatedFeedForward
-from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, TokenHead, Transform
+from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
 from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
 from triform.spec.pooling import Pooling
@@ -46,6 +46,7 @@ __all__ = [
     "SelfAttention",
     "SequenceHead",
     "Sinusoidal",
+    "SpanHead",
     "Stack",
     "TokenHead",
     "Transform",

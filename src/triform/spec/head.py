@@ -36,6 +36,13 @@ class TokenHead:
     bias: bool = True
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpanHead:
+    """Token-level: two scores for every token: that an answer starts there, and that it ends there."""
+
+    bias: bool = True
+
+
 class Problem(StrEnum):
     """What the scores of a sequence mean."""
 
@@ -56,4 +63,4 @@ class SequenceHead:
     bias: bool = True
 
 
-Head = LanguageHead | TokenHead | SequenceHead
+Head = LanguageHead | TokenHead | SpanHead | SequenceHead
