@@ -14,6 +14,7 @@ from triform.tasks.sequence_level.zero_shot_classification import ZeroShotClassi
 from triform.tasks.task import Options, Task
 from triform.tasks.token_level.feature_extraction import FeatureExtraction
 from triform.tasks.token_level.fill_mask import FillMask
+from triform.tasks.token_level.question_answering import QuestionAnswering
 from triform.tasks.token_level.token_classification import TokenClassification
 
 TASKS: tuple[type[Task[Any, Any]], ...] = (
@@ -24,6 +25,7 @@ TASKS: tuple[type[Task[Any, Any]], ...] = (
     ZeroShotClassification,
     FillMask,
     TokenClassification,
+    QuestionAnswering,
     FeatureExtraction,
     TextGeneration,
     Translation,

@@ -54,7 +54,7 @@ class Task(ABC, Generic[Tensors, Answer]):
     fields: ClassVar[Fields] = {}
     """What each input holds, where inputs are objects and not plain texts."""
     options_type: ClassVar[type[Options]] = Options
-    head: ClassVar[type[spec.LanguageHead] | type[spec.TokenHead] | type[spec.SequenceHead] | None]
+    head: ClassVar[type[spec.Head] | None]
     """What the model must have on top; None for the backbone alone."""
     forms: ClassVar[tuple[type[spec.Encoder] | type[spec.Decoder] | type[spec.EncoderDecoder], ...]]
     """Which forms can do it."""
@@ -122,8 +122,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         Warns:
             TruncationWarning: some were cut, as `long_input="truncate"` allows.
         """
-        limits = [self.model.spec.input_stack.context_length, self.tokenizer.max_length, max_length]
-        limit = min((limit for limit in limits if limit is not None), default=None)
+        limit = self.limit(max_length)
         encoded = self.tokenizer.encode(texts, max_length=limit, long_input=options.long_input)
         dropped = [text.dropped for text in encoded if text.dropped]
         if dropped:
@@ -134,6 +133,11 @@ class Task(ABC, Generic[Tensors, Answer]):
                 stacklevel=2,
             )
         return Batch.from_texts(encoded)
+
+    def limit(self, own: int | None = None) -> int | None:
+        """The most tokens of one sequence: the least of what model, tokenizer and the task's `own` limit allow."""
+        limits = [self.model.spec.input_stack.context_length, self.tokenizer.max_length, own]
+        return min((limit for limit in limits if limit is not None), default=None)
 
     def _with(self, options: Options, changes: Mapping[str, Any]) -> Options:
         own = {known.name: known for known in fields(self.options_type)}

@@ -1,0 +1,71 @@
+"""Windows of a long text: all of it, in order, with what stands round it in each."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from triform.errors import InputError
+from triform.inputs import EncodedText, cut_into_windows
+
+NUM_OTHERS = 5
+
+
+def pair(length: int) -> EncodedText:
+    """[CLS] two tokens [SEP] `length` tokens [SEP]; every id is its place."""
+    sources = [None, 0, 0, None, *[1] * length, None]
+    ids = np.arange(len(sources))
+    characters = np.stack([ids, ids + 1], axis=-1)
+    return EncodedText(
+        text="a b",
+        pair="c" * length,
+        ids=ids,
+        segment_ids=(ids > 3).astype(np.int64),
+        tokens=tuple(map(str, ids)),
+        characters=characters,
+        sources=tuple(sources),
+    )
+
+
+@given(st.integers(1, 80), st.integers(1, 30), st.data())
+def test_windows_hold_all_of_the_text_and_share_the_overlap(length: int, room: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, room - 1))
+    text = pair(length)
+    windows = cut_into_windows(text, max_length=room + NUM_OTHERS, overlap=overlap)
+    seen: list[int] = []
+    for window in windows:
+        ids = window.ids.tolist()
+        assert len(ids) <= room + NUM_OTHERS
+        assert ids[:4] == [0, 1, 2, 3]
+        assert ids[-1] == length + 4
+        assert window.tokens == tuple(map(str, ids))
+        assert window.sources == tuple(text.sources[row] for row in ids)
+        assert window.characters[:, 0].tolist() == ids
+        assert window.segment_ids.tolist() == [int(row > 3) for row in ids]
+        own = ids[4:-1]
+        if seen:
+            assert own[:overlap] == seen[len(seen) - overlap :]
+            assert len(own) > overlap
+        seen += own[overlap:] if seen else own
+    assert seen == list(range(4, length + 4))
+    assert all(len(window.ids) == room + NUM_OTHERS for window in windows[:-1])
+
+
+def test_what_fits_is_one_window() -> None:
+    text = pair(10)
+    assert cut_into_windows(text, max_length=15, overlap=12) == [text]
+    assert cut_into_windows(text, max_length=None) == [text]
+
+
+def test_half_of_a_narrow_window_overlaps() -> None:
+    windows = cut_into_windows(pair(20), max_length=NUM_OTHERS + 10)
+    assert [window.ids[4] for window in windows] == [4, 9, 14]
+
+
+def test_windows_need_room() -> None:
+    with pytest.raises(InputError, match="5 tokens stand beside the text, so that 5 leave no room for it"):
+        cut_into_windows(pair(3), max_length=NUM_OTHERS)
+    with pytest.raises(InputError, match="overlap of 2 tokens is no less than the 2 that a window has room for"):
+        cut_into_windows(pair(3), max_length=NUM_OTHERS + 2, overlap=2)
+    with pytest.raises(InputError, match="The text has no token: ''"):
+        cut_into_windows(pair(0), max_length=None)
