@@ -302,4 +302,7 @@ CASES = [
         ),
     ),
     Case(name="qwen3", model="Qwen3Model", config=of(Qwen3Config, LLAMA)),
+    Case(name="roberta-spans", model="RobertaForQuestionAnswering", config=of(RobertaConfig, ROBERTA)),
+    Case(name="distilbert-spans", model="DistilBertForQuestionAnswering", config=of(DistilBertConfig, DISTILBERT)),
+    Case(name="mpnet-spans", model="MPNetForQuestionAnswering", config=of(MPNetConfig, MPNET)),
 ]

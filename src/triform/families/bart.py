@@ -2,7 +2,8 @@
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone
 from triform.weights import Rename, Row, Table
 
 NORM = spec.LayerNorm(eps=1e-5)

@@ -2,7 +2,8 @@
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, span_head, token_head
 from triform.weights import Rename, Table
 
 
@@ -72,17 +73,6 @@ def language_head(config: Config) -> spec.LanguageHead:
     """Masked tokens: a transform before the word embedding, turned round."""
     transform = spec.Transform(activation=config.activation("hidden_act"), norm=norm(config))
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
-
-
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
-    return spec.TokenHead(labels=config.labels())
-
-
-def span_head(config: Config) -> spec.SpanHead:
-    """Where an answer starts and ends."""
-    config.expect("num_labels", 2)
-    return spec.SpanHead()
 
 
 def sequence_head(config: Config) -> spec.SequenceHead:

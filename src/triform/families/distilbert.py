@@ -2,7 +2,8 @@
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, span_head, token_head
 from triform.weights import Rename, Table
 
 NORM = spec.LayerNorm(eps=1e-12)
@@ -48,11 +49,6 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
 
 
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
-    return spec.TokenHead(labels=config.labels())
-
-
 def sequence_head(config: Config) -> spec.SequenceHead:
     """A class for the sequence, by its first token behind a ReLU."""
     return spec.SequenceHead(
@@ -87,8 +83,9 @@ def weights(model: spec.Model) -> Table:
             Rename("vocab_projector.*",                       "language_head.*"),
             Rename("pre_classifier.*",                        "pooler.*"),
             Rename("classifier.*",                            "classification_head.*"),
+            Rename("qa_outputs.*",                            "span_head.*"),
         ),
-        ignored=("embeddings.position_ids", "qa_outputs.*"),
+        ignored=("embeddings.position_ids",),
     )
     # fmt: on
 
@@ -100,6 +97,7 @@ FAMILY = Family(
         "DistilBertForMaskedLM": language_head,
         "DistilBertForTokenClassification": token_head,
         "DistilBertForSequenceClassification": sequence_head,
+        "DistilBertForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

@@ -20,7 +20,3 @@ class Family:
     """(config, architecture) → the backbone."""
     weights: Callable[[spec.Model], Table]
     """The names of the tensors of a model."""
-
-
-def backbone(config: Config) -> None:
-    """The head of an architecture that has none."""

@@ -2,7 +2,8 @@
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, last_token_head, token_head
 from triform.weights import Rename, Table, Transpose
 
 
@@ -54,16 +55,6 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True))
 
 
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
-    return spec.TokenHead(labels=config.labels())
-
-
-def sequence_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its last token."""
-    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
-
-
 def weights(model: spec.Model) -> Table:
     """The names of the tensors. Linears are stored (in, out), and queries, keys and values in one."""
     attention = "blocks.*.attention"
@@ -98,7 +89,7 @@ FAMILY = Family(
         "GPT2Model": backbone,
         "GPT2LMHeadModel": language_head,
         "GPT2ForTokenClassification": token_head,
-        "GPT2ForSequenceClassification": sequence_head,
+        "GPT2ForSequenceClassification": last_token_head,
     },
     form=form,
     weights=weights,

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, last_token_head, token_head
 from triform.weights import Rename, Table
 
 ALL_BIASES = frozenset({"query", "key", "value", "output"})
@@ -76,16 +77,6 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", False))
 
 
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
-    return spec.TokenHead(labels=config.labels())
-
-
-def sequence_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its last token."""
-    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
-
-
 def weights(model: spec.Model, *more: Rename) -> Table:
     """The names of the tensors; `more` are those that a descendant adds."""
     # fmt: off
@@ -120,7 +111,7 @@ FAMILY = Family(
         "LlamaModel": backbone,
         "LlamaForCausalLM": language_head,
         "LlamaForTokenClassification": token_head,
-        "LlamaForSequenceClassification": sequence_head,
+        "LlamaForSequenceClassification": last_token_head,
     },
     form=form,
     weights=weights,

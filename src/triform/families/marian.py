@@ -5,7 +5,8 @@ from dataclasses import replace
 from triform import spec
 from triform.families import bart
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone
 from triform.weights import Table
 
 

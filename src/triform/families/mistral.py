@@ -3,7 +3,8 @@
 from triform import spec
 from triform.families import llama
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, last_token_head, token_head
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -19,8 +20,8 @@ FAMILY = Family(
     architectures={
         "MistralModel": backbone,
         "MistralForCausalLM": llama.language_head,
-        "MistralForTokenClassification": llama.token_head,
-        "MistralForSequenceClassification": llama.sequence_head,
+        "MistralForTokenClassification": token_head,
+        "MistralForSequenceClassification": last_token_head,
     },
     form=form,
     weights=llama.weights,

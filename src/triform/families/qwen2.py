@@ -3,7 +3,8 @@
 from triform import spec
 from triform.families import llama
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, last_token_head, token_head
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -33,8 +34,8 @@ FAMILY = Family(
     architectures={
         "Qwen2Model": backbone,
         "Qwen2ForCausalLM": llama.language_head,
-        "Qwen2ForTokenClassification": llama.token_head,
-        "Qwen2ForSequenceClassification": llama.sequence_head,
+        "Qwen2ForTokenClassification": token_head,
+        "Qwen2ForSequenceClassification": last_token_head,
     },
     form=form,
     weights=llama.weights,

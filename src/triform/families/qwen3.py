@@ -3,7 +3,8 @@
 from triform import spec
 from triform.families import llama, qwen2
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, last_token_head, token_head
 from triform.weights import Rename, Table
 
 
@@ -30,8 +31,8 @@ FAMILY = Family(
     architectures={
         "Qwen3Model": backbone,
         "Qwen3ForCausalLM": llama.language_head,
-        "Qwen3ForTokenClassification": llama.token_head,
-        "Qwen3ForSequenceClassification": llama.sequence_head,
+        "Qwen3ForTokenClassification": token_head,
+        "Qwen3ForSequenceClassification": last_token_head,
     },
     form=form,
     weights=weights,

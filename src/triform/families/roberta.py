@@ -3,7 +3,8 @@
 from triform import spec
 from triform.families import bert
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, span_head, token_head
 from triform.weights import Rename, Table
 
 
@@ -41,8 +42,9 @@ def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> Ta
             Rename("lm_head.decoder.weight",   "language_head.weight"),
             *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
             *classification_rules(model),
+            Rename("qa_outputs.*",             "span_head.*"),
         ),
-        ignored=("embeddings.position_ids", "pooler.dense.*", "qa_outputs.*", *(() if tied else biases[:1])),
+        ignored=("embeddings.position_ids", "pooler.dense.*", *(() if tied else biases[:1])),
     )
     # fmt: on
 
@@ -63,8 +65,9 @@ FAMILY = Family(
     architectures={
         "RobertaModel": backbone,
         "RobertaForMaskedLM": language_head,
-        "RobertaForTokenClassification": bert.token_head,
+        "RobertaForTokenClassification": token_head,
         "RobertaForSequenceClassification": bert.sequence_head,
+        "RobertaForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

@@ -5,7 +5,8 @@ v1.1 and Flan-T5 gate the feed-forward and do not scale the output (arXiv:1910.1
 
 from triform import spec
 from triform.families.config import Config
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, token_head
 from triform.weights import Rename, Table
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
@@ -68,11 +69,6 @@ def language_head(config: Config) -> spec.LanguageHead:
     """
     scaled = config.boolean("scale_decoder_outputs", config.boolean("tie_word_embeddings", True))
     return spec.LanguageHead(tied=True, scale=config.integer("d_model") ** -0.5 if scaled else 1.0)
-
-
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token, by the encoder alone."""
-    return spec.TokenHead(labels=config.labels())
 
 
 def weights(model: spec.Model) -> Table:

@@ -4,15 +4,17 @@ RoBERTa over a hundred languages, with a vocabulary for them all.
 """
 
 from triform.families import bert, roberta
-from triform.families.family import Family, backbone
+from triform.families.family import Family
+from triform.families.heads import backbone, span_head, token_head
 
 FAMILY = Family(
     model_type="xlm-roberta",
     architectures={
         "XLMRobertaModel": backbone,
         "XLMRobertaForMaskedLM": roberta.language_head,
-        "XLMRobertaForTokenClassification": bert.token_head,
+        "XLMRobertaForTokenClassification": token_head,
         "XLMRobertaForSequenceClassification": bert.sequence_head,
+        "XLMRobertaForQuestionAnswering": span_head,
     },
     form=roberta.form,
     weights=roberta.weights,
