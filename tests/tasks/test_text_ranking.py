@@ -65,8 +65,11 @@ def test_refuses_what_it_cannot_rank(minilm: Path, tmp_path: Path) -> None:
         rank("a")
     with pytest.raises(InputError, match=r"documents: expected a list of one or more texts, got \[\]"):
         rank({"query": "a", "documents": []})
+    good = {"query": "a", "documents": ["b"]}
+    with pytest.raises(InputError, match="Input 1: Text 2 has 203 tokens, more than the 128 that fit"):
+        rank([good, {"query": "a", "documents": ["b", "c", "d " * 199]}])
     with pytest.raises(InputError, match="top_k=0: expected a whole number of at least 1"):
-        rank({"query": "a", "documents": ["b"]}, top_k=0)
+        rank(good, top_k=0)
     settings = folder / "config_sentence_transformers.json"
     settings.write_text(json.dumps({"activation_fn": "torch.nn.modules.activation.Tanh"}))
     with pytest.raises(UnsupportedModelError, match=r"activation 'torch.*Tanh' is not supported; .* Identity, Sigmoid"):

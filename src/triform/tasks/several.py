@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from triform.errors import InputError
 from triform.inputs import Batch
 from triform.tasks.task import Answer, Options, Task
 
@@ -29,7 +30,10 @@ class TaskOfSeveral(Task[Rows, Answer]):
         """The tensors of all sequences of one input → its answer."""
 
     def _stream(self, inputs: Iterable[Any], options: Options) -> Iterator[Answer]:
-        for given in inputs:
-            batch = self.preprocess([given], options)
+        for number, given in enumerate(inputs):
+            try:
+                batch = self.preprocess([given], options)
+            except InputError as error:
+                raise InputError(f"Input {number}: {error}") from error
             parts = [self.forward(part, options) for part in batch.split(options.token_budget)]
             yield from self.postprocess(batch, np.concatenate(parts), options)
