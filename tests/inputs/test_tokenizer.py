@@ -75,8 +75,16 @@ def test_eight_threads_share_one_tokenizer() -> None:
 
 
 def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(TokenizerError, match="has no tokenizer.json. Save the tokenizer there"):
+        Tokenizer.from_checkpoint(find(tmp_path))
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
-    with pytest.raises(TokenizerError, match="has no tokenizer.json. It brings vocab.txt"):
+    with pytest.raises(TokenizerError, match="no tokenizer.json; it brings vocab.txt. Which class .* is not said"):
+        Tokenizer.from_checkpoint(find(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "prophet-net"}')
+    with pytest.raises(TokenizerError, match="They are for 'prophet-net'; this version builds BertTokenizer, "):
+        Tokenizer.from_checkpoint(find(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2TokenizerFast"}')
+    with pytest.raises(TokenizerError, match="GPT2Tokenizer also needs vocab.json, merges.txt. Fetch it"):
         Tokenizer.from_checkpoint(find(tmp_path))
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):

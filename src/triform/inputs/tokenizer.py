@@ -1,4 +1,4 @@
-"""Text → tokens and ids, through the `tokenizers` library; and back."""
+"""Text → tokens and ids, and back, whichever files the checkpoint brings."""
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
@@ -8,8 +8,11 @@ import numpy as np
 import tokenizers
 
 from triform.errors import InputError, TokenizerError
-from triform.hub import TOKENIZER_FILES, Checkpoint
+from triform.hub import Checkpoint
+from triform.inputs.backend import Backend, Text, Tokens
 from triform.inputs.batch import EncodedText
+from triform.inputs.library import LibraryBackend
+from triform.inputs.tokenizer_classes import tokenizer_class
 
 NO_LIMIT = 10**9
 """A `model_max_length` above this is how tokenizer_config.json says that there is none."""
@@ -24,12 +27,10 @@ class LongInput(StrEnum):
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer. Safe to share between threads: truncation and padding are never set on it."""
+    """A checkpoint's tokenizer. Safe to share between threads, as its backend is."""
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, settings: dict[str, Any]) -> None:
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self._tokenizer = tokenizer
+    def __init__(self, backend: Backend, settings: dict[str, Any]) -> None:
+        self._backend = backend
         self._settings = settings
         limit = settings.get("model_max_length")
         self.max_length: int | None = int(limit) if isinstance(limit, int | float) and limit < NO_LIMIT else None
@@ -37,32 +38,31 @@ class Tokenizer:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
-        """Read tokenizer.json, and what tokenizer_config.json and special_tokens_map.json add to it.
+        """Read tokenizer.json, or build what it would hold from the older files that stand in its place.
+
+        tokenizer_config.json and special_tokens_map.json add the special tokens' roles and the longest sequence.
 
         Raises:
-            TokenizerError: there is none, or it is damaged.
+            TokenizerError: there is none, it is damaged, or it is of a class that Triform does not know.
         """
-        path = checkpoint.folder / "tokenizer.json"
-        if not path.is_file():
-            others = [name for name in TOKENIZER_FILES if checkpoint.has(name)]
-            found = f"It brings {', '.join(others)}, which this version does not read. " if others else ""
-            raise TokenizerError(
-                f"{checkpoint.folder} has no tokenizer.json. {found}"
-                "Save the tokenizer there with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(folder)."
-            )
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
         settings: dict[str, Any] = {}
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if checkpoint.has(name):
                 settings.update(checkpoint.read_object(name))
-        return cls(tokenizer, settings)
+        path = checkpoint.folder / "tokenizer.json"
+        if not path.is_file():
+            kind = tokenizer_class(checkpoint, settings)
+            settings = {**kind.roles, **settings}
+            return cls(kind.build(checkpoint, settings), settings)
+        try:
+            tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more precise
+            raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
+        return cls(LibraryBackend(tokenizer), settings)
 
     def encode(
         self,
-        texts: Sequence[str | tuple[str, str]],
+        texts: Sequence[Text],
         *,
         max_length: int | None = None,
         long_input: LongInput = LongInput.ERROR,
@@ -83,10 +83,11 @@ class Tokenizer:
             parts = text if isinstance(text, tuple) else (text,)
             if not all(isinstance(part, str) for part in parts):
                 raise InputError(f"Text {number}: expected a string or a pair of strings, got {text!r}.")
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         encoded = []
-        for number, (text, encoding) in enumerate(zip(texts, encodings, strict=True)):
-            length = len(encoding.ids)
+        for number, (text, tokens) in enumerate(
+            zip(texts, self._backend.encode(texts, special_tokens=special_tokens), strict=True)
+        ):
+            length = len(tokens.ids)
             if not length:
                 raise InputError(f"Text {number} is empty: {text!r} has no token. Leave it out.")
             if max_length is not None and length > max_length:
@@ -95,38 +96,19 @@ class Tokenizer:
                         f"Text {number} has {length} tokens, more than the {max_length} that fit: {_start(text)!r}. "
                         'Shorten it, or allow the end to be cut off with long_input="truncate".'
                     )
-                encoded.append(self._truncated(text, max_length, special_tokens, length))
+                cut = self._backend.encode_cut(text, max_length=max_length, special_tokens=special_tokens)
+                encoded.append(_encoded(text, cut, dropped=length - len(cut.ids)))
             else:
-                encoded.append(_encoded(text, encoding, encoding.sequence_ids))
+                encoded.append(_encoded(text, tokens))
         return encoded
-
-    def _truncated(
-        self, text: str | tuple[str, str], max_length: int, special_tokens: bool, length: int
-    ) -> EncodedText:
-        """Cut the bare texts, then let the tokenizer put its template round them, so that segment ids stay right."""
-        parts = text if isinstance(text, tuple) else (text,)
-        num_special = self._tokenizer.num_special_tokens_to_add(len(parts) == 2) if special_tokens else 0
-        room = max_length - num_special
-        if room < len(parts):
-            raise InputError(f"{max_length} tokens leave no room for text beside {num_special} special tokens.")
-        bare = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
-        for encoding, share in zip(bare, _shares([len(b.ids) for b in bare], room), strict=True):
-            encoding.truncate(share)
-        pair = bare[1] if len(bare) == 2 else None
-        cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
-        # The library forgets which text a token is from when it cuts: the first text's come first.
-        origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
-        sources = [None if is_special else next(origins) for is_special in cut.special_tokens_mask]
-        return _encoded(text, cut, sources, dropped=length - len(cut.ids))
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Ids → text."""
-        return self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def join(self, tokens: Iterable[str]) -> str:
         """Tokens, as the vocabulary writes them → text."""
-        decoder = self._tokenizer.decoder
-        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
+        return self._backend.join(tokens)
 
     @property
     def marks_subwords(self) -> bool:
@@ -135,7 +117,7 @@ class Tokenizer:
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
-        return self._tokenizer.token_to_id(token)
+        return self._backend.id_of(token)
 
     def special(self, role: str) -> str | None:
         """The special token of a role, such as "mask_token", or None."""
@@ -144,33 +126,20 @@ class Tokenizer:
         return content if isinstance(content, str) else None
 
 
-def _shares(lengths: list[int], room: int) -> list[int]:
-    """How many tokens each text keeps: the longer one is cut first, then both alike, as `longest_first` does."""
-    if len(lengths) == 1:
-        return [room]
-    first, second = lengths
-    half = room // 2
-    if min(first, second) <= half:
-        return [first, room - first] if first <= second else [room - second, second]
-    return [room - half, half] if first > second else [half, room - half]
-
-
-def _encoded(
-    text: str | tuple[str, str], encoding: tokenizers.Encoding, sources: Sequence[int | None], dropped: int = 0
-) -> EncodedText:
+def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
     first, pair = text if isinstance(text, tuple) else (text, None)
     return EncodedText(
         text=first,
         pair=pair,
-        ids=np.array(encoding.ids, np.int64),
-        segment_ids=np.array(encoding.type_ids, np.int64),
-        tokens=tuple(encoding.tokens),
-        characters=np.array(encoding.offsets, np.int64).reshape(-1, 2),
-        sources=tuple(sources),
+        ids=np.array(tokens.ids, np.int64),
+        segment_ids=np.array(tokens.segment_ids, np.int64),
+        tokens=tuple(tokens.tokens),
+        characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
+        sources=tuple(tokens.sources),
         dropped=dropped,
     )
 
 
-def _start(text: str | tuple[str, str]) -> str:
+def _start(text: Text) -> str:
     joined = " / ".join(text) if isinstance(text, tuple) else text
     return joined if len(joined) <= 60 else joined[:59] + "…"

@@ -1,0 +1,128 @@
+"""Tokens that tokenizer_config.json and its older companions put beside the vocabulary: kept whole in any text."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tokenizers
+
+from triform.errors import TokenizerError
+from triform.hub import Checkpoint
+
+ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+
+
+def read_added_tokens(
+    checkpoint: Checkpoint, settings: dict[str, Any]
+) -> list[tuple[int | None, tokenizers.AddedToken]]:
+    """The added tokens by their ids, then those whose id is the vocabulary's.
+
+    Arguments:
+        checkpoint: whose added_tokens.json is read, where it has one.
+        settings: of tokenizer_config.json and special_tokens_map.json; a role's token is special.
+
+    Raises:
+        TokenizerError: an entry is neither a string nor a token's description.
+    """
+    ids: dict[str, int | None] = {}
+    flags: dict[str, dict[str, bool]] = {}
+    for key, value in _entries(checkpoint, settings.get("added_tokens_decoder") or {}, "added_tokens_decoder"):
+        content = _content(checkpoint, value)
+        ids[content] = _as_id(checkpoint, key)
+        flags[content] = _flags(value)
+    if checkpoint.has("added_tokens.json"):
+        for content, number in checkpoint.read_object("added_tokens.json").items():
+            ids.setdefault(content, _as_id(checkpoint, number))
+    for value in _special(settings):
+        content = _content(checkpoint, value)
+        ids.setdefault(content, None)
+        flags[content] = {**_flags(value), **flags.get(content, {}), "special": True}
+    ordered = sorted(ids.items(), key=lambda item: (item[1] is None, item[1] or 0))
+    return [(number, tokenizers.AddedToken(content, **flags.get(content, {}))) for content, number in ordered]
+
+
+def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+    """Add them to a tokenizer of the library; those without an id must be in its vocabulary, or are left out.
+
+    Raises:
+        TokenizerError: a token's id is not the next free one.
+    """
+    for number, token in read_added_tokens(checkpoint, settings):
+        if number is None and tokenizer.token_to_id(token.content) is None:
+            continue
+        tokenizer.add_tokens([token])
+        got = tokenizer.token_to_id(token.content)
+        if number not in (None, got):
+            raise TokenizerError(
+                f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
+                f"and the tokens before it leave it {got}. Fetch the tokenizer's files again."
+            )
+
+
+def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: str, file: str) -> tuple[str, int]:
+    """The token of a role that the template needs, and its id.
+
+    Raises:
+        TokenizerError: the vocabulary does not have it.
+    """
+    token = settings.get(role)
+    content = token.get("content") if isinstance(token, dict) else token
+    found = vocabulary.token_to_id(content) if isinstance(content, str) else None
+    if not isinstance(content, str) or found is None:
+        raise TokenizerError(
+            f"{file} has no {content!r}, the {role} that every text needs. Fetch the file again, or name the token "
+            f'as "{role}" in tokenizer_config.json.'
+        )
+    return content, found
+
+
+def switch(settings: dict[str, Any], name: str, default: bool) -> bool:
+    """A setting that is true or false; null and absent alike mean the default.
+
+    Raises:
+        TokenizerError: it is something else.
+    """
+    value = settings.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise TokenizerError(f"tokenizer_config.json: {name} must be true or false, got {value!r}. Correct the file.")
+    return value
+
+
+def _special(settings: dict[str, Any]) -> Iterator[Any]:
+    yield from (settings[role] for role in ROLES if settings.get(role) is not None)
+    for name in ("additional_special_tokens", "extra_special_tokens"):
+        listed = settings.get(name) or ()
+        yield from listed.values() if isinstance(listed, dict) else listed
+
+
+def _entries(checkpoint: Checkpoint, entries: Any, name: str) -> list[tuple[str, Any]]:
+    if not isinstance(entries, dict):
+        raise TokenizerError(
+            f"{checkpoint.folder / 'tokenizer_config.json'}: {name} must be an object, got {type(entries).__name__}. "
+            "Fetch the file again."
+        )
+    return list(entries.items())
+
+
+def _content(checkpoint: Checkpoint, value: Any) -> str:
+    content = value.get("content") if isinstance(value, dict) else value
+    if not isinstance(content, str) or not content:
+        raise TokenizerError(
+            f"{checkpoint.folder / 'tokenizer_config.json'}: expected a token's text or its description with "
+            f'"content", got {value!r}. Fetch the file again.'
+        )
+    return content
+
+
+def _flags(value: Any) -> dict[str, bool]:
+    names = (*FLAGS, "special")
+    return {name: bool(value[name]) for name in names if name in value} if isinstance(value, dict) else {}
+
+
+def _as_id(checkpoint: Checkpoint, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError) as error:
+        raise TokenizerError(f"{checkpoint.folder}: an added token's id must be a number, got {value!r}.") from error

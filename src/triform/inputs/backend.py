@@ -1,0 +1,67 @@
+"""What a tokenizer needs of the library behind it: a few operations, whichever library does them."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from triform.errors import InputError
+
+Text = str | tuple[str, str]
+"""A text, or a pair of texts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tokens:
+    """The tokens of a text or pair. n tokens; see `EncodedText` for what each field holds."""
+
+    ids: Sequence[int]
+    segment_ids: Sequence[int]
+    tokens: Sequence[str]
+    characters: Sequence[tuple[int, int]]
+    sources: Sequence[int | None]
+
+
+class Backend(Protocol):
+    """Text → tokens and back. Never changes once built, so that threads may share it."""
+
+    def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
+        """Encode texts, or pairs of texts, each in the template's special tokens where these are wanted."""
+        ...
+
+    def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
+        """Encode a text that is too long: cut the bare texts, then put the template round them.
+
+        Raises:
+            InputError: there is no room beside the special tokens.
+        """
+        ...
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
+        """Ids → text."""
+        ...
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """Tokens, as the vocabulary writes them → text."""
+        ...
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, or None."""
+        ...
+
+
+def shares(lengths: list[int], *, num_special: int, max_length: int) -> list[int]:
+    """How many tokens each text keeps: the longer one is cut first, then both alike, as `longest_first` does.
+
+    Raises:
+        InputError: there is no room beside the special tokens.
+    """
+    room = max_length - num_special
+    if room < len(lengths):
+        raise InputError(f"{max_length} tokens leave no room for text beside {num_special} special tokens.")
+    if len(lengths) == 1:
+        return [room]
+    first, second = lengths
+    half = room // 2
+    if min(first, second) <= half:
+        return [first, room - first] if first <= second else [room - second, second]
+    return [room - half, half] if first > second else [half, room - half]

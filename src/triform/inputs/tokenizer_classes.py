@@ -1,0 +1,120 @@
+"""Which tokenizer the files of a checkpoint without tokenizer.json stand for: one table.
+
+The files alone do not say it. Two checkpoints may bring the same vocab.json and merges.txt, and one of them puts <s>
+and </s> round a text: every token has the same id, and every answer is wrong. What says it is the name of a class:
+`tokenizer_class` in tokenizer_config.json, or else in config.json. Where neither names one, `model_type` does, for
+these classes have the name of the first model that used them: a model type is compared with the class's name without
+"Tokenizer". What is not in the table is refused, since a guess would be silent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from triform.errors import TokenizerError
+from triform.hub import TOKENIZER_FILES, Checkpoint
+from triform.inputs import byte_level, word_piece
+from triform.inputs.backend import Backend
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerClass:
+    """How the tokenizer classes of these names are built."""
+
+    names: tuple[str, ...]
+    """As transformers calls them, without a final "Fast"."""
+    files: tuple[str, ...]
+    """What must be there."""
+    build: Callable[[Checkpoint, dict[str, Any]], Backend]
+    roles: dict[str, str]
+    """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
+
+
+BRACKETS = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
+ANGLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+END_OF_TEXT = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
+
+TABLE = (
+    TokenizerClass(
+        names=(
+            "BertTokenizer",
+            "DistilBertTokenizer",
+            "ElectraTokenizer",
+            "MobileBertTokenizer",
+            "SqueezeBertTokenizer",
+        ),
+        files=("vocab.txt",),
+        build=word_piece.build,
+        roles=BRACKETS,
+    ),
+    TokenizerClass(
+        names=("GPT2Tokenizer",),
+        files=("vocab.json", "merges.txt"),
+        build=byte_level.build_bare,
+        roles=END_OF_TEXT,
+    ),
+    TokenizerClass(
+        names=("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),
+        files=("vocab.json", "merges.txt"),
+        build=byte_level.build_wrapped,
+        roles={**ANGLES, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"},
+    ),
+    TokenizerClass(
+        names=("Qwen2Tokenizer",),
+        files=("vocab.json", "merges.txt"),
+        build=byte_level.build_digits_apart,
+        roles={"unk_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
+    ),
+)
+
+OF_NO_ALGORITHM = ("PreTrainedTokenizer", "TokenizersBackend")
+"""Classes whose name says only that tokenizer.json says it all."""
+
+
+def tokenizer_class(checkpoint: Checkpoint, settings: dict[str, Any]) -> TokenizerClass:
+    """Find the row of a checkpoint.
+
+    Arguments:
+        checkpoint: one without tokenizer.json.
+        settings: of its tokenizer_config.json.
+
+    Raises:
+        TokenizerError: no class is named, or it is not in the table, or a file that it needs is missing.
+    """
+    config = checkpoint.read_object("config.json") if checkpoint.has("config.json") else {}
+    found = [name for name in (*TOKENIZER_FILES, "merges.txt") if checkpoint.has(name)]
+    beginning = f"{checkpoint.folder} has no tokenizer.json" + (f"; it brings {', '.join(found)}. " if found else ". ")
+    remedy = "Save the tokenizer there with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(folder)."
+    if not found:
+        raise TokenizerError(beginning + remedy)
+    for name in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
+        if isinstance(name, str) and name.removesuffix("Fast") not in OF_NO_ALGORITHM:
+            break
+    else:
+        name = config.get("model_type")
+    if not isinstance(name, str):
+        raise TokenizerError(
+            f"{beginning}Which class of tokenizer they are for is not said: expected tokenizer_class in "
+            f"tokenizer_config.json, or model_type in config.json. Add the first. Or: {remedy}"
+        )
+    for kind in TABLE:
+        if _stem(name) in map(_stem, kind.names):
+            break
+    else:
+        known = ", ".join(name for kind in TABLE for name in kind.names)
+        raise TokenizerError(f"{beginning}They are for {name!r}; this version builds {known}. {remedy}")
+    missing = [file for file in kind.files if not checkpoint.has(file)]
+    if missing:
+        raise TokenizerError(f"{beginning}{kind.names[0]} also needs {', '.join(missing)}. Fetch it. Or: {remedy}")
+    return kind
+
+
+def _stem(name: str) -> str:
+    """What a class and a model type of the same name have in common."""
+    return name.removesuffix("Fast").removesuffix("Tokenizer").replace("-", "").replace("_", "").lower()

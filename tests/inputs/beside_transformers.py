@@ -1,0 +1,54 @@
+"""One comparison for all tokenizers: ours beside one of transformers, on texts, pairs and back."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.inputs.hard_texts import PAIRS, TEXTS
+from triform.errors import InputError
+from triform.inputs import EncodedText, LongInput, Tokenizer
+
+
+def encode(tokenizer: Tokenizer, text: str | tuple[str, str]) -> EncodedText | None:
+    """None where there is no token."""
+    try:
+        return tokenizer.encode([text])[0]
+    except InputError:
+        return None
+
+
+def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()) -> None:
+    """Ids, segments, characters, sources, tokens; and the text that comes back."""
+    everything: list[str | tuple[str, str]] = [*TEXTS, *more_texts, *PAIRS]
+    for text in everything:
+        expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
+        got = encode(ours, text)
+        if got is None:
+            assert expected["input_ids"] == [], text
+            continue
+        assert got.ids.tolist() == expected["input_ids"], text
+        encoding = expected.encodings[0]
+        assert got.segment_ids.tolist() == encoding.type_ids, text
+        assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
+        assert list(got.sources) == encoding.sequence_ids, text
+        assert list(got.tokens) == encoding.tokens, text
+        for skip in (True, False):
+            back = theirs.decode(expected["input_ids"], skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+            assert ours.decode(got.ids.tolist(), skip_special_tokens=skip) == back, text
+
+
+def assert_threads_agree(tokenizer: Tokenizer) -> None:
+    """Eight threads at once, whole and cut, get what one thread gets."""
+    lines = [f"{text} {number}" for number in range(20) for text in TEXTS]
+    alone = [tokenizer.encode([line])[0].ids.tolist() for line in lines]
+
+    def work(line: str) -> list[int]:
+        whole: list[int] = tokenizer.encode([line])[0].ids.tolist()
+        cut = tokenizer.encode([line], max_length=10, long_input=LongInput.TRUNCATE)[0]
+        assert len(cut.ids) == min(10, len(whole))
+        assert cut.dropped == len(whole) - len(cut.ids)
+        tokenizer.decode(whole)
+        return whole
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, lines)) == alone
