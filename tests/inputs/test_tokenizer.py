@@ -60,6 +60,11 @@ def test_text_without_a_token_is_an_error() -> None:
         TOKENIZER.encode([""], special_tokens=False)
 
 
+def test_half_a_surrogate_pair_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"Text 1 is no Unicode text: '\\ud83d' at character 2 is half of a pair"):
+        TOKENIZER.encode(["whole", "ab\ud83d"])
+
+
 def test_eight_threads_share_one_tokenizer() -> None:
     lines = [f"text {i} " + "word " * (i % 50) for i in range(400)]
     alone = [TOKENIZER.encode([line])[0].ids.tolist() for line in lines]

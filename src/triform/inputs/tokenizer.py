@@ -80,9 +80,7 @@ class Tokenizer:
             InputError: something else than text, text without a token, or too long a text.
         """
         for number, text in enumerate(texts):
-            parts = text if isinstance(text, tuple) else (text,)
-            if not all(isinstance(part, str) for part in parts):
-                raise InputError(f"Text {number}: expected a string or a pair of strings, got {text!r}.")
+            _check(number, text)
         encoded = []
         for number, (text, tokens) in enumerate(
             zip(texts, self._backend.encode(texts, special_tokens=special_tokens), strict=True)
@@ -124,6 +122,19 @@ class Tokenizer:
         token = self._settings.get(role)
         content = token.get("content") if isinstance(token, dict) else token
         return content if isinstance(content, str) else None
+
+
+def _check(number: int, text: Text) -> None:
+    for part in text if isinstance(text, tuple) else (text,):
+        if not isinstance(part, str):
+            raise InputError(f"Text {number}: expected a string or a pair of strings, got {text!r}.")
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Text {number} is no Unicode text: {part[error.start]!r} at character {error.start} is half of a pair "
+                "of surrogates. Leave it out, or decode the text again with the right encoding."
+            ) from error
 
 
 def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:

@@ -13,7 +13,7 @@ from typing import Any
 
 from triform.errors import TokenizerError
 from triform.hub import TOKENIZER_FILES, Checkpoint
-from triform.inputs import byte_level, word_piece
+from triform.inputs import byte_level, sentence_piece_models, word_piece
 from triform.inputs.backend import Backend
 
 
@@ -70,6 +70,24 @@ TABLE = (
         files=("vocab.json", "merges.txt"),
         build=byte_level.build_digits_apart,
         roles={"unk_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
+    ),
+    TokenizerClass(
+        names=("T5Tokenizer", "MT5Tokenizer"),
+        files=("spiece.model",),
+        build=sentence_piece_models.build_with_extra_ids,
+        roles={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
+    ),
+    TokenizerClass(
+        names=("LlamaTokenizer",),
+        files=("tokenizer.model",),
+        build=sentence_piece_models.build_with_bytes,
+        roles=ANGLES,
+    ),
+    TokenizerClass(
+        names=("MarianTokenizer",),
+        files=("source.spm", "target.spm", "vocab.json"),
+        build=sentence_piece_models.build_with_vocabulary,
+        roles={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
     ),
 )
 

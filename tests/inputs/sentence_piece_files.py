@@ -1,0 +1,56 @@
+"""Small SentencePiece models, and one written from a published tokenizer.json."""
+
+import base64
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+from tests.inputs.hard_texts import TEXTS
+
+NORMAL, UNKNOWN, CONTROL = 1, 2, 3
+CORPUS = [*TEXTS, "the cat sat on the mat", "ein Hund und eine Katze", "un chat est sur le tapis"]
+
+
+def train(path: Path, **options: Any) -> None:
+    """A model of the hard texts; `options` are the trainer's."""
+    model = io.BytesIO()
+    sentences = [text for text in CORPUS if text.strip() and "\x00" not in text]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(sentences * 20),
+        model_writer=model,
+        hard_vocab_limit=False,
+        minloglevel=2,
+        num_threads=1,
+        **options,
+    )
+    path.write_bytes(model.getvalue())
+
+
+def write_unigram(path: Path, tokenizer_json: Path, num_pieces: int) -> None:
+    """The model file that a tokenizer.json was converted from, as far as encoding goes.
+
+    https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
+    """
+    content = json.loads(tokenizer_json.read_text(encoding="utf-8"))
+    types = {"<pad>": CONTROL, "</s>": CONTROL, "<unk>": UNKNOWN}
+    model = b""
+    for piece, score in content["model"]["vocab"][:num_pieces]:
+        text = piece.encode()
+        kind = types.get(piece, NORMAL)
+        entry = _bytes(1, text) + b"\x15" + struct.pack("<f", score) + b"\x18" + bytes([kind])
+        model += _bytes(1, entry)
+    model += _bytes(2, b"")  # trainer_spec: unigram, by default
+    model += _bytes(3, _bytes(2, base64.b64decode(content["normalizer"]["precompiled_charsmap"])))
+    path.write_bytes(model)
+
+
+def _bytes(field: int, content: bytes) -> bytes:
+    length, out = len(content), bytearray([field << 3 | 2])
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes(out) + bytes([length]) + content

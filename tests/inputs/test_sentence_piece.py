@@ -1,0 +1,263 @@
+"""SentencePiece files alone: ids of the sentencepiece library, and of transformers where it reads them."""
+
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sentencepiece
+import transformers
+from transformers.tokenization_utils_base import generate_merges
+
+from tests.inputs.beside_transformers import assert_threads_agree, encode
+from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
+from tests.inputs.sentence_piece_files import train, write_unigram
+from triform.errors import TokenizerError
+from triform.hub import find
+from triform.inputs import LongInput, Tokenizer
+
+TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
+"""Where characters become fewer or more, the two libraries point to different ones."""
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sentence_piece")
+    with_pad: dict[str, Any] = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
+    train(folder / "spiece.model", model_type="unigram", vocab_size=300, character_coverage=0.98, **with_pad)
+    as_is: dict[str, Any] = {"normalization_rule_name": "identity", "remove_extra_whitespaces": False}
+    train(
+        folder / "tokenizer.model", model_type="bpe", vocab_size=600, byte_fallback=True, split_digits=True,
+        allow_whitespace_only_pieces=True, **as_is,
+    )  # fmt: skip
+    train(folder / "source.spm", model_type="unigram", vocab_size=300, character_coverage=0.98)
+    train(folder / "target.spm", model_type="unigram", vocab_size=250)
+    return folder
+
+
+@pytest.fixture
+def t5(models: Path, tmp_path: Path) -> Path:
+    shutil.copy(models / "spiece.model", tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "t5"})
+    return tmp_path
+
+
+@pytest.fixture
+def llama(models: Path, tmp_path: Path) -> Path:
+    shutil.copy(models / "tokenizer.model", tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+    return tmp_path
+
+
+@pytest.fixture
+def marian(models: Path, tmp_path: Path) -> Path:
+    """The two models number their pieces differently; vocab.json numbers those of both, but for some."""
+    vocabulary = ["</s>", "<unk>", ">>fra<<"]
+    for name in ("source.spm", "target.spm"):
+        shutil.copy(models / name, tmp_path)
+        processor = processor_of(models / name)
+        pieces = processor.id_to_piece(list(range(3, len(processor) - 10)))
+        vocabulary += [piece for piece in pieces if piece not in vocabulary]
+    vocabulary.append("<pad>")
+    write_json(tmp_path / "vocab.json", {piece: number for number, piece in enumerate(vocabulary)})
+    write_json(tmp_path / "tokenizer_config.json", {"source_lang": "en", "target_lang": "fr"})
+    write_json(tmp_path / "config.json", {"model_type": "marian"})
+    return tmp_path
+
+
+def processor_of(path: Path) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def test_extra_ids_come_last_and_eos_ends_a_text(t5: Path) -> None:
+    ours = Tokenizer.from_checkpoint(find(t5))
+    processor = processor_of(t5 / "spiece.model")
+    for text in TEXTS:
+        assert ours.encode([text])[0].ids.tolist() == [*processor.encode(text), 1], text
+    size = len(processor)
+    assert [ours.id_of("<extra_id_0>"), ours.id_of("<extra_id_99>")] == [size + 99, size]
+    got = ours.encode(["The <extra_id_0> sat<extra_id_1>."])[0]
+    the, sat, dot = (processor.encode(text) for text in ("The", "sat", "."))
+    assert got.ids.tolist() == [*the, size + 99, *sat, size + 98, *dot, 1]
+    assert ours.decode(got.ids.tolist(), skip_special_tokens=False) == "The<extra_id_0> sat<extra_id_1> .</s>"
+    assert ours.decode(got.ids.tolist()) == "The sat ."
+    pair = ours.encode([("sat", ".")])[0]
+    assert pair.ids.tolist() == [*sat, 1, *dot, 1]
+    assert set(pair.segment_ids.tolist()) == {0}
+    assert pair.sources == (0,) * len(sat) + (None,) + (1,) * len(dot) + (None,)
+
+
+def test_published_unigram_model_equals_transformers(data: Path, tmp_path: Path) -> None:
+    published = data / "tokenizers" / "t5-small"
+    write_unigram(tmp_path / "spiece.model", published / "tokenizer.json", num_pieces=32000)
+    shutil.copy(published / "tokenizer_config.json", tmp_path)
+    ours, theirs = Tokenizer.from_checkpoint(find(tmp_path)), transformers.AutoTokenizer.from_pretrained(published)
+    assert ours.max_length == 512
+    texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "The <extra_id_0> walks in <extra_id_1> park</s>", "a<pad>b"]
+    for text in texts:
+        expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
+        got = ours.encode([text])[0]
+        assert got.ids.tolist() == expected["input_ids"], text
+        assert list(got.sources) == expected.encodings[0].sequence_ids, text
+        assert got.segment_ids.tolist() == expected.encodings[0].type_ids
+        if not any(part in "".join(text) for part in TAKEN_APART):
+            assert [tuple(span) for span in got.characters.tolist()] == expected.encodings[0].offsets, text
+        for skip in (True, False):
+            back = theirs.decode(expected["input_ids"], skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+            assert ours.decode(got.ids.tolist(), skip_special_tokens=skip) == back, text
+
+
+@pytest.mark.parametrize("settings", [{}, {"legacy": True}, {"add_eos_token": True}, {"add_bos_token": False}], ids=str)
+def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None:
+    write_json(llama / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", **settings})
+    ours = Tokenizer.from_checkpoint(find(llama))
+    processor = processor_of(llama / "tokenizer.model")
+    vocabulary = {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
+    # transformers needs protobuf to read the file itself.
+    options = {"add_bos_token": True, **settings}
+    theirs = transformers.LlamaTokenizer(vocab=vocabulary, merges=generate_merges(vocabulary), **options)
+    texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "<s>a b</s> c", "a</s>b", "a  <unk>  b"]
+    for text in texts:
+        if "".join(text).startswith(" ") or (settings.get("legacy") and "> " in text):
+            continue  # see the next test
+        expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
+        got = encode(ours, text)
+        assert ([] if got is None else got.ids.tolist()) == expected["input_ids"], text
+        if got is not None:
+            assert got.segment_ids.tolist() == expected.encodings[0].type_ids, text
+            assert list(got.sources) == expected.encodings[0].sequence_ids, text
+            assert [tuple(span) for span in got.characters.tolist()] == expected.encodings[0].offsets, text
+            back = theirs.decode(expected["input_ids"], skip_special_tokens=True)
+            assert ours.decode(got.ids.tolist()) == back, text
+
+
+def test_spaces_before_a_text_are_those_of_the_model(llama: Path) -> None:
+    """transformers 5 takes one of them for the space that SentencePiece puts before a text, and so loses one."""
+    ours, processor = Tokenizer.from_checkpoint(find(llama)), processor_of(llama / "tokenizer.model")
+    for text in (" a", "   three", " "):
+        got = ours.encode([text])[0]
+        assert got.ids.tolist() == [1, *processor.encode(text)]
+        assert ours.decode(got.ids.tolist()) == text
+
+
+def test_every_byte_of_a_character_points_to_it(llama: Path) -> None:
+    got = Tokenizer.from_checkpoint(find(llama)).encode(["a \U0001f9ff\u0fd0"], special_tokens=False)[0]
+    bytes_of = [tuple(span) for span, token in zip(got.characters.tolist(), got.tokens, strict=True) if "<0x" in token]
+    assert bytes_of == [(2, 3)] * 4 + [(3, 4)] * 3
+
+
+def marian_of(folder: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+        return transformers.MarianTokenizer.from_pretrained(folder)
+
+
+def assert_equals_marian(ours: Tokenizer, theirs: Any) -> None:
+    codes = [">>fra<< The cat sat on the mat.", ">>xyz<<unknown code", "not >>fra<< first", ">>fra<<", "a</s>b <unk>"]
+    for text in [*TEXTS, *codes]:
+        expected = theirs(text)["input_ids"]
+        got = ours.encode([text])[0].ids.tolist()
+        assert got == expected, text
+        assert ours.decode(got) == theirs.decode(expected, skip_special_tokens=True), text
+
+
+def test_a_vocabulary_beside_the_model_equals_transformers(marian: Path) -> None:
+    ours = Tokenizer.from_checkpoint(find(marian))
+    assert_equals_marian(ours, marian_of(marian))
+    assert ours.encode([">>fra<< a"])[0].tokens[0] == ">>fra<<"
+    assert ours.encode(["ぬ"])[0].ids.tolist()[-2:] == [1, 0]
+
+
+def test_published_vocabulary_equals_transformers(data: Path, tmp_path: Path) -> None:
+    published = data / "tokenizers" / "marian-nmt"
+    for name in ("source.spm", "target.spm"):
+        shutil.copy(published / "vocab.joint.spm", tmp_path / name)
+    for name in ("vocab.json", "tokenizer_config.json", "special_tokens_map.json"):
+        shutil.copy(published / name, tmp_path)
+    assert_equals_marian(Tokenizer.from_checkpoint(find(tmp_path)), marian_of(tmp_path))
+
+
+def test_separate_vocabularies(marian: Path) -> None:
+    write_json(marian / "target_vocab.json", {"</s>": 0, "<unk>": 1, "▁chat": 2, "s": 3})
+    write_json(marian / "tokenizer_config.json", {"separate_vocabs": True})
+    ours = Tokenizer.from_checkpoint(find(marian))
+    assert ours.decode([2, 3, 0]) == "chats"
+    (marian / "target_vocab.json").unlink()
+    with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the pieces"):
+        Tokenizer.from_checkpoint(find(marian))
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureRequest) -> None:
+    ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
+    for text in TEXTS:
+        got = ours.encode([text])[0]
+        spans = [span for span, source in zip(got.characters.tolist(), got.sources, strict=True) if source == 0]
+        assert all(0 <= begin <= end <= len(text) for begin, end in spans), text
+        assert [begin for begin, _ in spans] == sorted(begin for begin, _ in spans), text
+    got = ours.encode(["the cat"])[0]
+    whole = "".join("the cat"[begin:end] for begin, end in dict.fromkeys(map(tuple, got.characters.tolist())))
+    assert whole.replace(" ", "") == "thecat"
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.FixtureRequest) -> None:
+    ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
+    for text in ("the cat sat on the mat " * 5, ("the cat sat " * 5, "on the mat")):
+        whole = ours.encode([text])[0]
+        cut = ours.encode([text], max_length=12, long_input=LongInput.TRUNCATE)[0]
+        assert len(cut.ids) == 12
+        assert cut.dropped == len(whole.ids) - 12
+        special = [token for token, source in zip(whole.tokens, whole.sources, strict=True) if source is None]
+        assert [token for token, source in zip(cut.tokens, cut.sources, strict=True) if source is None] == special
+
+
+def test_added_tokens_take_their_spaces_with_them(t5: Path) -> None:
+    added = {"400": {"content": "<gap>", "lstrip": True, "rstrip": True}, "401": {"content": "ox", "single_word": True}}
+    write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": added})
+    got = Tokenizer.from_checkpoint(find(t5)).encode(["a  <gap> ox box"])[0]
+    whole = {token: tuple(span) for token, span in zip(got.tokens, got.characters.tolist(), strict=True)}
+    assert whole["<gap>"] == (1, 9)
+    assert whole["ox"] == (9, 11)
+    assert got.ids.tolist().count(401) == 1
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+def test_eight_threads_share_one_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
+    assert_threads_agree(Tokenizer.from_checkpoint(find(request.getfixturevalue(kind))))
+
+
+def test_damaged_or_missing_files_are_errors(marian: Path) -> None:
+    (marian / "vocab.json").write_text('["a"]')
+    with pytest.raises(TokenizerError, match="vocab.json: expected a JSON object of tokens and their ids"):
+        Tokenizer.from_checkpoint(find(marian))
+    (marian / "vocab.json").write_text('{"a": ')
+    with pytest.raises(TokenizerError, match="vocab.json is damaged: .* Fetch the file again"):
+        Tokenizer.from_checkpoint(find(marian))
+    write_json(marian / "vocab.json", {"</s>": 0})
+    with pytest.raises(TokenizerError, match="vocab.json has no '<unk>', the unk_token that it needs"):
+        Tokenizer.from_checkpoint(find(marian))
+    (marian / "source.spm").write_bytes(b"no model")
+    with pytest.raises(TokenizerError, match="source.spm is damaged, or no SentencePiece model: .* Fetch the file"):
+        Tokenizer.from_checkpoint(find(marian))
+    (marian / "target.spm").unlink()
+    with pytest.raises(TokenizerError, match="MarianTokenizer also needs target.spm. Fetch it"):
+        Tokenizer.from_checkpoint(find(marian))
+
+
+def test_wrong_settings_are_errors(t5: Path) -> None:
+    write_json(t5 / "tokenizer_config.json", {"extra_ids": "many"})
+    with pytest.raises(TokenizerError, match="extra_ids must be a count, got 'many'"):
+        Tokenizer.from_checkpoint(find(t5))
+    write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "</s>"}}})
+    with pytest.raises(TokenizerError, match="'</s>' should have id 7, but the vocabulary has it as 1"):
+        Tokenizer.from_checkpoint(find(t5))
+
+
+def test_the_library_is_not_imported_before_it_is_needed() -> None:
+    script = "import sys, triform.inputs; print('sentencepiece' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
