@@ -49,8 +49,13 @@ def write_unigram(path: Path, tokenizer_json: Path, num_pieces: int) -> None:
 
 
 def _bytes(field: int, content: bytes) -> bytes:
-    length, out = len(content), bytearray([field << 3 | 2])
-    while length > 0x7F:
-        out.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes(out) + bytes([length]) + content
+    return bytes([field << 3 | 2]) + varint(len(content)) + content
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf writes it: seven bits at a time, the lowest first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])

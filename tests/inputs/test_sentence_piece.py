@@ -14,7 +14,7 @@ from transformers.tokenization_utils_base import generate_merges
 
 from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
-from tests.inputs.sentence_piece_files import train, write_unigram
+from tests.inputs.sentence_piece_files import train, varint, write_unigram
 from triform.errors import TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
@@ -161,7 +161,9 @@ def assert_equals_marian(ours: Tokenizer, theirs: Any) -> None:
         expected = theirs(text)["input_ids"]
         got = ours.encode([text])[0].ids.tolist()
         assert got == expected, text
-        assert ours.decode(got) == theirs.decode(expected, skip_special_tokens=True), text
+        for skip in (True, False):
+            back = theirs.decode(expected, skip_special_tokens=skip)
+            assert ours.decode(got, skip_special_tokens=skip) == back, text
 
 
 def test_a_vocabulary_beside_the_model_equals_transformers(marian: Path) -> None:
@@ -178,6 +180,17 @@ def test_published_vocabulary_equals_transformers(data: Path, tmp_path: Path) ->
     for name in ("vocab.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(published / name, tmp_path)
     assert_equals_marian(Tokenizer.from_checkpoint(find(tmp_path)), marian_of(tmp_path))
+
+
+def test_the_target_model_joins_an_answer(marian: Path) -> None:
+    """A model may take the text apart in a way of its own, here "a" for "b", and puts it together again itself."""
+    normalizer = sentencepiece.SentencePieceNormalizer(norm_map=[("b", "a")])
+    denormalizer_spec = normalizer.serialized_normalizer_spec()
+    path = marian / "target.spm"
+    path.write_bytes(path.read_bytes() + b"\x2a" + varint(len(denormalizer_spec)) + denormalizer_spec)
+    ours = Tokenizer.from_checkpoint(find(marian))
+    ids = ours.encode(["b"], special_tokens=False)[0].ids.tolist()
+    assert ours.decode(ids) == "a"
 
 
 def test_separate_vocabularies(marian: Path) -> None:

@@ -59,16 +59,22 @@ def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: di
             )
 
 
+def token_of(settings: dict[str, Any], role: str) -> str | None:
+    """The token of a role, which the settings name or describe; or None."""
+    token = settings.get(role)
+    content = token.get("content") if isinstance(token, dict) else token
+    return content if isinstance(content, str) else None
+
+
 def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: str, file: str) -> tuple[str, int]:
     """The token of a role that the template needs, and its id.
 
     Raises:
         TokenizerError: the vocabulary does not have it.
     """
-    token = settings.get(role)
-    content = token.get("content") if isinstance(token, dict) else token
-    found = vocabulary.token_to_id(content) if isinstance(content, str) else None
-    if not isinstance(content, str) or found is None:
+    content = token_of(settings, role)
+    found = None if content is None else vocabulary.token_to_id(content)
+    if content is None or found is None:
         raise TokenizerError(
             f"{file} has no {content!r}, the {role} that every text needs. Fetch the file again, or name the token "
             f'as "{role}" in tokenizer_config.json.'

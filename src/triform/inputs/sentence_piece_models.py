@@ -12,7 +12,7 @@ from tokenizers import decoders
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import read_added_tokens, switch
+from triform.inputs.added_tokens import read_added_tokens, switch, token_of
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
     count = settings.get("extra_ids", NUM_EXTRA_IDS)
     if not isinstance(count, int) or count < 0:
         raise TokenizerError(f"tokenizer_config.json: extra_ids must be a count, got {count!r}. Correct the file.")
-    extra = [f"<extra_id_{number}>" for number in reversed(range(count))]
+    extra = [token for number in reversed(range(count)) if (token := f"<extra_id_{number}>") not in ids]
     ids |= {token: len(processor) + place for place, token in enumerate(extra)}
     settings = {**settings, "additional_special_tokens": [*(settings.get("additional_special_tokens") or ()), *extra]}
     added = _add(checkpoint, settings, ids)
@@ -177,9 +177,8 @@ def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) 
 
 
 def _role(settings: dict[str, Any], role: str, ids: dict[str, int], path: Path) -> str:
-    token = settings.get(role)
-    content = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(content, str) or content not in ids:
+    content = token_of(settings, role)
+    if content is None or content not in ids:
         raise TokenizerError(
             f"{path} has no {content!r}, the {role} that it needs. Fetch the file again, or name the token "
             f'as "{role}" in tokenizer_config.json.'

@@ -9,6 +9,7 @@ import tokenizers
 
 from triform.errors import InputError, TokenizerError
 from triform.hub import Checkpoint
+from triform.inputs.added_tokens import token_of
 from triform.inputs.backend import Backend, Text, Tokens
 from triform.inputs.batch import EncodedText
 from triform.inputs.library import LibraryBackend
@@ -119,9 +120,7 @@ class Tokenizer:
 
     def special(self, role: str) -> str | None:
         """The special token of a role, such as "mask_token", or None."""
-        token = self._settings.get(role)
-        content = token.get("content") if isinstance(token, dict) else token
-        return content if isinstance(content, str) else None
+        return token_of(self._settings, role)
 
 
 def _check(number: int, text: Text) -> None:

@@ -10,7 +10,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import add_to, require, switch
+from triform.inputs.added_tokens import add_to, require, switch, token_of
 from triform.inputs.library import LibraryBackend
 
 
@@ -21,8 +21,7 @@ def build(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
         TokenizerError: vocab.txt is damaged, or a setting is not what it must be.
     """
     path = str(checkpoint.folder / "vocab.txt")
-    unknown = settings["unk_token"]
-    unknown = unknown["content"] if isinstance(unknown, dict) else unknown
+    unknown = token_of(settings, "unk_token") or "[UNK]"
     try:
         tokenizer = tokenizers.Tokenizer(models.WordPiece.from_file(path, unk_token=unknown))
     except Exception as error:  # the library raises nothing more precise
