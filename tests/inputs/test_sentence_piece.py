@@ -238,6 +238,15 @@ def test_added_tokens_take_their_spaces_with_them(t5: Path) -> None:
     assert got.ids.tolist().count(401) == 1
 
 
+def test_listed_special_tokens_without_an_id_come_last(llama: Path) -> None:
+    size = len(processor_of(llama / "tokenizer.model"))
+    settings = {"tokenizer_class": "LlamaTokenizer", "additional_special_tokens": ["<a>"], "pad_token": "[PAD]"}
+    write_json(llama / "tokenizer_config.json", settings)
+    ours = Tokenizer.from_checkpoint(find(llama))
+    assert ours.encode(["<a>"])[0].ids.tolist() == [1, size]
+    assert ours.id_of("[PAD]") is None
+
+
 @pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
 def test_eight_threads_share_one_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
     assert_threads_agree(Tokenizer.from_checkpoint(find(request.getfixturevalue(kind))))

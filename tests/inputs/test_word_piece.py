@@ -58,6 +58,14 @@ def test_added_tokens_are_kept_whole(folder: Path) -> None:
         Tokenizer.from_checkpoint(find(folder))
 
 
+def test_listed_special_tokens_without_an_id_come_last(folder: Path) -> None:
+    write_json(folder / "tokenizer_config.json", {"additional_special_tokens": ["<a>", "<b>"]})
+    ours = Tokenizer.from_checkpoint(find(folder))
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    assert [ours.id_of("<a>"), ours.id_of("<b>")] == [30522, 30523]
+    assert ours.encode(["x<a> <b>"])[0].ids.tolist() == theirs("x<a> <b>")["input_ids"]
+
+
 def test_eight_threads_share_one_tokenizer(folder: Path) -> None:
     assert_threads_agree(Tokenizer.from_checkpoint(find(folder)))
 

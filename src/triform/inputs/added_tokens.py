@@ -42,13 +42,17 @@ def read_added_tokens(
 
 
 def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
-    """Add them to a tokenizer of the library; those without an id must be in its vocabulary, or are left out.
+    """Add them to a tokenizer of the library.
+
+    Of those without an id, a role's token that the vocabulary does not have is left out, and others come last.
 
     Raises:
         TokenizerError: a token's id is not the next free one.
     """
-    for number, token in read_added_tokens(checkpoint, settings):
-        if number is None and tokenizer.token_to_id(token.content) is None:
+    tokens = read_added_tokens(checkpoint, settings)
+    listed = listed_tokens(settings)
+    for number, token in tokens:
+        if number is None and tokenizer.token_to_id(token.content) is None and token.content not in listed:
             continue
         tokenizer.add_tokens([token])
         got = tokenizer.token_to_id(token.content)
@@ -96,11 +100,20 @@ def switch(settings: dict[str, Any], name: str, default: bool) -> bool:
     return value
 
 
-def _special(settings: dict[str, Any]) -> Iterator[Any]:
-    yield from (settings[role] for role in ROLES if settings.get(role) is not None)
+def listed_tokens(settings: dict[str, Any]) -> list[str]:
+    """The special tokens without a role."""
+    return [token["content"] if isinstance(token, dict) else token for token in _listed(settings)]
+
+
+def _listed(settings: dict[str, Any]) -> Iterator[Any]:
     for name in ("additional_special_tokens", "extra_special_tokens"):
         listed = settings.get(name) or ()
         yield from listed.values() if isinstance(listed, dict) else listed
+
+
+def _special(settings: dict[str, Any]) -> Iterator[Any]:
+    yield from (settings[role] for role in ROLES if settings.get(role) is not None)
+    yield from _listed(settings)
 
 
 def _entries(checkpoint: Checkpoint, entries: Any, name: str) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from tokenizers import decoders
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import read_added_tokens, switch, token_of
+from triform.inputs.added_tokens import listed_tokens, read_added_tokens, switch, token_of
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
 
 if TYPE_CHECKING:
@@ -163,14 +163,18 @@ def _read_vocabulary(path: Path) -> dict[str, int]:
 
 
 def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
-    """Give the added tokens that have ids of their own a place in `ids`; leave out what has none."""
+    """Give the added tokens a place in `ids`; leave out a role's token that has none."""
+    tokens = read_added_tokens(checkpoint, settings)
+    listed = listed_tokens(settings)
     added = []
-    for number, token in read_added_tokens(checkpoint, settings):
+    for number, token in tokens:
         if number is not None and ids.setdefault(token.content, number) != number:
             raise TokenizerError(
                 f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
                 f"has it as {ids[token.content]}. Fetch the tokenizer's files again."
             )
+        if number is None and token.content in listed:
+            ids.setdefault(token.content, max(ids.values()) + 1)
         if token.content in ids:
             added.append(token)
     return tuple(added)
