@@ -4,19 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import triform
 from tests.parity.cases import llama
 from tests.parity.harness import Case, make_checkpoint
 from triform import Batch
-from triform.engines import create_engine
 from triform.errors import GenerationWarning, InputError, UnsupportedModelError
-from triform.families import read
-from triform.generation import GenerationConfig, KeyValueCache
+from triform.generation import GenerationConfig
 from triform.hub import find
 
 CASE = Case(name="llama", model="LlamaForCausalLM", config=llama)
@@ -88,41 +83,6 @@ def test_an_encoder_decoder_must_know_its_start() -> None:
     config = GenerationConfig()
     assert config.new_tokens(10, None, None) == 256
     assert config.new_tokens(10, None, 100) == 90
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.lists(st.integers(1, 40), min_size=4, max_size=4), min_size=1, max_size=6), st.randoms())
-def test_pages_are_never_shared_nor_lost(steps: list[list[int]], random: Any) -> None:
-    """Sequences grow by any number of tokens, and end at any time."""
-    spec = read(llama().to_dict() | {"architectures": ["LlamaForCausalLM"]}, "config.json")
-    engine = create_engine("reference")
-    cache = KeyValueCache(engine, spec.output_stack, 4)
-    size = engine.page_size
-    for step in steps:
-        counts = np.array(step[: len(cache.lengths)])
-        before = cache.lengths
-        table = cache.reserve(counts)
-        cache.commit(counts)
-        assert len(set(table.pages.tolist())) == len(table.pages)
-        assert table.spans.lengths.tolist() == [-(-length // size) for length in cache.lengths.tolist()]
-        expected = [
-            int(table.pages[begin + position // size]) * size + position % size
-            for begin, start, end in zip(table.spans.begins, before, cache.lengths, strict=True)
-            for position in range(start, end)
-        ]
-        assert table.slots.tolist() == expected
-        kept = [sequence for sequence in range(len(cache.lengths)) if random.random() < 0.8]
-        cache.keep(np.array(kept or [0], np.int64))
-
-
-def test_pages_of_ended_sequences_are_used_again(folder: Path) -> None:
-    model = triform.load(folder)
-    cache = model.new_cache(2)
-    model(Batch.from_ids([[5] * 100, [6] * 100]), cache=cache)
-    ended = set(cache._pages[0])
-    cache.keep(np.array([1]))
-    model(Batch.from_ids([[5] * 100]), cache=cache)
-    assert ended & set(cache._pages[0])
 
 
 def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:

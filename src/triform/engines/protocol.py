@@ -129,13 +129,13 @@ class PageTable:
     """
 
     pages: Integers
-    """(P,) page numbers: those of the first sequence in order, then those of the next."""
+    """(P,) page numbers: those of the first sequence in order, then those of the next. Sequences may share pages."""
     spans: Spans
     """Which of them belong to which sequence."""
     lengths: Integers
     """(B,) keys of each sequence, those of this pass included."""
     slots: Integers
-    """(T,) where this pass puts its new rows: page · page_size + place in the page."""
+    """(T,) where this pass puts its new rows: page · page_size + place in the page; never in a page that is shared."""
 
     def select(self, sequences: Integers) -> "PageTable":
         """The table of some sequences, for reading; one may be named twice."""
@@ -148,6 +148,10 @@ class KeyValueStore(ABC):
     @abstractmethod
     def grow(self, num_pages: int) -> None:
         """Make room for `num_pages` pages in all; those there keep their contents."""
+
+    @abstractmethod
+    def copy_page(self, source: int, target: int) -> None:
+        """Make the contents of page `target` those of page `source`, in all layers."""
 
     @abstractmethod
     def write(self, layer: int, key_TKH: Array, value_TKH: Array, table: PageTable) -> None:

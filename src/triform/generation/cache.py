@@ -8,7 +8,10 @@ from triform.errors import InputError
 
 
 class KeyValueCache:
-    """Keys and values of growing sequences, in pages handed out as they are needed and taken back when they end."""
+    """Keys and values of growing sequences, in pages handed out as they are needed and taken back when they end.
+
+    Sequences that began as one share the pages of their common beginning; who writes into a shared page gets a copy.
+    """
 
     def __init__(self, engine: Engine, stack: spec.Stack, num_sequences: int) -> None:
         heads = [
@@ -22,8 +25,9 @@ class KeyValueCache:
         self._page_size = engine.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
         self._pages: list[list[int]] = [[] for _ in range(num_sequences)]
+        self._num_users: list[int] = []
+        """For each page of the store, how many sequences it belongs to."""
         self._free: list[int] = []
-        self._num_pages = 0
 
     def reserve(self, counts: Integers) -> PageTable:
         """Find pages for `counts` (B,) new tokens; they count once `commit` says so.
@@ -38,8 +42,9 @@ class KeyValueCache:
             )
         size = self._page_size
         lengths = self.lengths + counts
-        for owned, length in zip(self._pages, lengths.tolist(), strict=True):
-            self._extend(owned, -(-length // size) - len(owned))
+        for owned, start, length in zip(self._pages, self.lengths.tolist(), lengths.tolist(), strict=True):
+            self._unshare(owned, start)
+            owned.extend(self._take(-(-length // size) - len(owned)))
         pages = np.array([page for owned in self._pages for page in owned], np.int64)
         spans = Spans.of_lengths(np.array([len(owned) for owned in self._pages]))
         # The position of each new token in its sequence, and from it the page and the place.
@@ -52,21 +57,38 @@ class KeyValueCache:
         self.lengths = self.lengths + counts
 
     def keep(self, sequences: Integers) -> None:
-        """Go on with some sequences, in the order given; the pages of the others are free again."""
-        kept = sequences.tolist()
-        for sequence in set(range(len(self._pages))) - set(kept):
-            self._free += self._pages[sequence]
-        self._pages = [self._pages[sequence] for sequence in kept]
+        """Go on with some sequences, in the order given; one may be named twice, and its pages are shared.
+
+        Pages that no sequence has any more are free again.
+        """
+        kept = [list(self._pages[sequence]) for sequence in sequences.tolist()]
+        for pages, change in [*((pages, 1) for pages in kept), *((pages, -1) for pages in self._pages)]:
+            for page in pages:
+                self._num_users[page] += change
+        left = {page for pages in self._pages for page in pages if not self._num_users[page]}
+        self._free = sorted([*self._free, *left], reverse=True)
+        self._pages = kept
         self.lengths = self.lengths[sequences]
 
-    def _extend(self, pages: list[int], count: int) -> None:
-        if count <= 0:
-            return
+    def _unshare(self, pages: list[int], start: int) -> None:
+        """Give a sequence pages of its own from position `start` on."""
+        for place in range(start // self._page_size, len(pages)):
+            shared = pages[place]
+            if self._num_users[shared] > 1:
+                self._num_users[shared] -= 1
+                [pages[place]] = self._take(1)
+                if place * self._page_size < start:
+                    self.store.copy_page(shared, pages[place])
+
+    def _take(self, count: int) -> list[int]:
+        """The lowest free pages, which a sequence now has to itself."""
         while len(self._free) < count:
             # Doubling keeps the copies of a growing store to a constant number for each page.
-            more = max(self._num_pages, count, 8)
-            self._free += range(self._num_pages, self._num_pages + more)
-            self._num_pages += more
-            self.store.grow(self._num_pages)
-        self._free.sort(reverse=True)
-        pages += (self._free.pop() for _ in range(count))
+            more = range(len(self._num_users), len(self._num_users) + max(len(self._num_users), count, 8))
+            self._free = [*reversed(more), *self._free]
+            self._num_users += [0] * len(more)
+            self.store.grow(len(self._num_users))
+        taken = [self._free.pop() for _ in range(count)]
+        for page in taken:
+            self._num_users[page] = 1
+        return taken

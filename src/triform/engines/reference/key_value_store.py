@@ -23,6 +23,10 @@ class ReferenceStore(KeyValueStore):
                     new[: len(old)] = old
                     arrays[layer] = new
 
+    def copy_page(self, source: int, target: int) -> None:
+        for array in (*self._keys, *self._values):
+            array[target] = array[source]
+
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
         for array, rows in ((self._keys[layer], key_TKH), (self._values[layer], value_TKH)):
             array.reshape(-1, *array.shape[2:])[table.slots] = rows
