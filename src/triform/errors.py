@@ -12,8 +12,7 @@
     └── NonFiniteError       the arithmetic ended in NaN or infinity: there is no answer           exit code 6
 
     UserWarning
-    ├── TruncationWarning    text was cut, as the caller allowed
-    └── GenerationWarning    a wish of the checkpoint's generation settings is not followed
+    └── TruncationWarning    text was cut, as the caller allowed
 
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
@@ -72,7 +71,3 @@ class NonFiniteError(TriformError, ArithmeticError):
 
 class TruncationWarning(UserWarning):
     """Input was cut to fit the model, as the caller asked with `long_input="truncate"`."""
-
-
-class GenerationWarning(UserWarning):
-    """A wish of the checkpoint's generation settings is not followed."""

@@ -10,7 +10,7 @@ from typing import Any
 from triform import families, spec
 from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.generation import GenerationConfig, KeyValueCache, generate
+from triform.generation import Decoding, GenerationConfig, KeyValueCache, tokens
 from triform.hub import Checkpoint, find
 from triform.inputs import Batch
 from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
@@ -206,19 +206,30 @@ class Model:
         """An empty cache for the decoder's keys and values."""
         return KeyValueCache(self.engine, self.spec.output_stack, num_sequences)
 
-    def generate(self, batch: Batch, *, max_new_tokens: int | None = None) -> list[list[int]]:
-        """Greedy decoding: for each sequence its new ids, an end token included, the prompt not.
+    def generate(self, batch: Batch, *, max_new_tokens: int | None = None, **settings: Any) -> list[list[int]]:
+        """For each sequence its new ids, an end token included, the prompt not; several answers to one in a row.
 
-        Without `max_new_tokens` the checkpoint's generation_config.json sets the limit, or else it is 256; a limit
-        that the caller did not set gives way to the end of the context.
+        Arguments:
+            batch: the prompts; for an encoder-decoder what the encoder reads.
+            max_new_tokens: most of them; without it the checkpoint's generation_config.json sets the limit, or else it
+                is 256. A limit that the caller did not set gives way to the end of the context.
+            settings: any other of `GenerationConfig`, over those of the checkpoint; None leaves one as it is.
 
         Raises:
             WrongTaskError: the model has no language head, or is no decoder.
-            InputError: `max_new_tokens` leads beyond the context.
+            InputError: an unknown or impossible setting, or a limit beyond the context.
         """
-        config = GenerationConfig.read(self.checkpoint)
-        with self.engine.inference():
-            return generate(self.network, self.spec, self.engine, batch, config, max_new_tokens=max_new_tokens)
+        config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
+        generated: list[list[int]] = [[] for _ in range(len(batch) * config.num_return_sequences)]
+        for token in tokens(self._decoding(batch, config), config):
+            generated[token.sequence].append(token.id)
+        return generated
+
+    def _generation_config(self, **settings: Any) -> GenerationConfig:
+        return GenerationConfig.read(self.checkpoint).updated(settings)
+
+    def _decoding(self, batch: Batch, config: GenerationConfig) -> Decoding:
+        return Decoding(self.network, self.spec, self.engine, batch, config)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.

@@ -1,7 +1,8 @@
 """Step 2, again and again: a cache, and the choice of the next token."""
 
 from triform.generation.cache import KeyValueCache
+from triform.generation.choice import GeneratedToken, tokens
 from triform.generation.config import GenerationConfig
-from triform.generation.greedy import generate
+from triform.generation.decoding import Decoding
 
-__all__ = ["GenerationConfig", "KeyValueCache", "generate"]
+__all__ = ["Decoding", "GeneratedToken", "GenerationConfig", "KeyValueCache", "tokens"]

@@ -1,0 +1,78 @@
+"""One token for each sequence, again and again: the best, or one drawn by its probability."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from triform.engines import Array, Engine, Integers
+from triform.errors import InputError
+from triform.generation.config import GenerationConfig
+from triform.generation.decoding import Decoding
+from triform.generation.processors import Floats, GrowingSequence, process, warp
+from triform.generation.sampling import draw, sequence_keys, uniform
+
+
+class GeneratedToken(NamedTuple):
+    """The next token of a sequence."""
+
+    sequence: int
+    """Which of the batch."""
+    id: int
+
+
+def tokens(decoding: Decoding, config: GenerationConfig) -> Iterator[GeneratedToken]:
+    """The tokens of all sequences, step by step, end tokens included.
+
+    Sequences of different lengths go together; one that ends leaves the batch and gives its pages back.
+
+    Raises:
+        NonFiniteError: the logits are not finite.
+        InputError: the settings leave no token to choose.
+    """
+    keys = sequence_keys(decoding.batch, config.num_return_sequences, config.seed)
+    growing, logits = decoding.begin(config.num_return_sequences)
+    active = np.arange(len(growing))
+    while True:
+        asked = [growing[sequence] for sequence in active]
+        chosen = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
+        for sequence, token in zip(active.tolist(), chosen, strict=True):
+            growing[sequence].ids.append(token)
+            yield GeneratedToken(sequence, token)
+        going = np.flatnonzero([_goes_on(growing[sequence], config) for sequence in active])
+        if not len(going):
+            return
+        if len(going) < len(active):
+            active = active[going]
+            decoding.keep(going)
+        logits = decoding.advance([growing[sequence].ids[-1] for sequence in active])
+
+
+def choose(
+    engine: Engine,
+    logits_BV: Array,
+    sequences: Sequence[GrowingSequence],
+    keys: Sequence[int],
+    config: GenerationConfig,
+) -> list[int]:
+    """The next token of each sequence: the best, or one drawn with the sequence's key."""
+    if not (config.changes_logits or config.do_sample):
+        best: Integers = engine.top_k(logits_BV, 1)[1]
+        return [int(token) for token in best[:, 0]]
+    processed = process(engine.to_numpy(logits_BV), sequences, config)
+    _check_left(processed)
+    if not config.do_sample:
+        return [int(token) for token in processed.argmax(axis=-1)]
+    numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]
+    return draw(warp(processed, config), numbers)
+
+
+def _check_left(logits_BV: Floats) -> None:
+    if (logits_BV.max(axis=-1) == -np.inf).any():
+        raise InputError(
+            "The settings leave no token to choose. Look at suppress_tokens, no_repeat_ngram_size and forced tokens."
+        )
+
+
+def _goes_on(sequence: GrowingSequence, config: GenerationConfig) -> bool:
+    return sequence.num_new < sequence.limit and sequence.ids[-1] not in config.eos_token_id

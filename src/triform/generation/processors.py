@@ -1,0 +1,153 @@
+"""Logits → logits that settings have changed. Pure functions on (B, V) float32, in NumPy whatever the engine.
+
+Each has its counterpart, and `process` and `warp` their order, in `transformers/generation/logits_process.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from triform.errors import InputError
+from triform.generation.config import GenerationConfig
+
+Floats = NDArray[np.float32]
+Rows = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class GrowingSequence:
+    """The ids of a decoder so far."""
+
+    ids: list[int]
+    """The prompt, or a decoder's start token, and what has followed."""
+    prompt_length: int
+    limit: int
+    """Most tokens that may follow."""
+
+    @property
+    def num_new(self) -> int:
+        """Tokens that have followed."""
+        return len(self.ids) - self.prompt_length
+
+
+def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: GenerationConfig) -> Floats:
+    """What all ways of choosing share, in the order of transformers."""
+
+    def rows(is_meant: list[bool]) -> Rows:
+        return np.array(is_meant)
+
+    if config.repetition_penalty != 1:
+        logits_BV = penalize_repetition(logits_BV, [each.ids for each in sequences], config.repetition_penalty)
+    if config.no_repeat_ngram_size:
+        logits_BV = ban_repeated_ngrams(logits_BV, [each.ids for each in sequences], config.no_repeat_ngram_size)
+    if config.min_length or config.min_new_tokens:
+        too_short = rows([each.num_new < config.least(each.prompt_length) for each in sequences])
+        logits_BV = suppress(logits_BV, config.eos_token_id, too_short)
+    if config.forced_bos_token_id is not None:
+        lone = rows([len(each.ids) == 1 for each in sequences])
+        logits_BV = force(logits_BV, (config.forced_bos_token_id,), lone)
+    if config.forced_eos_token_id:
+        at_limit = rows([each.num_new == each.limit - 1 for each in sequences])
+        logits_BV = force(logits_BV, config.forced_eos_token_id, at_limit)
+    if config.suppress_tokens:
+        logits_BV = suppress(logits_BV, config.suppress_tokens, np.ones(len(sequences), bool))
+    if config.begin_suppress_tokens:
+        # A forced first token is not the beginning: what follows it is.
+        forced = config.forced_bos_token_id is not None
+        at_begin = rows([each.num_new == int(forced and each.prompt_length == 1) for each in sequences])
+        logits_BV = suppress(logits_BV, config.begin_suppress_tokens, at_begin)
+    return logits_BV
+
+
+def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
+    """What only sampling does, in the order of transformers."""
+    if config.temperature != 1:
+        logits_BV = logits_BV / np.float32(config.temperature)
+    if config.top_k:
+        logits_BV = keep_top_k(logits_BV, config.top_k)
+    if config.top_p < 1:
+        logits_BV = keep_top_p(logits_BV, config.top_p)
+    if config.min_p is not None:
+        logits_BV = keep_min_p(logits_BV, config.min_p)
+    return logits_BV
+
+
+def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty: float) -> Floats:
+    """Make tokens seen before less likely by a factor. Keskar et al. 2019, section 4.1."""
+    out = logits_BV.copy()
+    for row, seen in zip(out, ids, strict=True):
+        tokens = np.unique(seen)
+        values = row[tokens]
+        row[tokens] = np.where(values < 0, values * np.float32(penalty), values / np.float32(penalty))
+    return out
+
+
+def ban_repeated_ngrams(logits_BV: Floats, ids: Sequence[Sequence[int]], size: int) -> Floats:
+    """No token that would end a run of `size` tokens seen before."""
+    out = logits_BV.copy()
+    for row, seen in zip(out, ids, strict=True):
+        if len(seen) < size:
+            continue
+        windows = sliding_window_view(np.array(seen), size)
+        repeats = (windows[:, :-1] == seen[len(seen) + 1 - size :]).all(axis=1)
+        row[windows[repeats, -1]] = -np.inf
+    return out
+
+
+def suppress(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
+    """None of these tokens in these rows; ids beyond the vocabulary cannot come anyway."""
+    out = logits_BV.copy()
+    known = [token for token in tokens if token < out.shape[1]]
+    out[np.ix_(rows, np.array(known, np.int64))] = -np.inf
+    return out
+
+
+def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
+    """Nothing but these tokens in these rows.
+
+    Raises:
+        InputError: an id outside the vocabulary.
+    """
+    if max(tokens) >= logits_BV.shape[1]:
+        raise InputError(f"A forced token {max(tokens)} is outside the vocabulary of {logits_BV.shape[1]} entries.")
+    out = logits_BV.copy()
+    out[rows] = -np.inf
+    out[np.ix_(rows, np.array(tokens, np.int64))] = 0
+    return out
+
+
+def keep_top_k(logits_BV: Floats, k: int) -> Floats:
+    """The k greatest of each row, and whatever equals the least of them. Fan et al. 2018."""
+    k = min(k, logits_BV.shape[1])
+    return _where(logits_BV, logits_BV >= np.partition(logits_BV, -k)[:, -k, None])
+
+
+def keep_top_p(logits_BV: Floats, p: float) -> Floats:
+    """The least probable tokens go, as long as they reach no more than 1 − p together. Holtzman et al. 2020."""
+    order = np.argsort(logits_BV, axis=-1, kind="stable")
+    ascending = softmax(np.take_along_axis(logits_BV, order, axis=-1))
+    kept = np.cumsum(ascending, axis=-1, dtype=np.float64) > 1 - p
+    kept[:, -1] = True
+    mask = np.empty_like(kept)
+    np.put_along_axis(mask, order, kept, axis=-1)
+    return _where(logits_BV, mask)
+
+
+def keep_min_p(logits_BV: Floats, p: float) -> Floats:
+    """Tokens at least p times as probable as the best. Nguyen et al. 2024."""
+    probabilities = softmax(logits_BV)
+    return _where(logits_BV, probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True))
+
+
+def softmax(logits_BV: Floats) -> Floats:
+    """Probabilities of each row."""
+    exponentials = np.exp(logits_BV - logits_BV.max(axis=-1, keepdims=True))
+    probabilities: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probabilities
+
+
+def _where(logits_BV: Floats, kept: Rows) -> Floats:
+    return np.where(kept, logits_BV, np.float32(-np.inf))
