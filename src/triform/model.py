@@ -10,7 +10,7 @@ from typing import Any
 from triform import families, spec
 from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.generation import Decoding, GenerationConfig, KeyValueCache, tokens
+from triform.generation import Decoding, GenerationConfig, KeyValueCache, beam_search, tokens
 from triform.hub import Checkpoint, find
 from triform.inputs import Batch
 from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
@@ -220,6 +220,8 @@ class Model:
             InputError: an unknown or impossible setting, or a limit beyond the context.
         """
         config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
+        if config.num_beams > 1:
+            return [hypothesis.ids for hypothesis in beam_search(self._decoding(batch, config), config)]
         generated: list[list[int]] = [[] for _ in range(len(batch) * config.num_return_sequences)]
         for token in tokens(self._decoding(batch, config), config):
             generated[token.sequence].append(token.id)

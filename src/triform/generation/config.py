@@ -196,8 +196,11 @@ class GenerationConfig:
                 chosen.setdefault(other, None)
         updated = replace(self, **chosen, given=self.given | {name for name in chosen if chosen[name] is not None})
         updated._check_use()
-        if updated.num_beams > 1:
-            raise InputError(f"num_beams={updated.num_beams} is not implemented in this version; set num_beams=1.")
+        if updated.do_sample and updated.num_beams > 1:
+            raise InputError(
+                f"do_sample=True with num_beams={updated.num_beams} is not implemented in this version; "
+                "set do_sample=False or num_beams=1."
+            )
         return updated
 
     def limit(self, prompt_length: int, context_length: int | None) -> int:

@@ -1,0 +1,101 @@
+"""Beam search against `transformers`: ids and scores, prompts of unequal length in one batch."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.generation.reference import EOS, Pair, pair
+from tests.parity.harness import NEAR_TIE, random_ids
+from triform import Batch
+from triform.errors import InputError
+from triform.generation import Hypothesis, beam_search
+from triform.generation.beam_search import top
+
+__all__ = ["pair"]
+
+LENGTHS = (5, 1, 17, 9)
+
+
+def search(pair: Pair, prompts: list[list[int]], **settings: Any) -> list[Hypothesis]:
+    config = pair.model._generation_config(**settings)
+    return beam_search(pair.model._decoding(Batch.from_ids(prompts), config), config)
+
+
+def check(pair: Pair, prompts: list[list[int]], eos: list[int], **settings: Any) -> tuple[int, int]:
+    """Returns how many answers are equal, and how many differ between answers of nearly equal scores."""
+    settings = {"max_new_tokens": 12, "eos_token_id": eos, **settings}
+    settings.setdefault("num_return_sequences", settings["num_beams"])
+    actual = search(pair, prompts, **settings)
+    output = pair.expect(prompts, do_sample=False, **settings)
+    expected = pair.new_ids(output, max(map(len, prompts)), eos)
+    scores = output.sequences_scores.numpy()
+    assert len(actual) == len(expected)
+    np.testing.assert_allclose([each.score for each in actual], scores, rtol=1e-4, atol=1e-4)
+    equal = ties = 0
+    per_prompt = settings["num_return_sequences"]
+    for place, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
+        if ours.ids == theirs:
+            equal += 1
+            continue
+        first = place // per_prompt * per_prompt
+        neighbours = np.delete(scores[first : first + per_prompt], place - first)
+        assert (np.abs(neighbours - scores[place]) < NEAR_TIE).any(), (place, ours, theirs, scores[place])
+        ties += 1
+    return equal, ties
+
+
+@pytest.mark.parametrize("early_stopping", [False, True, "never"], ids=str)
+@pytest.mark.parametrize("length_penalty", [1.0, 0.0, -1.5, 2.5], ids=str)
+def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) -> None:
+    equal = ties = 0
+    for seed, (num_beams, eos) in enumerate([(2, EOS), (4, EOS), (5, [1]), (3, list(range(1, 120, 30)))]):
+        prompts = random_ids(pair.case, lengths=LENGTHS, seed=seed)
+        settings = {"num_beams": num_beams, "early_stopping": early_stopping, "length_penalty": length_penalty}
+        result = check(pair, prompts, eos, **settings)
+        equal, ties = equal + result[0], ties + result[1]
+    assert equal + ties == 4 * (2 + 4 + 5 + 3)
+    assert ties <= 2
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.3},
+        {"no_repeat_ngram_size": 2, "suppress_tokens": [0]},
+        {"min_new_tokens": 6, "begin_suppress_tokens": list(range(40, 80))},
+        {"forced_eos_token_id": 1, "length_penalty": 0.5},
+        {"num_return_sequences": 1},
+        {"max_new_tokens": 1},
+        # Over more steps than these, theirs differs from itself alone: padding rounds otherwise, and beams are close.
+        {"max_new_tokens": 30, "early_stopping": "never", "length_penalty": 2.0},
+    ],
+    ids=str,
+)
+def test_with_other_settings(pair: Pair, settings: dict[str, Any]) -> None:
+    for seed in range(2):
+        prompts = random_ids(pair.case, lengths=LENGTHS, seed=10 + seed)
+        _, ties = check(pair, prompts, EOS, **{"num_beams": 3, **settings})
+        assert ties <= 1
+
+
+def test_a_forced_beginning(pair: Pair) -> None:
+    check(pair, random_ids(pair.case, lengths=(1, 1), seed=3), EOS, num_beams=3, forced_bos_token_id=33)
+
+
+def test_the_same_alone_and_in_a_batch(pair: Pair) -> None:
+    prompts = random_ids(pair.case, lengths=(5, 40, 1, 17), seed=4)
+    settings: dict[str, Any] = {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 30, "eos_token_id": EOS}
+    together = pair.model.generate(Batch.from_ids(prompts), **settings)
+    alone = [ids for prompt in prompts for ids in pair.model.generate(Batch.from_ids([prompt]), **settings)]
+    assert together == alone
+
+
+def test_beams_are_not_sampled(pair: Pair) -> None:
+    with pytest.raises(InputError, match="do_sample=True with num_beams=2 is not implemented"):
+        pair.model.generate(Batch.from_ids([[5]]), do_sample=True, num_beams=2)
+
+
+def test_the_greatest_in_order() -> None:
+    scores = np.array([1, 3, 3, -np.inf, 2, 3], np.float32)
+    assert [top(scores, k).tolist() for k in (1, 2, 4, 6)] == [[1], [1, 2], [1, 2, 5, 4], [1, 2, 5, 4, 0, 3]]
