@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from triform import families, spec
 from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.generation import Decoding, GenerationConfig, KeyValueCache, beam_search, tokens
+from triform.generation import Decoding, GeneratedToken, GenerationConfig, KeyValueCache, beam_search, tokens
 from triform.hub import Checkpoint, find
 from triform.inputs import Batch
 from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
@@ -226,6 +226,21 @@ class Model:
         for token in tokens(self._decoding(batch, config), config):
             generated[token.sequence].append(token.id)
         return generated
+
+    def stream(
+        self, batch: Batch, *, max_new_tokens: int | None = None, log_probabilities: bool = False, **settings: Any
+    ) -> Iterator[GeneratedToken]:
+        """The tokens of `generate` as they come: (sequence, id, log-probability if asked for).
+
+        All sequences take a step, in order, before any takes the next. Closing the iterator ends the work.
+
+        Raises:
+            WrongTaskError, InputError: as `generate`; and for beam search, which knows its tokens only at the end.
+        """
+        config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
+        if config.num_beams > 1:
+            raise InputError(f"num_beams={config.num_beams}: beams cannot be streamed; set num_beams=1.")
+        return tokens(self._decoding(batch, config), config, log_probabilities=log_probabilities)
 
     def _generation_config(self, **settings: Any) -> GenerationConfig:
         return GenerationConfig.read(self.checkpoint).updated(settings)

@@ -108,11 +108,15 @@ def test_options_of_a_task(tmp_path: Path) -> None:
     assert triform_command(*task)[1] == expected + "\n"
     expected = generate("Once upon", max_new_tokens=4, return_full_text=False)[0]["generated_text"]
     assert triform_command(*task, "--no-return-full-text")[1] == expected + "\n"
+    expected = generate("Once upon", max_new_tokens=4, do_sample=True, top_p=0.9, seed=5)[0]["generated_text"]
+    assert triform_command(*task, "--do-sample", "--top-p", "0.9", "--seed", "5")[1] == expected + "\n"
     for argument in ("--help", "-h"):
         code, out, _ = triform_command("run", "text-generation", argument)
         assert code == 0
         assert "--max-new-tokens" in out
-        assert "--top-k" not in out
+        for own in ("--do-sample", "--no-do-sample", "--top-p", "--num-beams", "--seed", "--stop"):
+            assert own in out
+        assert "--targets" not in out
         assert "Example: triform run text-generation" in out
 
 

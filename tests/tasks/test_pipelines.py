@@ -148,6 +148,28 @@ def test_text_generation(tmp_path: Path) -> None:
         assert ours(prompts[0], **options) == expected[0]
 
 
+def test_text_generation_settings(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path)
+    ours, reference = both("text-generation", folder)
+    prompts = ["Once upon a time", "A cat"]
+    options = {"max_new_tokens": 8, "num_beams": 3, "num_return_sequences": 2}
+    assert ours(prompts, **options) == [reference(prompt, do_sample=False, **options) for prompt in prompts]
+    drawn = ours(prompts, do_sample=True, seed=1, max_new_tokens=8)
+    assert drawn == [ours(prompt, do_sample=True, seed=1, max_new_tokens=8) for prompt in prompts]
+    with pytest.raises(InputError, match="temperature=0: expected a number greater than 0"):
+        ours(prompts, do_sample=True, temperature=0)
+
+
+def test_text_generation_stops_before_a_text(tmp_path: Path) -> None:
+    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    options = {"max_new_tokens": 10, "return_full_text": False}
+    added = generate("A cat", **options)[0]["generated_text"]
+    stops = [added[6:8], added[4:6], "never said"]
+    assert generate("A cat", stop=stops, **options)[0]["generated_text"] == added[: min(map(added.find, stops[:2]))]
+    assert generate("A cat", stop=added[4:6], **options)[0]["generated_text"] == added[: added.find(added[4:6])]
+    assert generate("A cat", stop=["never said"], **options)[0]["generated_text"] == added
+
+
 def test_translation(tmp_path: Path) -> None:
     prefixes = {
         f"translation_en_to_{code}": {"prefix": f"translate English to {name}: "}
@@ -167,6 +189,8 @@ def test_translation(tmp_path: Path) -> None:
         expected.append({"translation_text": tokenizer.decode(generated, skip_special_tokens=True)})
     assert translate(texts) == expected
     assert translate(texts[0]) == expected[:1]
+    assert translate(texts, num_beams=1, do_sample=False) == expected
+    assert len(translate(texts, num_beams=3, length_penalty=0.5)) == 2
     same = triform.pipeline("translation", model=folder, max_new_tokens=12)
     assert same(texts, src_lang="en", tgt_lang="de") == expected
     assert same(texts, prefix="translate English to German: ") == expected

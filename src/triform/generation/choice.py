@@ -9,7 +9,7 @@ from triform.engines import Array, Engine, Integers
 from triform.errors import InputError
 from triform.generation.config import GenerationConfig
 from triform.generation.decoding import Decoding
-from triform.generation.processors import Floats, GrowingSequence, process, warp
+from triform.generation.processors import Floats, GrowingSequence, log_softmax, process, warp
 from triform.generation.sampling import draw, sequence_keys, uniform
 
 
@@ -17,11 +17,15 @@ class GeneratedToken(NamedTuple):
     """The next token of a sequence."""
 
     sequence: int
-    """Which of the batch."""
+    """Which of the batch; with several answers to each prompt, prompt · num_return_sequences + answer."""
     id: int
+    log_probability: float | None = None
+    """What the model gave it, before any setting; if asked for."""
 
 
-def tokens(decoding: Decoding, config: GenerationConfig) -> Iterator[GeneratedToken]:
+def tokens(
+    decoding: Decoding, config: GenerationConfig, *, log_probabilities: bool = False
+) -> Iterator[GeneratedToken]:
     """The tokens of all sequences, step by step, end tokens included.
 
     Sequences of different lengths go together; one that ends leaves the batch and gives its pages back.
@@ -36,9 +40,10 @@ def tokens(decoding: Decoding, config: GenerationConfig) -> Iterator[GeneratedTo
     while True:
         asked = [growing[sequence] for sequence in active]
         chosen = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
-        for sequence, token in zip(active.tolist(), chosen, strict=True):
-            growing[sequence].ids.append(token)
-            yield GeneratedToken(sequence, token)
+        known = _log_probabilities(decoding.engine, logits, chosen) if log_probabilities else [None] * len(chosen)
+        for each, token in zip(asked, chosen, strict=True):
+            each.ids.append(token)
+        yield from map(GeneratedToken, active.tolist(), chosen, known)
         going = np.flatnonzero([_goes_on(growing[sequence], config) for sequence in active])
         if not len(going):
             return
@@ -65,6 +70,11 @@ def choose(
         return [int(token) for token in processed.argmax(axis=-1)]
     numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]
     return draw(warp(processed, config), numbers)
+
+
+def _log_probabilities(engine: Engine, logits_BV: Array, chosen: Sequence[int]) -> list[float]:
+    of_all = log_softmax(engine.to_numpy(logits_BV))
+    return [float(row[token]) for row, token in zip(of_all, chosen, strict=True)]
 
 
 def _check_left(logits_BV: Floats) -> None:

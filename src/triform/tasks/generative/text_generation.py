@@ -4,20 +4,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triform import spec
-from triform.inputs import Batch
-from triform.tasks.task import Options, Task, option
+from triform.inputs import Batch, EncodedText
+from triform.tasks.generative.options import GenerationOptions
+from triform.tasks.task import Task, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextGenerationOptions(Options):
+class TextGenerationOptions(GenerationOptions):
     """Options of text-generation."""
 
-    max_new_tokens: int | None = option(None, "Most tokens to add; by default as the model says, or 256.", minimum=1)
     return_full_text: bool = option(True, "Whether the answer begins with the prompt.")
+    num_return_sequences: int = option(1, "Answers to each prompt, when drawing or with beams.", minimum=1)
+    stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
 
 
 class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
-    """Answers `[{generated_text}]` for a prompt."""
+    """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says."""
 
     name = "text-generation"
     summary = "Goes on where each text ends."
@@ -30,16 +32,23 @@ class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
         return self.encode(list(inputs), options)
 
     def forward(self, batch: Batch, options: TextGenerationOptions) -> list[list[int]]:
-        return self.model.generate(batch, max_new_tokens=options.max_new_tokens)
+        return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **options.settings())
 
     def postprocess(
         self, batch: Batch, tensors: list[list[int]], options: TextGenerationOptions
     ) -> list[list[dict[str, str]]]:
         assert batch.texts is not None
-        answers = []
-        for text, ids in zip(batch.texts, tensors, strict=True):
-            # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
-            prompt = self.tokenizer.decode(text.ids.tolist())
-            added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
-            answers.append([{"generated_text": text.text + added if options.return_full_text else added}])
-        return answers
+        count = options.num_return_sequences
+        return [
+            [{"generated_text": self._continued(text, ids, options)} for ids in tensors[first : first + count]]
+            for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
+        ]
+
+    def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> str:
+        # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
+        prompt = self.tokenizer.decode(text.ids.tolist())
+        added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
+        stops = [options.stop] if isinstance(options.stop, str) else options.stop or ()
+        ends = [added.find(stop) for stop in stops if stop in added]
+        added = added[: min(ends, default=len(added))]
+        return text.text + added if options.return_full_text else added

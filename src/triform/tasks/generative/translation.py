@@ -7,19 +7,17 @@ from typing import Any
 from triform import spec
 from triform.errors import InputError
 from triform.inputs import Batch
-from triform.tasks.task import Options, Task, option
+from triform.tasks.generative.options import GenerationOptions
+from triform.tasks.task import Task, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TranslationOptions(Options):
+class TranslationOptions(GenerationOptions):
     """Options of translation."""
 
     src_lang: str | None = option(None, "Language of the input, for a model of several: en, de, fr …")
     tgt_lang: str | None = option(None, "Language of the answer.")
     prefix: str | None = option(None, "Text to put before each input, in place of the one the model brings.")
-    max_new_tokens: int | None = option(
-        None, "Most tokens of an answer; by default as the model says, or 256.", minimum=1
-    )
 
 
 class Translation(Task[list[list[int]], dict[str, str]]):
@@ -43,7 +41,7 @@ class Translation(Task[list[list[int]], dict[str, str]]):
         return self.encode([prefix + text for text in inputs], options)
 
     def forward(self, batch: Batch, options: TranslationOptions) -> list[list[int]]:
-        return self.model.generate(batch, max_new_tokens=options.max_new_tokens)
+        return self.model.generate(batch, num_return_sequences=1, **options.settings())
 
     def postprocess(self, batch: Batch, tensors: list[list[int]], options: TranslationOptions) -> list[dict[str, str]]:
         return [{"translation_text": self.tokenizer.decode(ids)} for ids in tensors]
