@@ -48,6 +48,11 @@ class Backend(Protocol):
         """The id of a token of the vocabulary, or None."""
         ...
 
+    @property
+    def marks_subwords(self) -> bool:
+        """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
+        ...
+
 
 def shares(lengths: list[int], *, num_special: int, max_length: int) -> list[int]:
     """How many tokens each text keeps: the longer one is cut first, then both alike, as `longest_first` does.

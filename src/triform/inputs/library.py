@@ -43,6 +43,10 @@ class LibraryBackend:
         found: int | None = self._tokenizer.token_to_id(token)
         return found
 
+    @property
+    def marks_subwords(self) -> bool:
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+
 
 def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:
     return Tokens(

@@ -96,6 +96,10 @@ class SentencePieceBackend:
     def _added_pattern(self) -> re.Pattern[str] | None:
         return _pattern(self.added)
 
+    @property
+    def marks_subwords(self) -> bool:
+        return False  # it marks the token that begins a word
+
     def _round(self, bare: list[list[Token]], special_tokens: bool) -> Tokens:
         """Put the template round the tokens of a text or a pair."""
         template = self.template.pair if len(bare) == 2 else (self.template.single,)

@@ -112,7 +112,7 @@ class Tokenizer:
     @property
     def marks_subwords(self) -> bool:
         """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
-        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+        return self._backend.marks_subwords
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
