@@ -63,6 +63,7 @@ def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) 
     [
         {"repetition_penalty": 1.3},
         {"no_repeat_ngram_size": 2, "suppress_tokens": [0]},
+        {"bad_words_ids": [[5], [33], [0]], "renormalize_logits": True, "forced_eos_token_id": 1},
         {"min_new_tokens": 6, "begin_suppress_tokens": list(range(40, 80))},
         {"forced_eos_token_id": 1, "length_penalty": 0.5},
         {"num_return_sequences": 1},

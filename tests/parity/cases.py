@@ -244,7 +244,7 @@ CASES = [
     Case(
         name="bart-lm",
         model="BartForConditionalGeneration",
-        config=of(BartConfig, BART),
+        config=of(BartConfig, BART, forced_eos_token_id=2),
         prepare=with_logits_bias,
     ),
     Case(

@@ -106,6 +106,8 @@ def beam_search(decoding: Decoding, config: GenerationConfig) -> list[Hypothesis
     while True:
         rows = [beam for beams in active for beam in beams.growing]
         processed = process(log_softmax(decoding.engine.to_numpy(logits)), rows, config)
+        if config.renormalize_logits:
+            processed = log_softmax(processed)
         blocks = processed.reshape(len(active), num_beams, -1)
         parents = [beams.advance(block, config) for beams, block in zip(active, blocks, strict=True)]
         going = [place for place, beams in enumerate(active) if not beams.is_done]

@@ -15,7 +15,6 @@ MAX_NEW_TOKENS = 256
 NOT_IMPLEMENTED: Mapping[str, Any] = {
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
-    "bad_words_ids": None,
     "force_words_ids": None,
     "sequence_bias": None,
     "exponential_decay_length_penalty": None,
@@ -27,7 +26,6 @@ NOT_IMPLEMENTED: Mapping[str, Any] = {
     "penalty_alpha": None,
     "num_beam_groups": 1,
     "diversity_penalty": 0.0,
-    "renormalize_logits": False,
     "remove_invalid_values": False,
     "watermarking_config": None,
     "stop_strings": None,
@@ -68,6 +66,10 @@ TOKEN = Rule("the id of a token", at_least(0).accepts)
 TOKENS = Rule(
     "the id of a token, or a list of them", lambda value: isinstance(value, tuple) and all(map(TOKEN.accepts, value))
 )
+BAD_WORDS = Rule(
+    "a list of lists of one token id each (this version bans no longer runs)",
+    lambda value: isinstance(value, tuple) and all(len(word) == 1 and TOKEN.accepts(word[0]) for word in value),
+)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
 
@@ -104,6 +106,8 @@ class GenerationConfig:
     """The last token where the limit ends a sequence."""
     suppress_tokens: tuple[int, ...] = setting((), TOKENS)
     """Tokens that never come."""
+    bad_words_ids: tuple[tuple[int, ...], ...] = setting((), BAD_WORDS)
+    """The same, as older checkpoints say it, but for end tokens."""
     begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS)
     """Tokens that do not come first."""
     repetition_penalty: float = setting(1.0, number("a number greater than 0", lambda value: value > 0))
@@ -130,6 +134,8 @@ class GenerationConfig:
     """A beam's log-probability is divided by its length to this power."""
     early_stopping: bool | Literal["never"] = setting(False, EARLY_STOPPING)
     """Whether to stop at `num_beams` whole answers, when better ones are unlikely, or ("never") impossible."""
+    renormalize_logits: bool = setting(False, SWITCH)
+    """Whether probabilities add up to 1 again once settings have taken tokens away, before beams are compared."""
     num_return_sequences: int = setting(1, at_least(1))
     """How many answers to each prompt."""
 
@@ -239,6 +245,7 @@ class GenerationConfig:
             or self.forced_bos_token_id is not None
             or self.forced_eos_token_id
             or self.suppress_tokens
+            or self.bad_words_ids
             or self.begin_suppress_tokens
             or self.repetition_penalty != 1
             or self.no_repeat_ngram_size
@@ -259,8 +266,12 @@ _RULES: Mapping[str, Rule] = {
 
 def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
     """Values as the fields hold them: those set, and ids as tuples."""
-    return {
-        name: tuple(value if isinstance(value, list | tuple) else [value]) if _RULES[name] is TOKENS else value
-        for name, value in values.items()
-        if value is not None
-    }
+    return {name: _held(_RULES[name], value) for name, value in values.items() if value is not None}
+
+
+def _held(rule: Rule, value: Any) -> Any:
+    if rule is TOKENS:
+        return tuple(value if isinstance(value, list | tuple) else [value])
+    if rule is BAD_WORDS and isinstance(value, list | tuple):
+        return tuple(tuple(word) if isinstance(word, list | tuple) else (word,) for word in value)
+    return value

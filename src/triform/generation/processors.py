@@ -43,6 +43,8 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
         logits_BV = penalize_repetition(logits_BV, [each.ids for each in sequences], config.repetition_penalty)
     if config.no_repeat_ngram_size:
         logits_BV = ban_repeated_ngrams(logits_BV, [each.ids for each in sequences], config.no_repeat_ngram_size)
+    if banned := [word[0] for word in config.bad_words_ids if word[0] not in config.eos_token_id]:
+        logits_BV = suppress(logits_BV, banned, np.ones(len(sequences), bool))
     if config.min_length or config.min_new_tokens:
         too_short = rows([each.num_new < config.least(each.prompt_length) for each in sequences])
         logits_BV = suppress(logits_BV, config.eos_token_id, too_short)
