@@ -6,11 +6,24 @@ classify = triform.pipeline("text-classification", model="folder-or-id")
 classify("What a fine day.")            # [{"label": …, "score": …}]
 """
 
+from typing import TYPE_CHECKING, Any
+
 from triform.errors import TriformError
 from triform.inputs import Batch
 from triform.model import Model, load
-from triform.tasks import pipeline
+
+if TYPE_CHECKING:
+    from triform.tasks import pipeline
 
 __version__ = "0.1.0"
 
 __all__ = ["Batch", "Model", "TriformError", "__version__", "load", "pipeline"]
+
+
+def __getattr__(name: str) -> Any:
+    # Tasks are imported by whoever asks for one: without them `import triform` takes a third less time.
+    if name == "pipeline":
+        from triform.tasks import pipeline
+
+        return pipeline
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

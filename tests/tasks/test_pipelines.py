@@ -198,6 +198,23 @@ def test_translation(tmp_path: Path) -> None:
         same(texts)
 
 
+def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
+    params = {"summarization": {"prefix": "summarize: ", "num_beams": 4}}
+    folder = checkpoints.t5(tmp_path, task_specific_params=params)
+    answer = triform.pipeline("text2text-generation", model=folder, max_new_tokens=12)
+    texts = ["The house is wonderful.", "A cat sat."]
+    expected = [text["generated_text"] for text in answer(["summarize: " + text for text in texts])]
+    assert expected != [text["generated_text"] for text in answer(texts)]
+    summarize = triform.pipeline("summarization", model=folder, max_new_tokens=12)
+    assert summarize(texts) == [{"summary_text": text} for text in expected]
+    assert summarize(texts[0]) == [{"summary_text": expected[0]}]
+    assert summarize(texts, prefix="") == [{"summary_text": text["generated_text"]} for text in answer(texts)]
+    beams = answer(["summarize: " + text for text in texts], num_beams=3)
+    assert summarize(texts, num_beams=3) == [{"summary_text": text["generated_text"]} for text in beams]
+    with pytest.raises(InputError, match="summarization: expected a text, got 3"):
+        summarize([3])
+
+
 def test_a_model_without_the_head_is_refused(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
     with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs Encoder or Decoder with SequenceHead"):

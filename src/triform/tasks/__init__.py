@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from triform.errors import InputError
+from triform.tasks.generative.summarization import Summarization
+from triform.tasks.generative.text2text_generation import Text2TextGeneration
 from triform.tasks.generative.text_generation import TextGeneration
 from triform.tasks.generative.translation import Translation
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
@@ -28,6 +30,8 @@ TASKS: tuple[type[Task[Any, Any]], ...] = (
     QuestionAnswering,
     FeatureExtraction,
     TextGeneration,
+    Text2TextGeneration,
+    Summarization,
     Translation,
 )
 
