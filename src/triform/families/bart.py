@@ -1,6 +1,7 @@
 """BART: Denoising Sequence-to-Sequence Pre-training. Lewis et al. 2019, arXiv:1910.13461."""
 
 from triform import spec
+from triform.families.attention import biased_heads, scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone
@@ -53,17 +54,11 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
     """The blocks of the encoder, or those of the decoder with their cross-attention."""
     num_heads = config.integer(f"{side}_attention_heads")
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
-    heads = spec.Heads(
-        num_attention_heads=num_heads,
-        num_key_value_heads=num_heads,
-        head_dim=head_dim,
-        biases=frozenset({"query", "key", "value", "output"}),
-    )
-    scale, is_decoder = head_dim**-0.5, side == "decoder"
+    is_decoder = side == "decoder"
     mask = spec.Mask.CAUSAL if is_decoder else spec.Mask.BIDIRECTIONAL
-    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, scale=scale, mask=mask)]
+    cores: list[spec.Core] = [scaled_attention(num_heads, head_dim, mask)]
     if is_decoder:
-        cores.append(spec.CrossAttention(heads=heads, scale=scale))
+        cores.append(spec.CrossAttention(heads=biased_heads(num_heads, head_dim), scale=head_dim**-0.5))
     activation = config.activation("activation_function", "gelu")
     cores.append(
         spec.FeedForward(intermediate_size=config.integer(f"{side}_ffn_dim"), activation=activation, bias=True)

@@ -1,6 +1,7 @@
 """BERT: Pre-training of Deep Bidirectional Transformers. Devlin et al. 2018, arXiv:1810.04805."""
 
 from triform import spec
+from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, span_head, token_head
@@ -30,17 +31,7 @@ def encoder(
     config.expect("position_embedding_type", "absolute")
     config.ignore("tie_word_embeddings", "layer_norm_eps")
     num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
-    attention = spec.SelfAttention(
-        heads=spec.Heads(
-            num_attention_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=head_dim,
-            biases=frozenset({"query", "key", "value", "output"}),
-        ),
-        scale=head_dim**-0.5,
-        mask=spec.Mask.BIDIRECTIONAL,
-        position=relative_bias,
-    )
+    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL, relative_bias)
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("intermediate_size"), activation=config.activation("hidden_act"), bias=True
     )

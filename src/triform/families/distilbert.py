@@ -1,6 +1,7 @@
 """DistilBERT, a distilled version of BERT. Sanh et al. 2019, arXiv:1910.01108."""
 
 from triform import spec
+from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, span_head, token_head
@@ -15,16 +16,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
     # Sinusoids are only what the table of positions began as.
     config.ignore("sinusoidal_pos_embds", "tie_weights_", "tie_word_embeddings")
     num_heads, head_dim = config.integer("n_heads", 12), config.quotient("dim", "n_heads")
-    attention = spec.SelfAttention(
-        heads=spec.Heads(
-            num_attention_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=head_dim,
-            biases=frozenset({"query", "key", "value", "output"}),
-        ),
-        scale=head_dim**-0.5,
-        mask=spec.Mask.BIDIRECTIONAL,
-    )
+    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL)
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("hidden_dim"), activation=config.activation("activation", "gelu"), bias=True
     )

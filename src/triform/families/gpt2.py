@@ -1,6 +1,7 @@
 """Language Models are Unsupervised Multitask Learners. Radford et al. 2019 (GPT-2)."""
 
 from triform import spec
+from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, last_token_head, token_head
@@ -19,16 +20,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     norm = spec.LayerNorm(eps=config.number("layer_norm_epsilon", 1e-5))
     hidden_size, num_heads = config.integer("n_embd", 768), config.integer("n_head", 12)
     head_dim = config.quotient("n_embd", "n_head")
-    attention = spec.SelfAttention(
-        heads=spec.Heads(
-            num_attention_heads=num_heads,
-            num_key_value_heads=num_heads,
-            head_dim=head_dim,
-            biases=frozenset({"query", "key", "value", "output"}),
-        ),
-        scale=head_dim**-0.5,
-        mask=spec.Mask.CAUSAL,
-    )
+    attention = scaled_attention(num_heads, head_dim, spec.Mask.CAUSAL)
     feed_forward = spec.FeedForward(
         intermediate_size=config.optional_integer("n_inner") or 4 * hidden_size,
         activation=config.activation("activation_function", "gelu_new"),

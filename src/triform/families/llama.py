@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from triform import spec
+from triform.families.attention import ALL_BIASES
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, last_token_head, token_head
 from triform.weights import Rename, Table
-
-ALL_BIASES = frozenset({"query", "key", "value", "output"})
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:

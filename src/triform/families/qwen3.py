@@ -2,6 +2,7 @@
 
 from triform import spec
 from triform.families import llama, qwen2
+from triform.families.attention import ALL_BIASES
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, last_token_head, token_head
@@ -11,7 +12,7 @@ from triform.weights import Rename, Table
 def form(config: Config, architecture: str) -> spec.Decoder:
     """Heads have a size of their own, 128 where the config does not say."""
     config.default("head_dim", 128)
-    biases = llama.ALL_BIASES if config.boolean("attention_bias", False) else frozenset()
+    biases = ALL_BIASES if config.boolean("attention_bias", False) else frozenset()
     return llama.decoder(config, biases=biases, windows=qwen2.windows(config), has_head_norm=True)
 
 

@@ -1,0 +1,21 @@
+"""Attention as most families have it."""
+
+from triform import spec
+
+ALL_BIASES = frozenset({"query", "key", "value", "output"})
+
+
+def biased_heads(num_heads: int, head_dim: int) -> spec.Heads:
+    """A key for every query, and a bias on each projection."""
+    return spec.Heads(
+        num_attention_heads=num_heads, num_key_value_heads=num_heads, head_dim=head_dim, biases=ALL_BIASES
+    )
+
+
+def scaled_attention(
+    num_heads: int, head_dim: int, mask: spec.Mask, position: spec.RelativeBias | None = None
+) -> spec.SelfAttention:
+    """Such heads, their scores scaled by 1/√head_dim. Vaswani et al. 2017, section 3.2."""
+    return spec.SelfAttention(
+        heads=biased_heads(num_heads, head_dim), scale=head_dim**-0.5, mask=mask, position=position
+    )
