@@ -139,6 +139,8 @@ def test_impossible_settings_of_a_checkpoint_name_the_file(folder: Path) -> None
 def test_settings_that_leave_no_token_are_said(folder: Path) -> None:
     with pytest.raises(InputError, match="leave no token to choose"):
         triform.load(folder).generate(PROMPTS, suppress_tokens=list(range(120)))
+    with pytest.raises(InputError, match="leave no token to choose"):
+        triform.load(folder).generate(PROMPTS, suppress_tokens=list(range(120)), num_beams=2)
 
 
 def test_the_limit_of_a_prompt() -> None:

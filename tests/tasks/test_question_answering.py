@@ -124,6 +124,7 @@ def test_one_window_where_all_fits(answer: Any) -> None:
             {"doc_stride": 124},
             "overlap of 124 tokens is no less than the 124",
         ),
+        ({"question": "a", "context": "b"}, {"long_input": "truncate"}, "read in windows and never cut. Leave it out"),
         ({"question": "a", "context": "b"}, {"max_answer_len": 0}, "max_answer_len=0: expected a whole number"),
     ],
     ids=str,

@@ -10,7 +10,7 @@ import numpy as np
 from triform.engines import Integers
 from triform.generation.config import GenerationConfig
 from triform.generation.decoding import Decoding
-from triform.generation.processors import Floats, GrowingSequence, log_softmax, process
+from triform.generation.processors import Floats, GrowingSequence, check_left, log_softmax, process
 
 OUT_OF_THE_RACE = np.float32(-1e9)
 """Added to the score of a beam that must not be chosen while there is another."""
@@ -96,6 +96,7 @@ def beam_search(decoding: Decoding, config: GenerationConfig) -> list[Hypothesis
 
     Raises:
         NonFiniteError: the logits are not finite.
+        InputError: the settings leave no token to choose.
     """
     num_beams = config.num_beams
     growing, logits = decoding.begin(num_beams)
@@ -106,6 +107,8 @@ def beam_search(decoding: Decoding, config: GenerationConfig) -> list[Hypothesis
     while True:
         rows = [beam for beams in active for beam in beams.growing]
         processed = process(log_softmax(decoding.engine.to_numpy(logits)), rows, config)
+        # One beam may come to an end of its own; a prompt needs one that goes on.
+        check_left(processed.reshape(len(active), -1))
         if config.renormalize_logits:
             processed = log_softmax(processed)
         blocks = processed.reshape(len(active), num_beams, -1)

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from triform.engines import Array, Engine, Integers
-from triform.errors import InputError
 from triform.generation.config import GenerationConfig
 from triform.generation.decoding import Decoding
-from triform.generation.processors import Floats, GrowingSequence, log_softmax, process, warp
+from triform.generation.processors import GrowingSequence, check_left, log_softmax, process, warp
 from triform.generation.sampling import draw, sequence_keys, uniform
 
 
@@ -65,7 +64,7 @@ def choose(
         best: Integers = engine.top_k(logits_BV, 1)[1]
         return [int(token) for token in best[:, 0]]
     processed = process(engine.to_numpy(logits_BV), sequences, config)
-    _check_left(processed)
+    check_left(processed)
     if not config.do_sample:
         return [int(token) for token in processed.argmax(axis=-1)]
     numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]
@@ -75,13 +74,6 @@ def choose(
 def _log_probabilities(engine: Engine, logits_BV: Array, chosen: Sequence[int]) -> list[float]:
     of_all = log_softmax(engine.to_numpy(logits_BV))
     return [float(row[token]) for row, token in zip(of_all, chosen, strict=True)]
-
-
-def _check_left(logits_BV: Floats) -> None:
-    if (logits_BV.max(axis=-1) == -np.inf).any():
-        raise InputError(
-            "The settings leave no token to choose. Look at suppress_tokens, no_repeat_ngram_size and forced tokens."
-        )
 
 
 def _goes_on(sequence: GrowingSequence, config: GenerationConfig) -> bool:

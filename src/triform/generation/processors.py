@@ -64,6 +64,18 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
     return logits_BV
 
 
+def check_left(logits_BV: Floats) -> None:
+    """Refuse rows in which the settings have left nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    if (logits_BV.max(axis=-1) == -np.inf).any():
+        raise InputError(
+            "The settings leave no token to choose. Look at suppress_tokens, no_repeat_ngram_size and forced tokens."
+        )
+
+
 def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
     """What only sampling does, in the order of transformers."""
     if config.temperature != 1:

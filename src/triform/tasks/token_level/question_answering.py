@@ -13,7 +13,7 @@ import numpy as np
 from triform import spec
 from triform.engines import Integers
 from triform.errors import InputError
-from triform.inputs import Batch, EncodedText, cut_into_windows
+from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
 from triform.tasks.probabilities import Numbers, softmax
 from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, option
@@ -62,6 +62,8 @@ class QuestionAnswering(TaskOfSeveral[Any]):
 
     def preprocess(self, inputs: Sequence[Any], options: QuestionAnsweringOptions) -> Batch:
         [given] = inputs
+        if options.long_input is LongInput.TRUNCATE:
+            raise InputError("long_input='truncate': a long context is read in windows and never cut. Leave it out.")
         question, context = read_object(given, self.fields)
         for name in self.fields:
             if not given[name].strip():
