@@ -4,15 +4,27 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from triform import families, spec
 from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.generation import Decoding, GeneratedToken, GenerationConfig, KeyValueCache, beam_search, tokens
+from triform.generation import (
+    Completion,
+    Decoding,
+    GeneratedToken,
+    GenerationConfig,
+    KeyValueCache,
+    Session,
+    Stopping,
+    beam_search,
+    gather,
+    tokens,
+)
 from triform.hub import Checkpoint, find
-from triform.inputs import Batch
+from triform.inputs import Batch, Tokenizer
 from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
 from triform.weights import (
     FORMATS,
@@ -207,12 +219,26 @@ class Model:
         return KeyValueCache(self.engine, self.spec.output_stack, num_sequences)
 
     def generate(self, batch: Batch, *, max_new_tokens: int | None = None, **settings: Any) -> list[list[int]]:
-        """For each sequence its new ids, an end token included, the prompt not; several answers to one in a row.
+        """The ids of `complete`: for each sequence the new ones, an end token included, the prompt not."""
+        return [completion.ids for completion in self.complete(batch, max_new_tokens=max_new_tokens, **settings)]
+
+    def complete(
+        self,
+        batch: Batch,
+        *,
+        max_new_tokens: int | None = None,
+        session: Session | None = None,
+        log_probabilities: bool = False,
+        **settings: Any,
+    ) -> list[Completion]:
+        """For each sequence what follows and what ended it; several answers to one in a row.
 
         Arguments:
             batch: the prompts; for an encoder-decoder what the encoder reads.
             max_new_tokens: most of them; without it the checkpoint's generation_config.json sets the limit, or else it
-                is 256. A limit that the caller did not set gives way to the end of the context.
+                is 256. What happens where the context has no room for them, `at_context_end` says.
+            session: of a conversation; what it has in common with its last call is not read again.
+            log_probabilities: whether to keep what the model gave each token, before any setting.
             settings: any other of `GenerationConfig`, over those of the checkpoint; None leaves one as it is.
 
         Raises:
@@ -220,33 +246,50 @@ class Model:
             InputError: an unknown or impossible setting, or a limit beyond the context.
         """
         config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
-        if config.num_beams > 1:
-            return [hypothesis.ids for hypothesis in beam_search(self._decoding(batch, config), config)]
-        generated: list[list[int]] = [[] for _ in range(len(batch) * config.num_return_sequences)]
-        for token in tokens(self._decoding(batch, config), config):
-            generated[token.sequence].append(token.id)
-        return generated
+        decoding, stopping = self._decoding(batch, config, session), self._stopping(config)
+        if config.num_beams == 1:
+            steps = tokens(decoding, config, stopping, log_probabilities=log_probabilities)
+            return gather(steps, len(batch) * config.num_return_sequences)
+        completions = beam_search(decoding, config, stopping)
+        return completions if log_probabilities else [replace(each, log_probabilities=None) for each in completions]
 
     def stream(
-        self, batch: Batch, *, max_new_tokens: int | None = None, log_probabilities: bool = False, **settings: Any
+        self,
+        batch: Batch,
+        *,
+        max_new_tokens: int | None = None,
+        session: Session | None = None,
+        log_probabilities: bool = False,
+        **settings: Any,
     ) -> Iterator[GeneratedToken]:
-        """The tokens of `generate` as they come: (sequence, id, log-probability if asked for).
+        """The tokens of `complete` as they come: (sequence, id, log-probability if asked for, what ended it).
 
         All sequences take a step, in order, before any takes the next. Closing the iterator ends the work.
 
         Raises:
-            WrongTaskError, InputError: as `generate`; and for beam search, which knows its tokens only at the end.
+            WrongTaskError, InputError: as `complete`; and for beam search, which knows its tokens only at the end.
         """
         config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
         if config.num_beams > 1:
             raise InputError(f"num_beams={config.num_beams}: beams cannot be streamed; set num_beams=1.")
-        return tokens(self._decoding(batch, config), config, log_probabilities=log_probabilities)
+        decoding, stopping = self._decoding(batch, config, session), self._stopping(config)
+        return tokens(decoding, config, stopping, log_probabilities=log_probabilities)
 
     def _generation_config(self, **settings: Any) -> GenerationConfig:
         return GenerationConfig.read(self.checkpoint).updated(settings)
 
-    def _decoding(self, batch: Batch, config: GenerationConfig) -> Decoding:
-        return Decoding(self.network, self.spec, self.engine, batch, config)
+    def _decoding(self, batch: Batch, config: GenerationConfig, session: Session | None = None) -> Decoding:
+        return Decoding(self.network, self.spec, self.engine, batch, config, session)
+
+    def _stopping(self, config: GenerationConfig) -> Stopping:
+        # Special tokens may be what the caller stops at.
+        decode = partial(self._tokenizer.decode, skip_special_tokens=False) if config.stop_strings else None
+        return Stopping(config, decode)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        """For stop strings alone: whoever calls a model does so with ids."""
+        return Tokenizer.from_checkpoint(self.checkpoint)
 
     def save(self, folder: str | Path) -> None:
         """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.

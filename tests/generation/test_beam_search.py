@@ -1,15 +1,17 @@
 """Beam search against `transformers`: ids and scores, prompts of unequal length in one batch."""
 
+from collections import Counter
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from tests.generation.reference import EOS, Pair, pair
 from tests.parity.harness import NEAR_TIE, random_ids
 from triform import Batch
-from triform.errors import InputError
-from triform.generation import Hypothesis, beam_search
+from triform.generation import Completion
 from triform.generation.beam_search import top
 
 __all__ = ["pair"]
@@ -17,9 +19,8 @@ __all__ = ["pair"]
 LENGTHS = (5, 1, 17, 9)
 
 
-def search(pair: Pair, prompts: list[list[int]], **settings: Any) -> list[Hypothesis]:
-    config = pair.model._generation_config(**settings)
-    return beam_search(pair.model._decoding(Batch.from_ids(prompts), config), config)
+def search(pair: Pair, prompts: list[list[int]], **settings: Any) -> list[Completion]:
+    return pair.model.complete(Batch.from_ids(prompts), **settings)
 
 
 def check(pair: Pair, prompts: list[list[int]], eos: list[int], **settings: Any) -> tuple[int, int]:
@@ -31,7 +32,7 @@ def check(pair: Pair, prompts: list[list[int]], eos: list[int], **settings: Any)
     expected = pair.new_ids(output, max(map(len, prompts)), eos)
     scores = output.sequences_scores.numpy()
     assert len(actual) == len(expected)
-    np.testing.assert_allclose([each.score for each in actual], scores, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(np.array([each.score for each in actual], float), scores, rtol=1e-4, atol=1e-4)
     equal = ties = 0
     per_prompt = settings["num_return_sequences"]
     for place, (ours, theirs) in enumerate(zip(actual, expected, strict=True)):
@@ -63,7 +64,11 @@ def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) 
     [
         {"repetition_penalty": 1.3},
         {"no_repeat_ngram_size": 2, "suppress_tokens": [0]},
-        {"bad_words_ids": [[5], [33], [0]], "renormalize_logits": True, "forced_eos_token_id": 1},
+        {
+            "bad_words_ids": [[5], [33], [0], *([first, 7] for first in range(120))],
+            "renormalize_logits": True,
+            "forced_eos_token_id": 1,
+        },
         {"min_new_tokens": 6, "begin_suppress_tokens": list(range(40, 80))},
         {"forced_eos_token_id": 1, "length_penalty": 0.5},
         {"num_return_sequences": 1},
@@ -92,9 +97,41 @@ def test_the_same_alone_and_in_a_batch(pair: Pair) -> None:
     assert together == alone
 
 
-def test_beams_are_not_sampled(pair: Pair) -> None:
-    with pytest.raises(InputError, match="do_sample=True with num_beams=2 is not implemented"):
-        pair.model.generate(Batch.from_ids([[5]]), do_sample=True, num_beams=2)
+def test_beams_drawn_by_their_probability(pair: Pair) -> None:
+    """The first of two beams after one step is drawn among all tokens, the second among what is left."""
+    prompt = Batch.from_ids([[5, 6, 7]])
+    settings: dict[str, Any] = {"do_sample": True, "num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 1}
+    settings |= {"top_k": 4, "temperature": 1.5, "eos_token_id": []}
+    target = None if pair.is_decoder else Batch.from_ids([[0]])
+    logits = np.asarray(pair.model(prompt, target).logits)[-1].astype(np.float64) / 1.5
+    best = np.argsort(-logits)[:4].tolist()
+    p = dict(zip(best, np.exp(logits[best]) / np.exp(logits[best]).sum(), strict=True))
+    counts: Counter[frozenset[int]] = Counter()
+    for seed in range(2000):
+        answers = pair.model.complete(prompt, seed=seed, **settings)
+        # Two of the four candidates end, and the better comes first.
+        assert (answers[0].score or 0) >= (answers[1].score or 0)
+        counts[frozenset(answer.ids[0] for answer in answers)] += 1
+    pairs = list(combinations(best, 2))
+    expected = [2000 * (p[a] * p[b] / (1 - p[a]) + p[b] * p[a] / (1 - p[b])) for a, b in pairs]
+    assert sum(counts.values()) == 2000
+    assert scipy.stats.chisquare([counts[frozenset(each)] for each in pairs], expected).pvalue > 1e-3
+
+
+def test_drawn_beams_are_the_same_alone_and_in_a_batch(pair: Pair) -> None:
+    prompts = random_ids(pair.case, lengths=(5, 40, 1, 17), seed=4)
+    settings: dict[str, Any] = {"num_beams": 3, "do_sample": True, "max_new_tokens": 15, "eos_token_id": EOS, "seed": 3}
+    together = pair.model.generate(Batch.from_ids(prompts), **settings)
+    assert together == [pair.model.generate(Batch.from_ids([prompt]), **settings)[0] for prompt in prompts]
+    assert together != pair.model.generate(Batch.from_ids(prompts), **{**settings, "seed": 4})
+
+
+def test_log_probabilities_add_up_to_the_score(pair: Pair) -> None:
+    settings: dict[str, Any] = {"num_beams": 3, "max_new_tokens": 9, "eos_token_id": EOS, "length_penalty": 0.0}
+    for completion in search(pair, random_ids(pair.case, lengths=LENGTHS), log_probabilities=True, **settings):
+        assert completion.log_probabilities is not None
+        assert len(completion.log_probabilities) == len(completion.ids)
+        assert completion.score == pytest.approx(sum(completion.log_probabilities), abs=1e-4)
 
 
 def test_the_greatest_in_order() -> None:

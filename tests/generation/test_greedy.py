@@ -19,6 +19,7 @@ IN_A_BATCH: dict[str, dict[str, Any]] = {
     "unigrams": {"no_repeat_ngram_size": 1, "suppress_tokens": [0]},
     "least": {"min_new_tokens": 9},
     "bad words": {"bad_words_ids": [[token] for token in range(60)]},
+    "bad runs": {"bad_words_ids": [[first, last] for first in range(120) for last in range(0, 120, 2)]},
     "suppressed": {"suppress_tokens": list(range(3, 60)), "begin_suppress_tokens": list(range(60, 90))},
     "end": {"forced_eos_token_id": 1},
     "many": {

@@ -13,8 +13,8 @@ from triform.errors import InputError
 from triform.generation.config import GenerationConfig
 from triform.generation.processors import (
     Floats,
-    GrowingSequence,
     ban_repeated_ngrams,
+    ban_runs,
     force,
     keep_min_p,
     keep_top_k,
@@ -24,11 +24,14 @@ from triform.generation.processors import (
     suppress,
     warp,
 )
+from triform.generation.sequence import GrowingSequence, Limit
 
 RANDOM = np.random.default_rng(0)
 LOGITS = RANDOM.normal(0, 3, (6, 50)).astype(np.float32)
 IDS = RANDOM.integers(0, 12, (6, 20)).tolist()
 ALL = np.ones(6, bool)
+RUNS = [(4,), (5, 6), (IDS[0][-1], 7), (*IDS[1][-3:], 8), (*IDS[1][-3:-1], 9), (1, *IDS[2], 3), (*IDS[3], 3)]
+"""Some complete what stands there, one is longer than that."""
 
 CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
     "repetition": (
@@ -46,6 +49,10 @@ CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
         )
         for size in (1, 2, 3, 20, 21)
     },
+    "runs": (
+        lambda: ban_runs(LOGITS, IDS, RUNS),
+        lambda: reference.NoBadWordsLogitsProcessor([list(run) for run in RUNS], eos_token_id=49),
+    ),
     "too short": (lambda: suppress(LOGITS, (3, 7), ALL), lambda: reference.MinLengthLogitsProcessor(21, [3, 7])),
     "long enough": (lambda: suppress(LOGITS, (3, 7), ~ALL), lambda: reference.MinLengthLogitsProcessor(20, [3, 7])),
     "few new": (
@@ -65,6 +72,18 @@ CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
     },
     **{
         f"min_p {p}": (partial(keep_min_p, LOGITS, p), partial(reference.MinPLogitsWarper, p)) for p in (0.0, 0.05, 1.0)
+    },
+    # For beams, that they need not all end.
+    **{
+        f"beams, {name}": (
+            partial(warp, LOGITS, GenerationConfig(do_sample=True, num_beams=2, eos_token_id=(1, 2), **own)),
+            partial(theirs, *own_values, min_tokens_to_keep=3),
+        )
+        for name, own, theirs, own_values in (
+            ("top_k", {"top_k": 1}, reference.TopKLogitsWarper, (1,)),
+            ("top_p", {"top_k": 0, "top_p": 0.01}, reference.TopPLogitsWarper, (0.01,)),
+            ("min_p", {"top_k": 0, "min_p": 1.0}, reference.MinPLogitsWarper, (1.0,)),
+        )
     },
     "temperature": (
         lambda: warp(LOGITS, GenerationConfig(do_sample=True, temperature=0.6, top_k=0)),
@@ -91,7 +110,8 @@ def test_equals_are_all_kept_among_the_best() -> None:
 
 def test_each_sequence_has_its_own_place() -> None:
     """A first token, one in the middle and a last one, in one batch."""
-    sequences = [GrowingSequence([9], 1, 4), GrowingSequence([8, 9], 1, 4), GrowingSequence([7, 7, 1, 2, 3], 2, 4)]
+    limit = Limit(num_tokens=4)
+    sequences = [GrowingSequence(ids, start, limit) for ids, start in (([9], 1), ([8, 9], 1), ([7, 7, 1, 2, 3], 2))]
     config = GenerationConfig(
         eos_token_id=(5,), min_length=3, forced_bos_token_id=4, forced_eos_token_id=(5,), begin_suppress_tokens=(6,)
     )

@@ -11,7 +11,8 @@ from tests.parity.cases import llama
 from tests.parity.harness import Case, make_checkpoint
 from triform import Batch
 from triform.errors import InputError, UnsupportedModelError
-from triform.generation import GenerationConfig
+from triform.generation import FinishReason, GenerationConfig
+from triform.generation.sequence import Limit
 from triform.hub import find
 
 CASE = Case(name="llama", model="LlamaForCausalLM", config=llama)
@@ -66,8 +67,8 @@ def test_limits_come_from_the_caller_the_checkpoint_and_the_context(folder: Path
 
 
 def test_what_is_not_implemented_is_refused(folder: Path) -> None:
-    configure(folder, bad_words_ids=[[5, 6]])
-    with pytest.raises(UnsupportedModelError, match=r"bad_words_ids=.*expected a list of lists of one token id each"):
+    configure(folder, guidance_scale=2.0)
+    with pytest.raises(UnsupportedModelError, match=r"guidance_scale = 2.0 changes the answers"):
         triform.load(folder).generate(PROMPTS)
     configure(folder, encoder_repetition_penalty=1.0, sequence_bias=[], num_beam_groups=1)
     model = triform.load(folder)
@@ -115,6 +116,10 @@ def test_a_checkpoint_that_asks_for_sampling_gets_it(folder: Path) -> None:
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number greater than 0"),
         ({"eos_token_id": "</s>"}, "eos_token_id=.*: expected the id of a token, or a list of them"),
         ({"do_sample": 1}, "do_sample=1: expected true or false"),
+        ({"stop_strings": ["a", ""]}, "stop_strings=.*: expected a text, or a list of them, none empty"),
+        ({"bad_words_ids": [[1], []]}, "bad_words_ids=.*: expected a list of lists of token ids"),
+        ({"max_time": 0}, "max_time=0: expected a number of seconds greater than 0"),
+        ({"at_context_end": "roll"}, "at_context_end='roll': expected one of error, stop, slide"),
         ({"num_beams": 0}, "num_beams=0: expected a whole number of at least 1"),
         ({"num_beams": 2, "early_stopping": "always"}, 'expected true, false or "never"'),
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3: expected at most num_beams=2"),
@@ -145,9 +150,14 @@ def test_settings_that_leave_no_token_are_said(folder: Path) -> None:
 
 def test_the_limit_of_a_prompt() -> None:
     config = GenerationConfig()
-    assert config.limit(10, None) == 256
-    assert config.limit(10, 100) == 90
-    assert config.updated({"max_length": 30}).limit(10, 100) == 20
+    assert config.limit(10, None) == Limit(num_tokens=256)
+    assert config.limit(10, 100) == Limit(num_tokens=90, reason=FinishReason.CONTEXT)
+    assert config.updated({"max_length": 30}).limit(10, 100) == Limit(num_tokens=20)
+    long = config.updated({"max_new_tokens": 200})
+    with pytest.raises(InputError, match='ask for at most 90 new tokens, or set at_context_end to "stop" or "slide"'):
+        long.limit(10, 100)
+    assert long.updated({"at_context_end": "stop"}).limit(10, 100) == Limit(num_tokens=90, reason=FinishReason.CONTEXT)
+    assert long.updated({"at_context_end": "slide"}).limit(10, 100) == Limit(num_tokens=200)
 
 
 def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:

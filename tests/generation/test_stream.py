@@ -22,7 +22,7 @@ def test_the_tokens_of_generate_step_by_step(pair: Pair, settings: dict[str, obj
     expected = pair.model.generate(PROMPTS, **arguments)  # type: ignore[arg-type]
     gathered: list[list[int]] = [[] for _ in expected]
     steps = []
-    for sequence, token, log_probability in streamed:
+    for sequence, token, log_probability, _ in streamed:
         gathered[sequence].append(token)
         steps.append((len(gathered[sequence]), sequence))
         assert log_probability is None

@@ -21,6 +21,8 @@ class KeyValueCache:
             if isinstance(residual.core, spec.SelfAttention)
         ]
         layers = [(head.num_key_value_heads, head.head_dim) for head in heads]
+        self.engine = engine
+        self.stack = stack
         self.store: KeyValueStore = engine.key_value_store(layers)
         self._page_size = engine.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
@@ -61,14 +63,23 @@ class KeyValueCache:
 
         Pages that no sequence has any more are free again.
         """
-        kept = [list(self._pages[sequence]) for sequence in sequences.tolist()]
-        for pages, change in [*((pages, 1) for pages in kept), *((pages, -1) for pages in self._pages)]:
+        self._replace([list(self._pages[sequence]) for sequence in sequences.tolist()])
+        self.lengths = self.lengths[sequences]
+
+    def truncate(self, lengths: Integers) -> None:
+        """Forget the tokens of each sequence from `lengths` (B,) on."""
+        self.lengths = np.minimum(self.lengths, lengths)
+        counts = -(-self.lengths // self._page_size)
+        self._replace([pages[:count] for pages, count in zip(self._pages, counts.tolist(), strict=True)])
+
+    def _replace(self, new_pages: list[list[int]]) -> None:
+        """Give sequences other pages of those in use; what no sequence has any more is free again."""
+        for pages, change in [*((pages, 1) for pages in new_pages), *((pages, -1) for pages in self._pages)]:
             for page in pages:
                 self._num_users[page] += change
         left = {page for pages in self._pages for page in pages if not self._num_users[page]}
         self._free = sorted([*self._free, *left], reverse=True)
-        self._pages = kept
-        self.lengths = self.lengths[sequences]
+        self._pages = new_pages
 
     def _unshare(self, pages: list[int], start: int) -> None:
         """Give a sequence pages of its own from position `start` on."""

@@ -8,8 +8,10 @@ import numpy as np
 from triform.engines import Array, Engine, Integers
 from triform.generation.config import GenerationConfig
 from triform.generation.decoding import Decoding
-from triform.generation.processors import GrowingSequence, check_left, log_softmax, process, warp
+from triform.generation.processors import check_left, log_softmax, process, warp
 from triform.generation.sampling import draw, sequence_keys, uniform
+from triform.generation.sequence import Completion, FinishReason, GrowingSequence
+from triform.generation.stopping import Stopping
 
 
 class GeneratedToken(NamedTuple):
@@ -20,10 +22,12 @@ class GeneratedToken(NamedTuple):
     id: int
     log_probability: float | None = None
     """What the model gave it, before any setting; if asked for."""
+    finish_reason: FinishReason | None = None
+    """With the last token of a sequence, what ended it."""
 
 
 def tokens(
-    decoding: Decoding, config: GenerationConfig, *, log_probabilities: bool = False
+    decoding: Decoding, config: GenerationConfig, stopping: Stopping, *, log_probabilities: bool = False
 ) -> Iterator[GeneratedToken]:
     """The tokens of all sequences, step by step, end tokens included.
 
@@ -34,22 +38,45 @@ def tokens(
         InputError: the settings leave no token to choose.
     """
     keys = sequence_keys(decoding.batch, config.num_return_sequences, config.seed)
-    growing, logits = decoding.begin(config.num_return_sequences)
-    active = np.arange(len(growing))
-    while True:
-        asked = [growing[sequence] for sequence in active]
-        chosen = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
-        known = _log_probabilities(decoding.engine, logits, chosen) if log_probabilities else [None] * len(chosen)
-        for each, token in zip(asked, chosen, strict=True):
-            each.ids.append(token)
-        yield from map(GeneratedToken, active.tolist(), chosen, known)
-        going = np.flatnonzero([_goes_on(growing[sequence], config) for sequence in active])
-        if not len(going):
-            return
-        if len(going) < len(active):
-            active = active[going]
-            decoding.keep(going)
-        logits = decoding.advance([growing[sequence].ids[-1] for sequence in active])
+    with decoding.running():
+        growing, logits = decoding.begin(config.num_return_sequences)
+        active = np.arange(len(growing))
+        while True:
+            asked = [growing[sequence] for sequence in active]
+            chosen = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
+            known = _log_probabilities(decoding.engine, logits, chosen) if log_probabilities else [None] * len(chosen)
+            for each, token in zip(asked, chosen, strict=True):
+                each.ids.append(token)
+            out_of_time = stopping.is_out_of_time()
+            reasons = [stopping.reason(each, out_of_time=out_of_time) for each in asked]
+            yield from map(GeneratedToken, active.tolist(), chosen, known, reasons)
+            going = np.flatnonzero([reason is None for reason in reasons])
+            if not len(going):
+                return
+            if len(going) < len(active):
+                active = active[going]
+                decoding.keep(going)
+            logits = decoding.advance([growing[sequence] for sequence in active])
+
+
+def gather(steps: Iterator[GeneratedToken], num_sequences: int) -> list[Completion]:
+    """The whole answers of a stream of tokens."""
+    own: list[list[GeneratedToken]] = [[] for _ in range(num_sequences)]
+    for token in steps:
+        own[token.sequence].append(token)
+    return [
+        Completion(
+            ids=[token.id for token in each],
+            finish_reason=each[-1].finish_reason or FinishReason.STOP,
+            log_probabilities=_all_known([token.log_probability for token in each]),
+        )
+        for each in own
+    ]
+
+
+def _all_known(values: Sequence[float | None]) -> list[float] | None:
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
 
 
 def choose(
@@ -74,7 +101,3 @@ def choose(
 def _log_probabilities(engine: Engine, logits_BV: Array, chosen: Sequence[int]) -> list[float]:
     of_all = log_softmax(engine.to_numpy(logits_BV))
     return [float(row[token]) for row, token in zip(of_all, chosen, strict=True)]
-
-
-def _goes_on(sequence: GrowingSequence, config: GenerationConfig) -> bool:
-    return sequence.num_new < sequence.limit and sequence.ids[-1] not in config.eos_token_id

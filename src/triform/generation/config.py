@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 from triform.errors import InputError, UnsupportedModelError
+from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
 MAX_NEW_TOKENS = 256
@@ -28,11 +30,20 @@ NOT_IMPLEMENTED: Mapping[str, Any] = {
     "diversity_penalty": 0.0,
     "remove_invalid_values": False,
     "watermarking_config": None,
-    "stop_strings": None,
-    "max_time": None,
     "dola_layers": None,
 }
 """Settings of the field that change answers and that this version lacks, with the values at which they do not."""
+
+
+class ContextEnd(StrEnum):
+    """What to do about new tokens for which the model's context has no room."""
+
+    ERROR = "error"
+    """Refuse a limit that the caller sets beyond it; a limit that nobody set ends there."""
+    STOP = "stop"
+    """End there, whoever set the limit; the answer says so."""
+    SLIDE = "slide"
+    """Go on: whenever the context is full, all but its last half is forgotten, and that is read anew."""
 
 
 class Rule(NamedTuple):
@@ -67,9 +78,14 @@ TOKENS = Rule(
     "the id of a token, or a list of them", lambda value: isinstance(value, tuple) and all(map(TOKEN.accepts, value))
 )
 BAD_WORDS = Rule(
-    "a list of lists of one token id each (this version bans no longer runs)",
-    lambda value: isinstance(value, tuple) and all(len(word) == 1 and TOKEN.accepts(word[0]) for word in value),
+    "a list of lists of token ids",
+    lambda value: isinstance(value, tuple) and all(word and all(map(TOKEN.accepts, word)) for word in value),
 )
+TEXTS = Rule(
+    "a text, or a list of them, none empty",
+    lambda value: isinstance(value, tuple) and all(isinstance(text, str) and text for text in value),
+)
+CONTEXT_END = Rule(f"one of {', '.join(ContextEnd)}", lambda value: value in set(ContextEnd))
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
 
@@ -97,6 +113,12 @@ class GenerationConfig:
     """The same, counting the prompt, or a decoder's start token."""
     eos_token_id: tuple[int, ...] = setting((), TOKENS)
     """Any of these ends a sequence."""
+    stop_strings: tuple[str, ...] = setting((), TEXTS)
+    """A sequence ends once one of these stands in what has followed."""
+    max_time: float | None = setting(None, number("a number of seconds greater than 0", lambda value: value > 0))
+    """All sequences end with the step in which so many seconds have passed."""
+    at_context_end: ContextEnd = setting(ContextEnd.ERROR, CONTEXT_END)
+    """What to do about new tokens for which the model's context has no room."""
     decoder_start_token_id: int | None = setting(None, TOKEN)
     """What a decoder with an encoder begins with."""
 
@@ -107,7 +129,7 @@ class GenerationConfig:
     suppress_tokens: tuple[int, ...] = setting((), TOKENS)
     """Tokens that never come."""
     bad_words_ids: tuple[tuple[int, ...], ...] = setting((), BAD_WORDS)
-    """The same, as older checkpoints say it, but for end tokens."""
+    """Runs of tokens that never come whole; one that is an end token alone is no such run."""
     begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS)
     """Tokens that do not come first."""
     repetition_penalty: float = setting(1.0, number("a number greater than 0", lambda value: value > 0))
@@ -202,35 +224,35 @@ class GenerationConfig:
                 chosen.setdefault(other, None)
         updated = replace(self, **chosen, given=self.given | {name for name in chosen if chosen[name] is not None})
         updated._check_use()
-        if updated.do_sample and updated.num_beams > 1:
-            raise InputError(
-                f"do_sample=True with num_beams={updated.num_beams} is not implemented in this version; "
-                "set do_sample=False or num_beams=1."
-            )
         return updated
 
-    def limit(self, prompt_length: int, context_length: int | None) -> int:
+    def limit(self, prompt_length: int, context_length: int | None) -> Limit:
         """How many tokens may follow a prompt.
 
-        The caller's wish goes first, then the checkpoint's, then `MAX_NEW_TOKENS`; the latter two end at the context.
+        The caller's wish goes first, then the checkpoint's, then `MAX_NEW_TOKENS`.
 
         Raises:
-            InputError: the caller's limit leads beyond the context, or leaves no token.
+            InputError: the caller's limit leads beyond the context and `at_context_end` refuses that, or it leaves no
+                token.
         """
+        is_callers = bool(self.given & {"max_new_tokens", "max_length"})
         limit = self.max_new_tokens
         if limit is None and self.max_length is not None:
             limit = self.max_length - prompt_length
-        if limit is None or not self.given & {"max_new_tokens", "max_length"}:
-            limit = limit if limit is not None and limit > 0 else MAX_NEW_TOKENS
-            return limit if context_length is None else max(1, min(limit, context_length - prompt_length))
-        if limit < 1:
+        if is_callers and limit is not None and limit < 1:
             raise InputError(f"max_length={self.max_length}: expected more than a prompt's {prompt_length} tokens.")
-        if context_length is not None and prompt_length + limit > context_length:
+        limit = limit if limit is not None and limit > 0 else MAX_NEW_TOKENS
+        room = math.inf if context_length is None else context_length - prompt_length
+        if limit <= room or self.at_context_end is ContextEnd.SLIDE:
+            return Limit(num_tokens=limit)
+        if is_callers and self.at_context_end is ContextEnd.ERROR:
             raise InputError(
                 f"A prompt of {prompt_length} tokens and {limit} new ones are more than the model's context of "
-                f"{context_length}. Shorten the prompt, or ask for at most {context_length - prompt_length} new tokens."
+                f"{context_length}. Shorten the prompt, ask for at most {room} new tokens, or set at_context_end to "
+                '"stop" or "slide".'
             )
-        return limit
+        # The last token of a full context has logits too.
+        return Limit(num_tokens=max(1, int(room)), reason=FinishReason.CONTEXT)
 
     def least(self, prompt_length: int) -> int:
         """How many tokens must follow a prompt before one may end it."""
@@ -272,6 +294,10 @@ def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
 def _held(rule: Rule, value: Any) -> Any:
     if rule is TOKENS:
         return tuple(value if isinstance(value, list | tuple) else [value])
+    if rule is TEXTS:
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
     if rule is BAD_WORDS and isinstance(value, list | tuple):
         return tuple(tuple(word) if isinstance(word, list | tuple) else (word,) for word in value)
+    if rule is CONTEXT_END and value in set(ContextEnd):
+        return ContextEnd(value)
     return value

@@ -4,7 +4,6 @@ Each has its counterpart, and `process` and `warp` their order, in `transformers
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -12,25 +11,10 @@ from numpy.typing import NDArray
 
 from triform.errors import InputError
 from triform.generation.config import GenerationConfig
+from triform.generation.sequence import GrowingSequence
 
 Floats = NDArray[np.float32]
 Rows = NDArray[np.bool_]
-
-
-@dataclass(slots=True)
-class GrowingSequence:
-    """The ids of a decoder so far."""
-
-    ids: list[int]
-    """The prompt, or a decoder's start token, and what has followed."""
-    prompt_length: int
-    limit: int
-    """Most tokens that may follow."""
-
-    @property
-    def num_new(self) -> int:
-        """Tokens that have followed."""
-        return len(self.ids) - self.prompt_length
 
 
 def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: GenerationConfig) -> Floats:
@@ -43,8 +27,8 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
         logits_BV = penalize_repetition(logits_BV, [each.ids for each in sequences], config.repetition_penalty)
     if config.no_repeat_ngram_size:
         logits_BV = ban_repeated_ngrams(logits_BV, [each.ids for each in sequences], config.no_repeat_ngram_size)
-    if banned := [word[0] for word in config.bad_words_ids if word[0] not in config.eos_token_id]:
-        logits_BV = suppress(logits_BV, banned, np.ones(len(sequences), bool))
+    if runs := [run for run in config.bad_words_ids if run not in [(end,) for end in config.eos_token_id]]:
+        logits_BV = ban_runs(logits_BV, [each.ids for each in sequences], runs)
     if config.min_length or config.min_new_tokens:
         too_short = rows([each.num_new < config.least(each.prompt_length) for each in sequences])
         logits_BV = suppress(logits_BV, config.eos_token_id, too_short)
@@ -52,7 +36,7 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
         lone = rows([len(each.ids) == 1 for each in sequences])
         logits_BV = force(logits_BV, (config.forced_bos_token_id,), lone)
     if config.forced_eos_token_id:
-        at_limit = rows([each.num_new == each.limit - 1 for each in sequences])
+        at_limit = rows([each.num_new == each.limit.num_tokens - 1 for each in sequences])
         logits_BV = force(logits_BV, config.forced_eos_token_id, at_limit)
     if config.suppress_tokens:
         logits_BV = suppress(logits_BV, config.suppress_tokens, np.ones(len(sequences), bool))
@@ -78,14 +62,16 @@ def check_left(logits_BV: Floats) -> None:
 
 def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
     """What only sampling does, in the order of transformers."""
+    # Beams need a token beside all end tokens, so as not to end against their will.
+    least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos_token_id))
     if config.temperature != 1:
         logits_BV = logits_BV / np.float32(config.temperature)
     if config.top_k:
-        logits_BV = keep_top_k(logits_BV, config.top_k)
+        logits_BV = keep_top_k(logits_BV, max(config.top_k, least))
     if config.top_p < 1:
-        logits_BV = keep_top_p(logits_BV, config.top_p)
+        logits_BV = keep_top_p(logits_BV, config.top_p, least=least)
     if config.min_p is not None:
-        logits_BV = keep_min_p(logits_BV, config.min_p)
+        logits_BV = keep_min_p(logits_BV, config.min_p, least=least)
     return logits_BV
 
 
@@ -108,6 +94,16 @@ def ban_repeated_ngrams(logits_BV: Floats, ids: Sequence[Sequence[int]], size: i
         windows = sliding_window_view(np.array(seen), size)
         repeats = (windows[:, :-1] == seen[len(seen) + 1 - size :]).all(axis=1)
         row[windows[repeats, -1]] = -np.inf
+    return out
+
+
+def ban_runs(logits_BV: Floats, ids: Sequence[Sequence[int]], runs: Sequence[Sequence[int]]) -> Floats:
+    """No token that would end one of these runs; ids beyond the vocabulary cannot come anyway."""
+    out = logits_BV.copy()
+    for row, seen in zip(out, ids, strict=True):
+        for *beginning, last in runs:
+            if last < len(row) and len(seen) >= len(beginning) and seen[len(seen) - len(beginning) :] == beginning:
+                row[last] = -np.inf
     return out
 
 
@@ -139,21 +135,27 @@ def keep_top_k(logits_BV: Floats, k: int) -> Floats:
     return _where(logits_BV, logits_BV >= np.partition(logits_BV, -k)[:, -k, None])
 
 
-def keep_top_p(logits_BV: Floats, p: float) -> Floats:
-    """The least probable tokens go, as long as they reach no more than 1 − p together. Holtzman et al. 2020."""
+def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
+    """The least probable tokens go, as long as they reach no more than 1 − p together. Holtzman et al. 2020.
+
+    `least` tokens stay in any case.
+    """
     order = np.argsort(logits_BV, axis=-1, kind="stable")
     ascending = softmax(np.take_along_axis(logits_BV, order, axis=-1))
     kept = np.cumsum(ascending, axis=-1, dtype=np.float64) > 1 - p
-    kept[:, -1] = True
+    kept[:, -least:] = True
     mask = np.empty_like(kept)
     np.put_along_axis(mask, order, kept, axis=-1)
     return _where(logits_BV, mask)
 
 
-def keep_min_p(logits_BV: Floats, p: float) -> Floats:
-    """Tokens at least p times as probable as the best. Nguyen et al. 2024."""
+def keep_min_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
+    """Tokens at least p times as probable as the best, and the `least` best. Nguyen et al. 2024."""
     probabilities = softmax(logits_BV)
-    return _where(logits_BV, probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True))
+    kept = probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True)
+    if least > 1:
+        np.put_along_axis(kept, np.argsort(-logits_BV, axis=-1, kind="stable")[:, :least], True, axis=-1)
+    return _where(logits_BV, kept)
 
 
 def softmax(logits_BV: Floats) -> Floats:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from triform.engines import Integers
 from triform.generation.processors import Floats, softmax
 from triform.inputs import Batch
 
@@ -36,8 +37,13 @@ def sequence_keys(batch: Batch, num_return_sequences: int, seed: int | None) -> 
 
 
 def uniform(key: int, step: int) -> float:
-    """A number from 0 up to 1, always the same for a key and a step. Salmon et al. 2011: the counter is the step."""
-    return np.random.Generator(np.random.Philox(key=key, counter=step)).random()
+    """A number from 0 up to 1, always the same for a key and a step."""
+    return _generator(key, step).random()
+
+
+def _generator(key: int, step: int) -> np.random.Generator:
+    # Salmon et al. 2011: the counter is the step, in the upper half, so that one step may draw many numbers.
+    return np.random.Generator(np.random.Philox(key=key, counter=step << 128))
 
 
 def draw(logits_BV: Floats, numbers: Sequence[float]) -> list[int]:
@@ -45,3 +51,12 @@ def draw(logits_BV: Floats, numbers: Sequence[float]) -> list[int]:
     cumulative: NDArray[np.float64] = np.cumsum(softmax(logits_BV), axis=-1, dtype=np.float64)
     cumulative /= cumulative[:, -1:]
     return [int(row.searchsorted(number, side="right")) for row, number in zip(cumulative, numbers, strict=True)]
+
+
+def draw_several(logits: Floats, k: int, *, key: int, step: int) -> Integers:
+    """`k` places of a vector, drawn one after another by their probability, none of them twice.
+
+    The greatest of logits with Gumbel noise, in order: Kool et al. 2019, section 2.3.
+    """
+    noise = _generator(key, step).gumbel(size=len(logits))
+    return np.argsort(-(logits + noise), kind="stable")[:k]

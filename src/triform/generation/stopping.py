@@ -1,0 +1,45 @@
+"""When a sequence ends."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from triform.generation.config import GenerationConfig
+from triform.generation.sequence import FinishReason, GrowingSequence
+
+Decode = Callable[[Sequence[int]], str]
+"""Ids → text."""
+
+
+class Stopping:
+    """The rules of one call, whose clock starts with them.
+
+    Arguments:
+        config: the settings.
+        decode: for stop strings.
+    """
+
+    def __init__(self, config: GenerationConfig, decode: Decode | None) -> None:
+        self._end_tokens = frozenset(config.eos_token_id)
+        self._stop_strings = config.stop_strings
+        # A token holds a byte or more, a character four at most; the first token may lose its space in decoding.
+        self._tail = 4 * max(map(len, self._stop_strings), default=0) + 1
+        self._decode = decode
+        self._deadline = None if config.max_time is None else time.monotonic() + config.max_time
+
+    def is_out_of_time(self) -> bool:
+        """Whether all sequences must end; to be asked once a step, so that they end together."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
+    def reason(self, sequence: GrowingSequence, *, out_of_time: bool = False) -> FinishReason | None:
+        """Why a sequence goes no further, or None where it goes on."""
+        if sequence.ids[-1] in self._end_tokens or self._ends_in_a_stop_string(sequence):
+            return FinishReason.STOP
+        if sequence.is_at_limit:
+            return sequence.limit.reason
+        return FinishReason.TIME if out_of_time else None
+
+    def _ends_in_a_stop_string(self, sequence: GrowingSequence) -> bool:
+        if not self._stop_strings or self._decode is None:
+            return False
+        tail = self._decode(sequence.new_ids[-self._tail :])
+        return any(stop in tail for stop in self._stop_strings)
