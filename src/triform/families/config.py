@@ -1,6 +1,5 @@
 """Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -49,6 +48,16 @@ GENERATION = frozenset(
 )
 """Keys of older configs for `generation/`, which reads them there."""
 
+MAX_SIZE = 2**31 - 1
+"""Nothing that a config counts is larger. Arrays are compared with the checkpoint's, and need no limit of their own."""
+
+MAX_LAYERS = 1000
+"""Wang et al. 2022, "DeepNet: Scaling Transformers to 1,000 Layers": no published model is deeper."""
+
+MAX_LABELS = 100_000
+
+MAX_FLOAT32 = 3.4e38
+
 _REQUIRED: Any = object()
 
 
@@ -75,13 +84,17 @@ class Config:
         """Say what is wrong with the value of a key."""
         raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r}; expected {expected}.")
 
-    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1) -> int:
-        """A whole number of at least `minimum`."""
-        expected = f"a whole number of at least {minimum}"
+    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+        """A whole number from `minimum` to `maximum`."""
+        expected = f"a whole number from {minimum} to {maximum}"
         value: int = self._read(key, default, expected, int)
-        if value < minimum:
+        if not minimum <= value <= maximum:
             self.refuse(key, expected)
         return value
+
+    def num_layers(self, key: str, default: int = _REQUIRED) -> int:
+        """How many blocks a stack has; each is a Python object long before there are weights to compare with."""
+        return self.integer(key, default, maximum=MAX_LAYERS)
 
     def default(self, key: str, value: Any) -> None:
         """Give an absent key a value."""
@@ -112,10 +125,11 @@ class Config:
         return value
 
     def number(self, key: str, default: float = _REQUIRED) -> float:
-        """A number above 0."""
-        value = self._read(key, default, "a number above 0", int, float)
-        if not 0 < value < sys.float_info.max:
-            self.refuse(key, "a number above 0")
+        """A number above 0 that float32 can hold."""
+        expected = f"a number above 0 and below {MAX_FLOAT32:g}"
+        value = self._read(key, default, expected, int, float)
+        if not 0 < value < MAX_FLOAT32:
+            self.refuse(key, expected)
         return float(value)
 
     def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
@@ -162,7 +176,8 @@ class Config:
     def labels(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
         self.ignore("label2id")
-        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(self.integer("num_labels", 2))}
+        count = self.integer("num_labels", 2, maximum=MAX_LABELS)
+        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
             return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:

@@ -1,10 +1,30 @@
 """The backend that is a `tokenizers.Tokenizer`, read from tokenizer.json or built from older files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import tokenizers
 
+from triform.errors import TokenizerError, TriformError
 from triform.inputs.backend import Text, Tokens, shares
+
+
+@contextmanager
+def damage_in(files: str) -> Iterator[None]:
+    """Whatever ends a library's work is damage in the files that it works with.
+
+    The libraries raise nothing more precise than Exception; and where they meet what they take for impossible, Rust's
+    panic, which is no Exception at all.
+
+    Raises:
+        TokenizerError: naming the files.
+    """
+    try:
+        yield
+    except (TriformError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise TokenizerError(f"{files} is damaged: {error}. Fetch it again.") from error
 
 
 class LibraryBackend:
@@ -16,7 +36,8 @@ class LibraryBackend:
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
+        with damage_in("The tokenizer"):
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
 
     def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
@@ -33,7 +54,8 @@ class LibraryBackend:
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+        with damage_in("The tokenizer"):
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def join(self, tokens: Iterable[str]) -> str:
         decoder = self._tokenizer.decoder

@@ -12,7 +12,7 @@ from triform.hub import Checkpoint
 from triform.inputs.added_tokens import token_of
 from triform.inputs.backend import Backend, Text, Tokens
 from triform.inputs.batch import EncodedText
-from triform.inputs.library import LibraryBackend
+from triform.inputs.library import LibraryBackend, damage_in
 from triform.inputs.tokenizer_classes import tokenizer_class
 
 NO_LIMIT = 10**9
@@ -34,7 +34,12 @@ class Tokenizer:
         self._backend = backend
         self._settings = settings
         limit = settings.get("model_max_length")
-        self.max_length: int | None = int(limit) if isinstance(limit, int | float) and limit < NO_LIMIT else None
+        if limit is not None and (not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 1):
+            raise TokenizerError(
+                f"tokenizer_config.json: model_max_length must be a number of tokens, got {limit!r:.100}. "
+                "Correct the file."
+            )
+        self.max_length: int | None = int(limit) if limit is not None and limit < NO_LIMIT else None
         """The most tokens of a sequence that tokenizer_config.json allows; None where it sets no limit."""
 
     @classmethod
@@ -55,10 +60,8 @@ class Tokenizer:
             kind = tokenizer_class(checkpoint, settings)
             settings = {**kind.roles, **settings}
             return cls(kind.build(checkpoint, settings), settings)
-        try:
+        with damage_in(str(path)):
             tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
         return cls(LibraryBackend(tokenizer), settings)
 
     def encode(
