@@ -18,7 +18,21 @@ VALUES = (
 )
 """JSON in place of the value that was meant; some of it is no JSON."""
 
-PIECES = (b"\x00", b"\xff", b"\xef\xbb\xbf", b"\n", b'"', b"{", b"}", b"[", b",", b"\x7f" * 9, b"\xff" * 9, b" " * 9, b"a")
+PIECES = (
+    b"\x00",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"\n",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b",",
+    b"\x7f" * 9,
+    b"\xff" * 9,
+    b" " * 9,
+    b"a",
+)
 
 Path = tuple[str | int, ...]
 

@@ -16,6 +16,7 @@ from tests.inputs.hard_texts import write_json
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog sat on mat ##s ##ing . , house sea by".split()
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+LABELS = ("entailment", "neutral", "contradiction")
 PAIR = {"text": "A cat sat.", "text_pair": "The dogs"}
 
 
@@ -60,12 +61,12 @@ def bert_of_sentences(folder: Path) -> Sound:
     return Sound(folder=folder, task="sentence-embedding")
 
 
-def bert_of_labels(folder: Path) -> Sound:
+def bert_of_labels(folder: Path, head: str = "SequenceClassification", labels: tuple[str, ...] = LABELS) -> Sound:
     """WordPiece in tokenizer.json, and labels."""
     config = transformers.BertConfig(
-        vocab_size=len(WORDS), max_position_embeddings=64, id2label={0: "no", 1: "yes", 2: "?"}, **SIZES
+        vocab_size=len(WORDS), max_position_embeddings=64, id2label=dict(enumerate(labels)), **SIZES
     )
-    save(transformers.BertForSequenceClassification(config), folder)
+    save(getattr(transformers, f"BertFor{head}")(config), folder)
     ids = {word: number for number, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -138,9 +139,18 @@ def marian(folder: Path) -> Sound:
     write_json(folder / "vocab.json", {word: number for number, word in enumerate(words)})
     config = transformers.MarianConfig(
         vocab_size=len(words),
-        **{"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "max_position_embeddings": 64},
-        **{f"{side}_{key}": size for side in ("encoder", "decoder") for key, size in (("attention_heads", 2), ("ffn_dim", 16))},
-        **{"pad_token_id": len(words) - 1, "decoder_start_token_id": len(words) - 1, "eos_token_id": 0},
+        d_model=8,
+        encoder_layers=1,
+        decoder_layers=1,
+        max_position_embeddings=64,
+        **{
+            f"{side}_{key}": size
+            for side in ("encoder", "decoder")
+            for key, size in (("attention_heads", 2), ("ffn_dim", 16))
+        },
+        pad_token_id=len(words) - 1,
+        decoder_start_token_id=len(words) - 1,
+        eos_token_id=0,
     )
     save(transformers.MarianMTModel(config), folder)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "MarianTokenizer", "source_lang": "en"})

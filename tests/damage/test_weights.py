@@ -16,5 +16,7 @@ SHARD = "model-00001-of-00002.safetensors"
 @pytest.mark.parametrize(
     ("name", "file"), [("labels", "model.safetensors"), ("llama", SHARD), ("t5", "model.safetensors")]
 )
-def test_damaged_weights(worker: Worker, sound: dict[str, Sound], tmp_path: Path, name: str, file: str, damage: Damage) -> None:
+def test_damaged_weights(
+    worker: Worker, sound: dict[str, Sound], tmp_path: Path, name: str, file: str, damage: Damage
+) -> None:
     try_damage(worker, sound[name], tmp_path, file, damage)

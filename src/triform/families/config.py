@@ -1,9 +1,10 @@
 """Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from triform.errors import UnsupportedModelError
+from triform.hub import Checkpoint
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
 
 ACTIVATIONS = {
@@ -69,6 +70,11 @@ class Config:
         self._values = values
         self._known: set[str] = set()
 
+    @classmethod
+    def of_file(cls, checkpoint: Checkpoint, name: str) -> Self:
+        """The contents of a JSON file that must hold an object."""
+        return cls(checkpoint.read_object(name), str(checkpoint.folder / name))
+
     def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
         self._known.add(key)
         value = self._values.get(key)
@@ -82,11 +88,11 @@ class Config:
 
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Say what is wrong with the value of a key."""
-        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r}; expected {expected}.")
+        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r:.300}; expected {expected}.")
 
     def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """A whole number from `minimum` to `maximum`."""
-        expected = f"a whole number from {minimum} to {maximum}"
+        expected = f"a whole number of at least {minimum} and at most {maximum}"
         value: int = self._read(key, default, expected, int)
         if not minimum <= value <= maximum:
             self.refuse(key, expected)
@@ -140,12 +146,27 @@ class Config:
         """A string."""
         return str(self._read(key, default, "a string", str))
 
+    def optional_string(self, key: str) -> str | None:
+        """A string, or None where it is absent."""
+        return None if self._values.get(key) is None else self.string(key)
+
     def strings(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
         """A list of strings."""
         values = self._read(key, default, "a list of strings", list, tuple)
         if not all(isinstance(value, str) for value in values):
             self.refuse(key, "a list of strings")
         return tuple(values)
+
+    def one_or_more_strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of strings, or a lone one."""
+        return (self.string(key),) if isinstance(self._values.get(key), str) else self.strings(key, default)
+
+    def texts(self, key: str) -> dict[str, str]:
+        """An object of strings; without the key an empty one."""
+        values = self.mapping(key) or {}
+        if not all(isinstance(value, str) for value in values.values()):
+            self.refuse(key, "an object of strings")
+        return dict(values)
 
     def mapping(self, key: str) -> Mapping[str, Any] | None:
         """An object, or None where it is absent."""

@@ -2,11 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 import tokenizers
 
 from triform.errors import TokenizerError, TriformError
 from triform.inputs.backend import Text, Tokens, shares
+
+MAX_TOKEN_BYTES = 10_000
+"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token, and a deep one ends the process."""
 
 
 @contextmanager
@@ -29,6 +34,22 @@ def damage_in(files: str) -> Iterator[None]:
 
 class LibraryBackend:
     """Safe to share between threads: truncation and padding are never set on it."""
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Read tokenizer.json.
+
+        Raises:
+            TokenizerError: it is damaged.
+        """
+        with damage_in(str(path)):
+            content = path.read_bytes()
+            strings = content.split(b'"')
+            for place, text in enumerate(strings):
+                # The one long string is a table of characters.
+                if len(text) > MAX_TOKEN_BYTES and strings[place - 2] != b"precompiled_charsmap":
+                    raise ValueError(f"a token of {len(text):,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
+            return cls(tokenizers.Tokenizer.from_buffer(content))
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_truncation()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import tokenizers
 from tokenizers import decoders
 
-from triform import strict_json
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import is_id, listed_tokens, read_added_tokens, switch, token_of
+from triform.inputs.added_tokens import listed_tokens, read_added_tokens, switch, token_of
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
+from triform.inputs.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -103,10 +103,10 @@ def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> S
     """
     processor, target = (_open(checkpoint.folder / name) for name in ("source.spm", "target.spm"))
     path = checkpoint.folder / "vocab.json"
-    ids = _read_vocabulary(path)
+    ids = read_vocabulary(path)
     added = _add(checkpoint, settings, ids)
     separate = switch(settings, "separate_vocabs", False)
-    answers = _read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
+    answers = read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
     end = _role(settings, "eos_token", ids, path)
     return SentencePieceBackend(
         first=processor,
@@ -154,18 +154,6 @@ def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str],
 
 def _own_ids(processor: "SentencePieceProcessor") -> dict[str, int]:
     return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    try:
-        content = strict_json.read(path)
-    except FileNotFoundError as error:
-        raise TokenizerError(f"{path.parent} has no {path.name}, which numbers the pieces. Fetch it.") from error
-    except (OSError, ValueError) as error:
-        raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
-    if not isinstance(content, dict) or not all(map(is_id, content.values())):
-        raise TokenizerError(f"{path}: expected a JSON object of tokens and their ids. Fetch the file again.")
-    return content
 
 
 def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
