@@ -1,4 +1,4 @@
-"""JSON as its standard has it, of files that may be damaged: what Python's reader lets pass without a word is an error."""
+"""JSON as its standard has it, of files that may be damaged: what Python's reader lets pass is an error."""
 
 import json
 import math

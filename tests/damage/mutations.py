@@ -18,21 +18,7 @@ VALUES = (
 )
 """JSON in place of the value that was meant; some of it is no JSON."""
 
-PIECES = (
-    b"\x00",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"\n",
-    b'"',
-    b"{",
-    b"}",
-    b"[",
-    b",",
-    b"\x7f" * 9,
-    b"\xff" * 9,
-    b" " * 9,
-    b"a",
-)
+PIECES = (*(bytes([code]) for code in b'\x00\xff\n"{}[,'), b"\xef\xbb\xbf", b"\x7f" * 9, b"\xff" * 9, b" " * 9)
 
 Path = tuple[str | int, ...]
 
@@ -145,10 +131,11 @@ def damaged_header(draw: st.DrawFn, raw: bytes) -> bytes:
             text = raw[8 : 8 + size].rstrip().rstrip(b"}") + f", {name}: {entry}}}".encode()
             text = text.replace(b"}, {", b"}}, {") if text.count(b"{") != text.count(b"}") else text
         case "numbers":
-            text, body = raw[8 : 8 + size], bytearray(body)
+            text, numbers = raw[8 : 8 + size], bytearray(body)
             bad = draw(st.sampled_from([b"\xff\xff\xff\xff", b"\x00\x00\x80\x7f", b"\xff\xff\x7f\x7f"]))
-            at = 4 * draw(st.integers(0, len(body) // 4 - 1))
-            body[at : at + 4] = bad
+            at = 4 * draw(st.integers(0, len(numbers) // 4 - 1))
+            numbers[at : at + 4] = bad
+            body = bytes(numbers)
         case _:
             name = draw(st.sampled_from([name for name in header if name != "__metadata__"]))
             begin, end = header[name]["data_offsets"]
@@ -179,4 +166,4 @@ def damaged_header(draw: st.DrawFn, raw: bytes) -> bytes:
                 )
             )
             text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + bytes(text) + bytes(body)
+    return struct.pack("<Q", len(text)) + text + body

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from tests import checkpoints
 from tests.inputs import sentence_piece_files
 from tests.inputs.hard_texts import write_json
+from tests.parity.harness import randomize
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog sat on mat ##s ##ing . , house sea by".split()
 SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
@@ -32,7 +33,7 @@ class Sound:
 
 def save(model: Any, folder: Path) -> Path:
     """Give a model random weights, and save it without a tokenizer."""
-    checkpoints.randomize(model)
+    randomize(model)
     model.save_pretrained(folder)
     return folder
 
@@ -84,7 +85,7 @@ def llama_in_shards(folder: Path) -> Sound:
     """Byte-level BPE in tokenizer.json, weights in two files, and settings for generation."""
     checkpoints.llama("LlamaForCausalLM", folder, **SIZES, num_key_value_heads=1)
     tensors = load_file(folder / "model.safetensors")
-    names, weight_map = sorted(tensors), {}
+    names, weight_map = sorted(tensors), dict[str, str]()
     for number, own in enumerate((names[::2], names[1::2]), start=1):
         file = f"model-{number:05}-of-00002.safetensors"
         save_file({name: tensors[name] for name in own}, folder / file, {"format": "pt"})
@@ -137,21 +138,10 @@ def marian(folder: Path) -> Sound:
     pieces = SentencePieceProcessor(str(folder / "source.spm"))
     words = ["</s>", "<unk>", *(piece for piece in map(pieces.id_to_piece, range(3, len(pieces)))), "<pad>"]
     write_json(folder / "vocab.json", {word: number for number, word in enumerate(words)})
-    config = transformers.MarianConfig(
-        vocab_size=len(words),
-        d_model=8,
-        encoder_layers=1,
-        decoder_layers=1,
-        max_position_embeddings=64,
-        **{
-            f"{side}_{key}": size
-            for side in ("encoder", "decoder")
-            for key, size in (("attention_heads", 2), ("ffn_dim", 16))
-        },
-        pad_token_id=len(words) - 1,
-        decoder_start_token_id=len(words) - 1,
-        eos_token_id=0,
-    )
+    sizes = {"layers": 1, "attention_heads": 2, "ffn_dim": 16}
+    sides = {f"{side}_{key}": size for side in ("encoder", "decoder") for key, size in sizes.items()}
+    ids = {"pad_token_id": len(words) - 1, "decoder_start_token_id": len(words) - 1, "eos_token_id": 0}
+    config = transformers.MarianConfig(vocab_size=len(words), d_model=8, max_position_embeddings=64, **sides, **ids)
     save(transformers.MarianMTModel(config), folder)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "MarianTokenizer", "source_lang": "en"})
     return Sound(folder=folder, task="translation", options={"max_new_tokens": 3})

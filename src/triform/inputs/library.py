@@ -11,7 +11,7 @@ from triform.errors import TokenizerError, TriformError
 from triform.inputs.backend import Text, Tokens, shares
 
 MAX_TOKEN_BYTES = 10_000
-"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token, and a deep one ends the process."""
+"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
 
 
 @contextmanager

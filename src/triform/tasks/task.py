@@ -177,12 +177,11 @@ def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
             raise InputError(f"{option.name}={value!r:.300}: expected one of {', '.join(names)}.")
         return names(value)
     minimum = option.metadata["minimum"]
-    if isinstance(value, Integral) and value >= 2**62:  # sums with it stay within 64 bits
+    if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
         raise InputError(f"{option.name}={value}: expected a smaller number.")
     kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
-    if not any(KINDS[one][1](value) for one in kinds) or (
-        minimum is not None and value is not None and value < minimum
-    ):
+    fits = any(KINDS[one][1](value) for one in kinds)
+    if not fits or (minimum is not None and value is not None and value < minimum):
         least = "" if minimum is None else f" of at least {minimum}"
         expected = " or ".join(words + least * (one is int) for one, (words, _) in KINDS.items() if one in kinds)
         raise InputError(f"{option.name}={value!r:.300}: expected {expected}.")
