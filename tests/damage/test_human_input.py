@@ -24,7 +24,21 @@ ODD_TEXTS = (
     *("A" * 1_000_000, "the cat " * 125_000, " " * 1_000_000),
 )
 TEXTS = st.sampled_from(ODD_TEXTS) | st.text(max_size=50)
-NO_TEXTS = (None, True, 3, 2.5, math.nan, b"text", bytearray(b"x"), object(), {}, {"text": 3}, set(), range(3), len)
+NO_TEXTS: tuple[Any, ...] = (
+    None,
+    True,
+    3,
+    2.5,
+    math.nan,
+    b"text",
+    bytearray(b"x"),
+    object(),
+    {},
+    {"text": 3},
+    set(),
+    range(3),
+    len,
+)
 OTHER = st.sampled_from(NO_TEXTS)
 NAMES = ["text", "text_pair", "question", "context", "query", "documents", "source_sentence", "sentences", "x"]
 ITEMS = TEXTS | OTHER | st.tuples(TEXTS, TEXTS)
