@@ -1,10 +1,10 @@
 """Model id or folder → Checkpoint: its files on disk. Knows nothing of what they mean."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triform import strict_json
 from triform.errors import ModelNotFoundError, UnsupportedModelError
 
 WEIGHTS = "model.safetensors"
@@ -33,17 +33,17 @@ class Checkpoint:
 
         Raises:
             ModelNotFoundError: there is no such file.
-            UnsupportedModelError: it is not JSON.
+            UnsupportedModelError: it is not JSON, or cannot be read.
         """
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return strict_json.read(path)
         except FileNotFoundError as error:
             raise ModelNotFoundError(
                 f"{self.folder} has no {name}, so it is not a model in the Hugging Face layout. "
                 "Name the folder that holds config.json and model.safetensors."
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, OSError) as error:
             raise UnsupportedModelError(f"{path} is not valid JSON: {error}. Fetch the file again.") from error
 
     def read_object(self, name: str) -> dict[str, Any]:
@@ -141,9 +141,9 @@ def _has_weights(folder: Path) -> bool:
     if not (folder / INDEX).is_file():
         return (folder / WEIGHTS).is_file()
     try:
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        shards = strict_json.read(folder / INDEX)["weight_map"].values()
         return all((folder / shard).is_file() for shard in shards)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return True  # whoever reads the weights says what is wrong with the index
 
 

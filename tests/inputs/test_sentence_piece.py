@@ -199,7 +199,7 @@ def test_separate_vocabularies(marian: Path) -> None:
     ours = Tokenizer.from_checkpoint(find(marian))
     assert ours.decode([2, 3, 0]) == "chats"
     (marian / "target_vocab.json").unlink()
-    with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the pieces"):
+    with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the tokens"):
         Tokenizer.from_checkpoint(find(marian))
 
 
@@ -272,7 +272,7 @@ def test_damaged_or_missing_files_are_errors(marian: Path) -> None:
 
 def test_wrong_settings_are_errors(t5: Path) -> None:
     write_json(t5 / "tokenizer_config.json", {"extra_ids": "many"})
-    with pytest.raises(TokenizerError, match="extra_ids must be a count, got 'many'"):
+    with pytest.raises(TokenizerError, match="extra_ids must be a count of at most 10000, got 'many'"):
         Tokenizer.from_checkpoint(find(t5))
     write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "</s>"}}})
     with pytest.raises(TokenizerError, match="'</s>' should have id 7, but the vocabulary has it as 1"):

@@ -39,7 +39,7 @@ def test_equals_transformers(minilm: Path, tmp_path: Path, names: list[str]) -> 
         ({}, "candidate_labels=None: expected one or more labels"),
         ({"candidate_labels": []}, r"candidate_labels=\[\]: expected one or more labels"),
         ({"candidate_labels": " , "}, "candidate_labels=' , ': expected one or more labels"),
-        ({"candidate_labels": [3]}, r"candidate_labels=\[3\]: expected one or more labels"),
+        ({"candidate_labels": [3]}, r"candidate_labels=\[3\]: expected a text or a list of texts"),
         ({"candidate_labels": "a", "hypothesis_template": "It is."}, "hypothesis_template='It is.': expected {} where"),
         ({"candidate_labels": "a", "hypothesis_template": "{} {}"}, "hypothesis_template='{} {}': expected one {}"),
         ({"candidate_labels": "a", "hypothesis_template": "{x}"}, "hypothesis_template='{x}': expected one {}"),

@@ -64,7 +64,7 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
         spec.FeedForward(intermediate_size=config.integer(f"{side}_ffn_dim"), activation=activation, bias=True)
     )
     block = tuple(spec.Residual(core=core, residual_norm=NORM) for core in cores)
-    return (block,) * config.integer(f"{side}_layers")
+    return (block,) * config.num_layers(f"{side}_layers")
 
 
 def language_head(config: Config) -> spec.LanguageHead:

@@ -35,7 +35,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
                 hidden_size=hidden_size,
                 position=spec.Learned(num_positions=num_positions),
             ),
-            blocks=(block,) * config.integer("n_layer", 12),
+            blocks=(block,) * config.num_layers("n_layer", 12),
             final_norm=norm,
             context_length=num_positions,
         )

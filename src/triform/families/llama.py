@@ -57,7 +57,7 @@ def decoder(
             spec.Residual(core=replace(attention, window=window), pre_norm=norm),
             spec.Residual(core=feed_forward, pre_norm=norm),
         )
-        for window in windows or [None] * config.integer("num_hidden_layers")
+        for window in windows or [None] * config.num_layers("num_hidden_layers")
     ]
     return spec.Decoder(
         stack=spec.Stack(

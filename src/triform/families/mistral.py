@@ -12,7 +12,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     config.expect("is_encoder_decoder", False)
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window") if config.mentions("sliding_window") else 4096
-    return llama.decoder(config, windows=[window] * config.integer("num_hidden_layers"))
+    return llama.decoder(config, windows=[window] * config.num_layers("num_hidden_layers"))
 
 
 FAMILY = Family(

@@ -19,7 +19,7 @@ def windows(config: Config) -> list[int | None]:
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window")
     window = window if config.boolean("use_sliding_window", False) else None
-    num_layers, first = config.integer("num_hidden_layers"), config.integer("max_window_layers", 28, minimum=0)
+    num_layers, first = config.num_layers("num_hidden_layers"), config.integer("max_window_layers", 28, minimum=0)
     types = config.strings("layer_types", ()) or [
         "sliding_attention" if window is not None and layer >= first else "full_attention"
         for layer in range(num_layers)

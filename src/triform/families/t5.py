@@ -18,9 +18,9 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encode
     config.expect("is_decoder", False)
     # n_positions is the length of pretraining; relative positions know no limit.
     config.ignore("tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "n_positions")
-    num_layers = config.integer("num_layers", 6)
+    num_layers = config.num_layers("num_layers", 6)
     encoder = stack(config, num_layers, spec.Mask.BIDIRECTIONAL)
-    decoder = stack(config, config.integer("num_decoder_layers", num_layers), spec.Mask.CAUSAL)
+    decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), spec.Mask.CAUSAL)
     if architecture in ENCODER_ALONE:
         return spec.Encoder(stack=encoder)
     return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True)

@@ -1,14 +1,55 @@
 """The backend that is a `tokenizers.Tokenizer`, read from tokenizer.json or built from older files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
 
 import tokenizers
 
+from triform.errors import TokenizerError, TriformError
 from triform.inputs.backend import Text, Tokens, shares
+
+MAX_TOKEN_BYTES = 10_000
+"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
+
+
+@contextmanager
+def damage_in(files: str) -> Iterator[None]:
+    """Whatever ends a library's work is damage in the files that it works with.
+
+    The libraries raise nothing more precise than Exception; and where they meet what they take for impossible, Rust's
+    panic, which is no Exception at all.
+
+    Raises:
+        TokenizerError: naming the files.
+    """
+    try:
+        yield
+    except (TriformError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise TokenizerError(f"{files} is damaged: {error}. Fetch it again.") from error
 
 
 class LibraryBackend:
     """Safe to share between threads: truncation and padding are never set on it."""
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Read tokenizer.json.
+
+        Raises:
+            TokenizerError: it is damaged.
+        """
+        with damage_in(str(path)):
+            content = path.read_bytes()
+            strings = content.split(b'"')
+            for place, text in enumerate(strings):
+                # The one long string is a table of characters.
+                if len(text) > MAX_TOKEN_BYTES and strings[place - 2] != b"precompiled_charsmap":
+                    raise ValueError(f"a token of {len(text):,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
+            return cls(tokenizers.Tokenizer.from_buffer(content))
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -16,7 +57,8 @@ class LibraryBackend:
         self._tokenizer = tokenizer
 
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
-        encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
+        with damage_in("The tokenizer"):
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
 
     def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
@@ -33,7 +75,8 @@ class LibraryBackend:
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+        with damage_in("The tokenizer"):
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
     def join(self, tokens: Iterable[str]) -> str:
         decoder = self._tokenizer.decoder

@@ -5,15 +5,15 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import tokenizers
 
 from triform.errors import InputError, TokenizerError
-from triform.hub import Checkpoint
+from triform.hub import TOKENIZER_FILES, Checkpoint
 from triform.inputs.added_tokens import token_of
 from triform.inputs.backend import Backend, Text, Tokens
 from triform.inputs.batch import EncodedText
 from triform.inputs.library import LibraryBackend
 from triform.inputs.tokenizer_classes import tokenizer_class
+from triform.strict_json import MAX_BYTES
 
 NO_LIMIT = 10**9
 """A `model_max_length` above this is how tokenizer_config.json says that there is none."""
@@ -34,7 +34,12 @@ class Tokenizer:
         self._backend = backend
         self._settings = settings
         limit = settings.get("model_max_length")
-        self.max_length: int | None = int(limit) if isinstance(limit, int | float) and limit < NO_LIMIT else None
+        if limit is not None and (not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 1):
+            raise TokenizerError(
+                f"tokenizer_config.json: model_max_length must be a number of tokens, got {limit!r:.100}. "
+                "Correct the file."
+            )
+        self.max_length: int | None = int(limit) if limit is not None and limit < NO_LIMIT else None
         """The most tokens of a sequence that tokenizer_config.json allows; None where it sets no limit."""
 
     @classmethod
@@ -50,16 +55,19 @@ class Tokenizer:
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if checkpoint.has(name):
                 settings.update(checkpoint.read_object(name))
+        for name in (*TOKENIZER_FILES, "merges.txt", "target.spm"):
+            size = (checkpoint.folder / name).stat().st_size if checkpoint.has(name) else 0
+            if size > MAX_BYTES:
+                raise TokenizerError(
+                    f"{checkpoint.folder / name} has {size:,} bytes; a tokenizer's file has at most {MAX_BYTES:,}. "
+                    "Fetch the file again."
+                )
         path = checkpoint.folder / "tokenizer.json"
         if not path.is_file():
             kind = tokenizer_class(checkpoint, settings)
             settings = {**kind.roles, **settings}
             return cls(kind.build(checkpoint, settings), settings)
-        try:
-            tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # the library raises nothing more precise
-            raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
-        return cls(LibraryBackend(tokenizer), settings)
+        return cls(LibraryBackend.of_file(path), settings)
 
     def encode(
         self,
@@ -100,6 +108,22 @@ class Tokenizer:
             else:
                 encoded.append(_encoded(text, tokens))
         return encoded
+
+    def check_fits(self, vocab_size: int) -> None:
+        """Refuse to go with a model that has no row for what stands round every text.
+
+        A token of which that is true alone may never come; where it does, the model refuses it.
+
+        Raises:
+            TokenizerError: naming tokens and ids.
+        """
+        [tokens] = self._backend.encode([""], special_tokens=True)
+        beyond = [f"{token} = {id}" for token, id in zip(tokens.tokens, tokens.ids, strict=True) if id >= vocab_size]
+        if beyond:
+            raise TokenizerError(
+                f"The tokenizer puts {', '.join(beyond)} round every text, beyond the model's vocabulary of "
+                f"{vocab_size} entries. Do the tokenizer and the weights belong together?"
+            )
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Ids → text."""

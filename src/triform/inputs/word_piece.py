@@ -8,10 +8,9 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from triform.errors import TokenizerError
 from triform.hub import Checkpoint
 from triform.inputs.added_tokens import add_to, require, switch, token_of
-from triform.inputs.library import LibraryBackend
+from triform.inputs.library import LibraryBackend, damage_in
 
 
 def build(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
@@ -22,10 +21,8 @@ def build(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
     """
     path = str(checkpoint.folder / "vocab.txt")
     unknown = token_of(settings, "unk_token") or "[UNK]"
-    try:
+    with damage_in(path):
         tokenizer = tokenizers.Tokenizer(models.WordPiece.from_file(path, unk_token=unknown))
-    except Exception as error:  # the library raises nothing more precise
-        raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
     accents = settings.get("strip_accents")
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,

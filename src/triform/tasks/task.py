@@ -1,13 +1,16 @@
 """What all tasks share: human input in, human answer out, in three steps that each task spells out."""
 
+import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_type_hints
 
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
@@ -64,6 +67,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         self.tokenizer = tokenizer
         self.options = self._with(self.options_type(), options)
         self._check_model()
+        tokenizer.check_fits(model.spec.input_stack.embedding.vocab_size)
 
     @classmethod
     def load(
@@ -144,7 +148,8 @@ class Task(ABC, Generic[Tensors, Answer]):
         unknown = sorted(set(changes) - set(own))
         if unknown:
             raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(own)}.")
-        return replace(options, **{name: _checked(own[name], value) for name, value in changes.items()})
+        kinds = get_type_hints(self.options_type) if changes else {}
+        return replace(options, **{name: _checked(own[name], kinds[name], value) for name, value in changes.items()})
 
     def _check_model(self) -> None:
         model = self.model.spec
@@ -160,18 +165,42 @@ class Task(ABC, Generic[Tensors, Answer]):
         )
 
 
-def _checked(option: Field[Any], value: Any) -> Any:
-    """The value of an option, an enum's by its name.
+def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
+    """The value of an option of this type, an enum's by its name.
 
     Raises:
-        InputError: it is not one of the enum's, or no whole number large enough.
+        InputError: it is of another type, not one of the enum's, or a number that is too small.
     """
     if isinstance(option.default, StrEnum):
-        kind = type(option.default)
-        if value not in set(kind):
-            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(kind)}.")
-        return kind(value)
+        names = type(option.default)
+        if not isinstance(value, str) or value not in set(names):
+            raise InputError(f"{option.name}={value!r:.300}: expected one of {', '.join(names)}.")
+        return names(value)
     minimum = option.metadata["minimum"]
-    if minimum is not None and value is not None and (not isinstance(value, int) or value < minimum):
-        raise InputError(f"{option.name}={value!r}: expected a whole number of at least {minimum}.")
+    if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
+        raise InputError(f"{option.name}={value}: expected a smaller number.")
+    kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
+    fits = any(KINDS[one][1](value) for one in kinds)
+    if not fits or (minimum is not None and value is not None and value < minimum):
+        least = "" if minimum is None else f" of at least {minimum}"
+        expected = " or ".join(words + least * (one is int) for one, (words, _) in KINDS.items() if one in kinds)
+        raise InputError(f"{option.name}={value!r:.300}: expected {expected}.")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
+    float: ("a number", _is_number),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    str: ("a text", lambda value: isinstance(value, str)),
+    Sequence[str]: (
+        "a list of texts",
+        lambda value: isinstance(value, list | tuple) and all(isinstance(text, str) for text in value),
+    ),
+    NoneType: ("None", lambda value: value is None),
+}
+"""The types that options have: in words, and whether a value is of them."""

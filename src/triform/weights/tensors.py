@@ -1,6 +1,5 @@
 """The tensors of a checkpoint: safetensors files, one or sharded, validated by their library and mapped into memory."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from triform import strict_json
 from triform.engines import Format, StoredTensor
 from triform.errors import WeightError
 from triform.hub import INDEX, WEIGHTS, Checkpoint
@@ -105,7 +105,7 @@ def _read_header(folder: Path, file: str) -> dict[str, TensorInfo]:
             pass
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(size))
+            header = strict_json.loads(stream.read(size))
     except FileNotFoundError as error:
         raise WeightError(f"{path} is missing, though {INDEX} names it. Fetch the model again.") from error
     except (SafetensorError, OSError, ValueError) as error:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from triform import spec
 from triform.errors import InputError
+from triform.families import Config
 from triform.inputs import Batch
 from triform.tasks.generative.options import GenerationOptions
 from triform.tasks.task import Task, option
@@ -50,9 +51,16 @@ class Text2TextGeneration(Task[list[list[int]], dict[str, str]]):
 
     def prefix(self, options: Any) -> str:
         """What the model's config says to put before a text: for this task, or for all."""
-        own = self.task_params().get(self.name, {}).get("prefix")
-        return str(own or self.model.blueprint.config.get("prefix") or "")
+        return self.prefixes().get(self.name) or self._config.optional_string("prefix") or ""
 
-    def task_params(self) -> Mapping[str, Any]:
-        """`task_specific_params` of config.json; only their prefixes are followed."""
-        return self.model.blueprint.config.get("task_specific_params") or {}
+    def prefixes(self) -> Mapping[str, str]:
+        """Those of `task_specific_params` in config.json, by their tasks."""
+        config = self._config
+        params = config.mapping("task_specific_params") or {}
+        if not all(isinstance(own, dict) for own in params.values()):
+            config.refuse("task_specific_params", "an object for each task")
+        return {name: Config(own, config.where).optional_string("prefix") or "" for name, own in params.items()}
+
+    @property
+    def _config(self) -> Config:
+        return Config(self.model.blueprint.config, str(self.model.checkpoint.folder / "config.json"))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from triform import spec
 from triform.engines import Spans
 from triform.errors import InputError, UnsupportedModelError
+from triform.families import Config
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
@@ -58,24 +59,20 @@ class Recipe:
         Raises:
             UnsupportedModelError: a module or a pooling that Triform does not have.
         """
-        settings: dict[str, Any] = {}
+        settings: dict[str, Any] = {"prompts": {}}
         if checkpoint.has("config_sentence_transformers.json"):
-            own = checkpoint.read_object("config_sentence_transformers.json")
-            settings["default_prompt"] = own.get("default_prompt_name")
-            prompts = own.get("prompts") or {}
-        else:
-            prompts = {}
+            own = Config.of_file(checkpoint, "config_sentence_transformers.json")
+            settings = {"prompts": own.texts("prompts"), "default_prompt": own.optional_string("default_prompt_name")}
         if checkpoint.has("sentence_bert_config.json"):
-            own = checkpoint.read_object("sentence_bert_config.json")
-            settings |= {"max_length": own.get("max_seq_length"), "lowercase": bool(own.get("do_lower_case"))}
-        if not checkpoint.has("modules.json"):
-            return cls(prompts=prompts, **settings)
-        for module in checkpoint.read_json("modules.json"):
-            match module["type"].rsplit(".", 1)[-1]:
+            own = Config.of_file(checkpoint, "sentence_bert_config.json")
+            length, lowercase = own.optional_integer("max_seq_length"), own.boolean("do_lower_case", False)
+            settings |= {"max_length": length, "lowercase": lowercase}
+        for module in _read_modules(checkpoint):
+            match module.string("type").rsplit(".", 1)[-1]:
                 case "Transformer":
                     pass
                 case "Pooling":
-                    settings |= _read_pooling(checkpoint, module["path"])
+                    settings |= _read_pooling(checkpoint, module.string("path"))
                 case "Normalize":
                     settings["normalize"] = True
                 case other:
@@ -83,14 +80,23 @@ class Recipe:
                         f"{checkpoint.folder / 'modules.json'}: module {other} is not supported; "
                         "Triform has Transformer, Pooling and Normalize."
                     )
-        return cls(prompts=prompts, **settings)
+        return cls(**settings)
+
+
+def _read_modules(checkpoint: Checkpoint) -> list[Config]:
+    if not checkpoint.has("modules.json"):
+        return []
+    modules, where = checkpoint.read_json("modules.json"), f"{checkpoint.folder / 'modules.json'}"
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise UnsupportedModelError(f"{where}: expected a list of modules, each with type and path.")
+    return [Config(module, where) for module in modules]
 
 
 def _read_pooling(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
     name = f"{path}/config.json"
-    config = checkpoint.read_object(name)
-    modes = config.get("pooling_mode") or [new for old, new in OLDER_NAMES.items() if config.get(old)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else modes
+    config = Config.of_file(checkpoint, name)
+    older = tuple(new for old, new in OLDER_NAMES.items() if config.boolean(old, False)) or ("mean",)
+    modes = config.one_or_more_strings("pooling_mode", older)
     unknown = [mode for mode in modes if mode not in POOLINGS]
     if unknown:
         raise UnsupportedModelError(
@@ -99,7 +105,7 @@ def _read_pooling(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
         )
     return {
         "poolings": tuple(POOLINGS[mode] for mode in modes),
-        "pools_prompt": config.get("include_prompt", True),
+        "pools_prompt": config.boolean("include_prompt", True),
     }
 
 

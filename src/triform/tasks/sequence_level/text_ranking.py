@@ -11,6 +11,7 @@ import numpy as np
 
 from triform import spec
 from triform.errors import UnsupportedModelError, WrongTaskError
+from triform.families import Config
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
@@ -80,17 +81,14 @@ def read_activation(checkpoint: Checkpoint) -> str:
         UnsupportedModelError: another activation, or a prompt.
     """
     name = "config_sentence_transformers.json"
-    own = checkpoint.read_object(name) if checkpoint.has(name) else {}
-    if own.get("default_prompt_name"):
-        raise UnsupportedModelError(
-            f"{checkpoint.folder / name}: default_prompt_name is {own['default_prompt_name']!r}; "
-            "Triform ranks without prompts only. Choose a reranker that needs none."
-        )
-    config = checkpoint.read_object("config.json")
-    older = (config.get("sentence_transformers") or {}).get("activation_fn")
-    oldest = config.get("sbert_ce_default_activation_function")
-    path = own.get("activation_fn") or older or oldest or "Sigmoid"
-    activation = str(path).rsplit(".", 1)[-1]
+    config = Config.of_file(checkpoint, "config.json")
+    own = Config.of_file(checkpoint, name) if checkpoint.has(name) else Config({}, name)
+    if own.optional_string("default_prompt_name"):
+        own.refuse("default_prompt_name", "none: Triform ranks without prompts only. Choose a reranker that needs none")
+    older = Config(config.mapping("sentence_transformers") or {}, config.where).optional_string("activation_fn")
+    oldest = config.optional_string("sbert_ce_default_activation_function")
+    path = own.optional_string("activation_fn") or older or oldest or "Sigmoid"
+    activation = path.rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise UnsupportedModelError(
             f"{checkpoint.folder}: activation {path!r} is not supported; Triform has {', '.join(ACTIVATIONS)}."

@@ -19,7 +19,7 @@ from triform.tasks.task import Options, option
 class ZeroShotClassificationOptions(Options):
     """Options of zero-shot-classification."""
 
-    candidate_labels: Sequence[str] | None = option(None, "The labels to choose from.")
+    candidate_labels: str | Sequence[str] | None = option(None, "The labels to choose from.")
     hypothesis_template: str = option("This example is {}.", "What is put to the model; {} stands for a label.")
     multi_label: bool = option(False, "Whether each label is judged by itself, so that several may hold.")
 
