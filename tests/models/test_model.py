@@ -174,7 +174,7 @@ def test_each_form_says_how_it_is_called(models: Any) -> None:
         models("t5-lm")(batch)
     with pytest.raises(InputError, match="got 3 sources and 1 targets"):
         models("t5-lm")(batch, Batch.from_ids([[1]]))
-    with pytest.raises(InputError, match="one stack"):
+    with pytest.raises(InputError, match="reads one batch"):
         models("bert")(batch, batch)
     with pytest.raises(InputError, match="an encoder sees whole sequences"):
         models("bert")(batch, cache=models("llama-lm").new_cache(3))

@@ -12,7 +12,7 @@ from triform.generation.cache import KeyValueCache
 from triform.generation.config import GenerationConfig
 from triform.generation.processors import GrowingSequence
 from triform.inputs import Batch
-from triform.models import Decoder, Encoder, EncoderDecoder, EncoderOutput, Network
+from triform.models import Decoder, EncoderDecoder, EncoderOutput, Network
 
 
 class Decoding:
@@ -26,7 +26,7 @@ class Decoding:
     def __init__(
         self, network: Network, model: spec.Model, engine: Engine, batch: Batch, config: GenerationConfig
     ) -> None:
-        if isinstance(network, Encoder) or not isinstance(model.head, spec.LanguageHead):
+        if not (isinstance(network, Decoder | EncoderDecoder) and isinstance(model.head, spec.LanguageHead)):
             form, head = type(model.form).__name__, type(model.head).__name__ if model.head else "no head"
             raise WrongTaskError(f"generate needs a decoder with a language head; this model is {form} with {head}.")
         self.engine = engine

@@ -58,7 +58,7 @@ class QuestionAnswering(TaskOfSeveral[Any]):
     fields: ClassVar[Fields] = {"question": str, "context": str}
     options_type = QuestionAnsweringOptions
     head = spec.SpanHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def preprocess(self, inputs: Sequence[Any], options: QuestionAnsweringOptions) -> Batch:
         [given] = inputs
