@@ -17,7 +17,9 @@ from triform.models.step import Cache
 class Rereader:
     """An encoder-decoder whose decoder reads the source again, called with one batch as an encoder is."""
 
-    def __init__(self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None, target: spec.SourceAgain) -> None:
+    def __init__(
+        self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None, target: spec.SourceAgain
+    ) -> None:
         self._both = EncoderDecoder(scope, form, head)
         self._start = target.start
 
