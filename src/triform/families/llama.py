@@ -78,9 +78,11 @@ def language_head(config: Config) -> spec.LanguageHead:
 
 def weights(model: spec.Model, *more: Rename) -> Table:
     """The names of the tensors; `more` are those that a descendant adds."""
+    # The class with a span head has always had another name for the backbone.
+    prefix = "transformer." if isinstance(model.head, spec.SpanHead) else "model."
     # fmt: off
     return Table(
-        prefix="transformer." if isinstance(model.head, spec.SpanHead) else "model.",
+        prefix=prefix,
         rules=(
             Rename("embed_tokens.weight",                      "embedding.word.weight"),
             Rename("layers.*.input_layernorm.weight",          "blocks.*.attention.pre_norm.weight"),
