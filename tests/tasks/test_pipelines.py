@@ -239,7 +239,7 @@ def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
 
 def test_a_model_without_the_head_is_refused(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
-    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs Encoder or Decoder with SequenceHead"):
+    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs .* with SequenceHead"):
         triform.pipeline("text-classification", model=folder)
     with pytest.raises(WrongTaskError, match="generate needs a decoder with a language head"):
         triform.load(folder).generate(triform.Batch.from_ids([[1, 2]]))
