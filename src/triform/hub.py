@@ -9,7 +9,15 @@ from triform.errors import ModelNotFoundError, UnsupportedModelError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "source.spm")
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+)
 DOWNLOADED = [WEIGHTS, "model-*-of-*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
 

@@ -195,7 +195,9 @@ class Model:
                     raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
                 output = self.network(source, target, **arguments)
             elif target is not None or isinstance(source, EncoderOutput):
-                raise InputError("This model has one stack; call it as model(batch), without encoder states or target.")
+                raise InputError(
+                    "This model reads one batch; call it as model(batch), without encoder states or target."
+                )
             else:
                 output = self.network(source, **arguments)
         self._check_finite(output.last_hidden_state if output.logits is None else output.logits)
@@ -208,7 +210,9 @@ class Model:
             WrongTaskError: the model is of another form.
         """
         if not isinstance(self.network, EncoderDecoder):
-            raise WrongTaskError("encode is for encoder-decoders; call this model as model(batch).")
+            raise WrongTaskError(
+                "encode is for encoder-decoders that are given a target; call this one as model(batch)."
+            )
         with self.engine.inference():
             output = self.network.encode(source, hidden_states=hidden_states, tap=tap)
         self._check_finite(output.last_hidden_state)

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import sentencepiece
+import tokenizers
 import transformers
 from transformers.tokenization_utils_base import generate_merges
 
 from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
-from tests.inputs.sentence_piece_files import train, varint, write_unigram
+from tests.inputs.sentence_piece_files import read_charsmap, train, varint, write_unigram
 from triform.errors import TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
@@ -33,6 +34,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "tokenizer.model", model_type="bpe", vocab_size=600, byte_fallback=True, split_digits=True,
         allow_whitespace_only_pieces=True, **as_is,
     )  # fmt: skip
+    train(folder / "sentencepiece.bpe.model", model_type="unigram", vocab_size=300, character_coverage=0.98)
     train(folder / "source.spm", model_type="unigram", vocab_size=300, character_coverage=0.98)
     train(folder / "target.spm", model_type="unigram", vocab_size=250)
     return folder
@@ -49,6 +51,13 @@ def t5(models: Path, tmp_path: Path) -> Path:
 def llama(models: Path, tmp_path: Path) -> Path:
     shutil.copy(models / "tokenizer.model", tmp_path)
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+    return tmp_path
+
+
+@pytest.fixture
+def xlm_roberta(models: Path, tmp_path: Path) -> Path:
+    shutil.copy(models / "sentencepiece.bpe.model", tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "xlm-roberta"})
     return tmp_path
 
 
@@ -149,6 +158,41 @@ def test_every_byte_of_a_character_points_to_it(llama: Path) -> None:
     assert bytes_of == [(2, 3)] * 4 + [(3, 4)] * 3
 
 
+def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
+    path = xlm_roberta / "sentencepiece.bpe.model"
+    ours, processor = Tokenizer.from_checkpoint(find(xlm_roberta)), processor_of(path)
+    # transformers needs protobuf to read the file itself.
+    vocabulary = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary += [(processor.id_to_piece(n), processor.get_score(n)) for n in range(3, len(processor))]
+    vocabulary.append(("<mask>", 0.0))
+    theirs = transformers.XLMRobertaTokenizer(
+        vocab=vocabulary,
+        _spm_precompiled_charsmap=read_charsmap(path),
+        mask_token=tokenizers.AddedToken("<mask>", lstrip=True, special=True),
+    )
+    assert ours.id_of("<mask>") == theirs.mask_token_id == len(processor) + 1
+    texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "The <mask> sat<mask>on a</s>mat", "a<pad>b <unk> <s>"]
+    for text in texts:
+        expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
+        got, encoding = ours.encode([text])[0], expected.encodings[0]
+        assert got.ids.tolist() == expected["input_ids"], text
+        # Theirs writes the space that <mask> takes with it.
+        assert list(got.tokens) == [token.lstrip(" ") for token in encoding.tokens], text
+        assert list(got.sources) == encoding.sequence_ids, text
+        assert got.segment_ids.tolist() == encoding.type_ids, text
+        if not any(part in "".join(text) for part in TAKEN_APART):
+            assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
+        for skip in (True, False):
+            back = theirs.decode(expected["input_ids"], skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+            assert ours.decode(got.ids.tolist(), skip_special_tokens=skip) == back, text
+
+
+def test_shifted_ids_need_the_order_that_they_shift(xlm_roberta: Path, models: Path) -> None:
+    shutil.copy(models / "spiece.model", xlm_roberta / "sentencepiece.bpe.model")
+    with pytest.raises(TokenizerError, match="begins with .* not with <unk>, <s> and </s>. Fetch the file again"):
+        Tokenizer.from_checkpoint(find(xlm_roberta))
+
+
 def marian_of(folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
@@ -203,7 +247,7 @@ def test_separate_vocabularies(marian: Path) -> None:
         Tokenizer.from_checkpoint(find(marian))
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureRequest) -> None:
     ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
     for text in TEXTS:
@@ -216,7 +260,7 @@ def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureR
     assert whole.replace(" ", "") == "thecat"
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.FixtureRequest) -> None:
     ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
     for text in ("the cat sat on the mat " * 5, ("the cat sat " * 5, "on the mat")):
@@ -247,7 +291,7 @@ def test_listed_special_tokens_without_an_id_come_last(llama: Path) -> None:
     assert ours.id_of("[PAD]") is None
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_eight_threads_share_one_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
     assert_threads_agree(Tokenizer.from_checkpoint(find(request.getfixturevalue(kind))))
 

@@ -108,14 +108,15 @@ def run_reference(model: Any, source: list[int], target: list[int] | None) -> Re
         arguments["decoder_input_ids"] = torch.tensor([target])
     with torch.no_grad():
         output = model(**arguments, output_hidden_states=True)
-    states = output.decoder_hidden_states if target is not None else output.hidden_states
+    is_both = "encoder_last_hidden_state" in output
+    states = output.decoder_hidden_states if is_both else output.hidden_states
     logits = getattr(output, "logits", None)
     if hasattr(output, "start_logits"):
         logits = torch.stack([output.start_logits, output.end_logits], dim=-1)
     return Reference(
         hidden_states=[state[0].numpy() for state in states],
         logits=None if logits is None else logits[0].numpy(),
-        encoder_hidden_states=[s[0].numpy() for s in output.encoder_hidden_states] if target is not None else None,
+        encoder_hidden_states=[s[0].numpy() for s in output.encoder_hidden_states] if is_both else None,
     )
 
 

@@ -21,7 +21,7 @@ from tests.parity.harness import (
 from triform import spec
 
 CAUSAL = ("Llama", "GPT2", "Mistral", "Qwen")
-ENCODER_DECODERS = ("T5Model", "T5ForConditional", "Bart", "Marian")
+ENCODER_DECODERS = ("T5Model", "T5ForConditional", "BartModel", "BartForConditional", "Marian")
 DECODERS = [case for case in CASES if case.model.startswith((*CAUSAL, *ENCODER_DECODERS))]
 GENERATORS = [case for case in CASES if case.model.endswith(("LM", "ConditionalGeneration", "LMHeadModel", "MTModel"))]
 GENERATORS = [case for case in GENERATORS if "Masked" not in case.model]
@@ -44,7 +44,11 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def inputs(case: Case, model: triform.Model) -> tuple[list[list[int]], list[list[int]] | None]:
     sources = random_ids(case, lengths=case.lengths)
-    if not isinstance(model.spec.form, spec.EncoderDecoder):
+    if isinstance(model.spec.head, spec.SequenceHead) and isinstance(model.spec.head.pooling, spec.LastOf):
+        for source in sources:
+            # Two of the token that counts, or one, and others behind it.
+            source[len(source) // 3] = source[len(source) // 2] = model.spec.head.pooling.token
+    if not isinstance(model.spec.form, spec.EncoderDecoder) or model.spec.form.target is not None:
         return sources, None
     # Targets whose lengths have nothing to do with those of the sources.
     return sources, random_ids(case, lengths=case.lengths[::-1], seed=2)

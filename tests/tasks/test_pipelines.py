@@ -69,6 +69,28 @@ def test_text_classification_by_the_last_token(tmp_path: Path) -> None:
     assert_same(ours(TEXTS), [reference(text)[0] for text in TEXTS])
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_labels": 4},
+        {"num_labels": 1},
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"num_labels": 1, "problem_type": "regression"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_text_classification_by_the_end_token(family: str, tmp_path: Path, config: dict[str, Any]) -> None:
+    if family == "bart":
+        checkpoints.bart("BartForSequenceClassification", tmp_path, **config)
+    else:
+        checkpoints.t5(tmp_path, "T5ForSequenceClassification", **config)
+    ours, reference = both("text-classification", tmp_path)
+    assert_same(ours(TEXTS), reference(TEXTS))
+    pairs = [{"text": TEXTS[0], "text_pair": TEXTS[1]}, {"text": TEXTS[2], "text_pair": TEXTS[4]}]
+    assert_same(ours(pairs, top_k=None), reference(pairs, top_k=None))
+
+
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("labels", [["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], ["O", "PER", "LOC"]], ids=str)
 def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], strategy: str) -> None:
@@ -217,7 +239,7 @@ def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
 
 def test_a_model_without_the_head_is_refused(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
-    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs Encoder or Decoder with SequenceHead"):
+    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs .* with SequenceHead"):
         triform.pipeline("text-classification", model=folder)
     with pytest.raises(WrongTaskError, match="generate needs a decoder with a language head"):
         triform.load(folder).generate(triform.Batch.from_ids([[1, 2]]))

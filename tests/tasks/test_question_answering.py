@@ -1,5 +1,6 @@
 """Answers against a plain definition over the logits of `transformers`, which has had no such pipeline since 5.0."""
 
+import inspect
 import itertools
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def expected_answers(
 ) -> tuple[dict[tuple[int, int], float], float]:
     """((start, end) → score, score of no answer), by the tokenizer's own windows and one loop over all pairs."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    model = transformers.BertForQuestionAnswering.from_pretrained(folder).eval()
+    model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
+    names = {"input_ids", "token_type_ids"} & set(inspect.signature(model.forward).parameters)
     windows = tokenizer(
         QUESTION,
         context,
@@ -46,20 +48,20 @@ def expected_answers(
     no_answer = []
     for window, offsets in enumerate(windows["offset_mapping"]):
         with torch.no_grad():
-            output = model(
-                torch.tensor([windows["input_ids"][window]]),
-                token_type_ids=torch.tensor([windows["token_type_ids"][window]]),
-            )
+            output = model(**{name: torch.tensor([windows[name][window]]) for name in names})
+        # With a [CLS] in front, that is row 0 of those that count.
+        first_row = [0] if windows["input_ids"][window][0] == tokenizer.cls_token_id else []
         rows = [row for row, sequence in enumerate(windows.sequence_ids(window)) if sequence == 1]
         starts, ends = (
-            torch.softmax(logits[0, [0, *rows]].double(), dim=0).tolist()
+            torch.softmax(logits[0, [*first_row, *rows]].double(), dim=0).tolist()
             for logits in (output.start_logits, output.end_logits)
         )
         no_answer.append(starts[0] * ends[0])
+        begin = len(first_row)
         for first, last in itertools.combinations_with_replacement(range(len(rows)), 2):
             if last - first < max_answer_len:
                 key = offsets[rows[first]][0], offsets[rows[last]][1]
-                found[key] = max(found.get(key, 0), starts[first + 1] * ends[last + 1])
+                found[key] = max(found.get(key, 0), starts[first + begin] * ends[last + begin])
     return found, min(no_answer)
 
 
@@ -99,6 +101,31 @@ def test_equals_the_definition(folder: Path, answer: Any, context: str, options:
     assert with_none == sorted(with_none, key=lambda found: -found["score"])
 
 
+@pytest.mark.parametrize("family", ["bart", "t5", "llama"])
+def test_every_form_answers(family: str, tmp_path: Path) -> None:
+    """Only where [CLS] stands in front does it take a share of the probability, and may there be no answer."""
+    make = {
+        "bart": lambda: checkpoints.bart("BartForQuestionAnswering", tmp_path),
+        "t5": lambda: checkpoints.t5(tmp_path, "T5ForQuestionAnswering"),
+        "llama": lambda: checkpoints.llama("LlamaForQuestionAnswering", tmp_path),
+    }
+    folder = make[family]()
+    answer = triform.pipeline("question-answering", model=folder, max_seq_len=60, doc_stride=7)
+    expected, no_answer = expected_answers(folder, LONG, max_length=60, stride=7, max_answer_len=15)
+    given = {"question": QUESTION, "context": LONG}
+    actual = answer(given, top_k=20)
+    assert [found["score"] for found in actual] == pytest.approx(sorted(expected.values(), reverse=True)[:20], rel=1e-4)
+    for found in actual:
+        assert found["score"] == pytest.approx(expected[found["start"], found["end"]], rel=1e-4)
+    if family == "bart":
+        found_all = answer(given, top_k=10**6, handle_impossible_answer=True)
+        [none] = [found for found in found_all if (found["start"], found["end"]) == (0, 0)]
+        assert none["score"] == pytest.approx(no_answer, rel=1e-4)
+    else:
+        with pytest.raises(InputError, match="handle_impossible_answer: this model has no token that stands for"):
+            answer(given, handle_impossible_answer=True)
+
+
 def test_one_window_where_all_fits(answer: Any) -> None:
     given = {"question": QUESTION, "context": TEXTS[1]}
     expected = answer(given, top_k=5)
@@ -135,5 +162,5 @@ def test_refuses_bad_input(answer: Any, given: Any, options: dict[str, Any], mes
 
 
 def test_needs_a_span_head(minilm: Path) -> None:
-    with pytest.raises(WrongTaskError, match="needs Encoder or Decoder with SpanHead"):
+    with pytest.raises(WrongTaskError, match="needs Encoder or Decoder or EncoderDecoder with SpanHead"):
         triform.pipeline("question-answering", model=minilm)

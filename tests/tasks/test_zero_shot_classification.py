@@ -33,6 +33,19 @@ def test_equals_transformers(minilm: Path, tmp_path: Path, names: list[str]) -> 
         assert_same(ours(texts[0], **options), reference(texts[0], **options))
 
 
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_an_encoder_decoder_equals_transformers(family: str, tmp_path: Path) -> None:
+    config = {"id2label": dict(enumerate(NLI)), "label2id": {name: i for i, name in enumerate(NLI)}}
+    if family == "bart":
+        checkpoints.bart("BartForSequenceClassification", tmp_path, **config)
+    else:
+        checkpoints.t5(tmp_path, "T5ForSequenceClassification", **config)
+    ours, reference = both("zero-shot-classification", tmp_path)
+    texts = [text for text in TEXTS if text]
+    for options in ({"candidate_labels": LABELS}, {"candidate_labels": LABELS, "multi_label": True}):
+        assert_same(ours(texts, token_budget=64, **options), reference(texts, **options))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -4,7 +4,7 @@ from triform import spec
 from triform.families import llama
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, token_head
+from triform.families.heads import backbone, last_token_head, span_head, token_head
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -36,6 +36,7 @@ FAMILY = Family(
         "Qwen2ForCausalLM": llama.language_head,
         "Qwen2ForTokenClassification": token_head,
         "Qwen2ForSequenceClassification": last_token_head,
+        "Qwen2ForQuestionAnswering": span_head,
     },
     form=form,
     weights=llama.weights,

@@ -71,6 +71,12 @@ def token_of(settings: dict[str, Any], role: str) -> str | None:
     return content if isinstance(content, str) else None
 
 
+def with_space_before_mask(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose mask token stands for a word together with the space before it, unless they describe it."""
+    mask = settings.get("mask_token")
+    return {**settings, "mask_token": {"content": mask, "lstrip": True}} if isinstance(mask, str) else settings
+
+
 def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: str, file: str) -> tuple[str, int]:
     """The token of a role that the template needs, and its id.
 

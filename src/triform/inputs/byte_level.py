@@ -10,7 +10,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import add_to, require, switch
+from triform.inputs.added_tokens import add_to, require, switch, with_space_before_mask
 from triform.inputs.library import LibraryBackend, damage_in
 from triform.inputs.vocabulary import read_vocabulary
 
@@ -37,10 +37,7 @@ def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBa
     Raises:
         TokenizerError: a file is missing or damaged, or a setting is not what it must be.
     """
-    mask = settings.get("mask_token")
-    if isinstance(mask, str):
-        # It stands for a word together with the space before it, as in the tokenizer.json of these models.
-        settings = {**settings, "mask_token": {"content": mask, "lstrip": True}}
+    settings = with_space_before_mask(settings)
     tokenizer = _open(checkpoint, settings)
     prefix_space = switch(settings, "add_prefix_space", False)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)

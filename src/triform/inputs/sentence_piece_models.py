@@ -1,4 +1,4 @@
-"""The three ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
+"""The four ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
 
 import re
 from functools import partial
@@ -11,7 +11,13 @@ from tokenizers import decoders
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import listed_tokens, read_added_tokens, switch, token_of
+from triform.inputs.added_tokens import (
+    listed_tokens,
+    read_added_tokens,
+    switch,
+    token_of,
+    with_space_before_mask,
+)
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
 from triform.inputs.vocabulary import read_vocabulary
 
@@ -87,6 +93,40 @@ def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> Senten
         template=Template(single=whole, pair=(whole, whole), pair_segment=1),
         trims_spaces=False,
         joined=partial(_join, strips_space=prefix_space),
+    )
+
+
+def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """sentencepiece.bpe.model, whose pieces come one later, behind four tokens in the order of fairseq.
+
+    cls_token before a text, sep_token after it, two of them between a pair; mask_token has the last id.
+
+    Conneau et al. 2019, "Unsupervised Cross-lingual Representation Learning at Scale"; Ott et al. 2019, "fairseq".
+
+    Raises:
+        TokenizerError: the file is damaged, or a setting is not what it must be.
+    """
+    path = checkpoint.folder / "sentencepiece.bpe.model"
+    processor = _open(path)
+    settings = with_space_before_mask(settings)
+    own = processor.id_to_piece([0, 1, 2]) if len(processor) > 2 else []
+    if own != ["<unk>", "<s>", "</s>"]:
+        raise TokenizerError(f"{path} begins with {own}, not with <unk>, <s> and </s>. Fetch the file again.")
+    ids = {piece: number + 1 for piece, number in _own_ids(processor).items()}
+    ids |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(processor) + 1}
+    added = _add(checkpoint, settings, ids)
+    start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
+    return SentencePieceBackend(
+        first=processor,
+        rest=processor,
+        ids=ids,
+        tokens={number: token for token, number in ids.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=False,
+        added=added,
+        template=Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end))),
+        trims_spaces=True,
+        joined=_join,
     )
 
 

@@ -38,6 +38,7 @@ BRACKETS = {
     "mask_token": "[MASK]",
 }
 ANGLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+WRAPPED = {**ANGLES, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"}
 END_OF_TEXT = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 
 TABLE = (
@@ -54,6 +55,12 @@ TABLE = (
         roles=BRACKETS,
     ),
     TokenizerClass(
+        names=("MPNetTokenizer",),
+        files=("vocab.txt",),
+        build=word_piece.build_wrapped,
+        roles={**WRAPPED, "unk_token": "[UNK]"},
+    ),
+    TokenizerClass(
         names=("GPT2Tokenizer",),
         files=("vocab.json", "merges.txt"),
         build=byte_level.build_bare,
@@ -63,7 +70,7 @@ TABLE = (
         names=("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),
         files=("vocab.json", "merges.txt"),
         build=byte_level.build_wrapped,
-        roles={**ANGLES, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"},
+        roles=WRAPPED,
     ),
     TokenizerClass(
         names=("Qwen2Tokenizer",),
@@ -82,6 +89,12 @@ TABLE = (
         files=("tokenizer.model",),
         build=sentence_piece_models.build_with_bytes,
         roles=ANGLES,
+    ),
+    TokenizerClass(
+        names=("XLMRobertaTokenizer",),
+        files=("sentencepiece.bpe.model",),
+        build=sentence_piece_models.build_with_shifted_ids,
+        roles=WRAPPED,
     ),
     TokenizerClass(
         names=("MarianTokenizer",),

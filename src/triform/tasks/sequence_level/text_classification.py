@@ -43,7 +43,7 @@ class TextClassification(Task[Output, Any]):
     example = "What a fine day."
     options_type = TextClassificationOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def preprocess(self, inputs: Sequence[Any], options: TextClassificationOptions) -> Batch:
         return self.encode(read_texts(inputs), options)

@@ -42,7 +42,7 @@ class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
     fields: ClassVar[Fields] = {"query": str, "documents": list[str]}
     options_type = TextRankingOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)

@@ -36,7 +36,7 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
     example_options = "--candidate-labels sports --candidate-labels politics"
     options_type = ZeroShotClassificationOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)

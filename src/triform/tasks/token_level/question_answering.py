@@ -42,7 +42,7 @@ class Candidates:
     characters: Integers
     """(N, 2) begin and end in the whole context."""
     no_answer: float
-    """The score of there being none."""
+    """The score of there being none; 0 where the model cannot say so."""
 
 
 class QuestionAnswering(TaskOfSeveral[Any]):
@@ -58,7 +58,7 @@ class QuestionAnswering(TaskOfSeveral[Any]):
     fields: ClassVar[Fields] = {"question": str, "context": str}
     options_type = QuestionAnsweringOptions
     head = spec.SpanHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def preprocess(self, inputs: Sequence[Any], options: QuestionAnsweringOptions) -> Batch:
         [given] = inputs
@@ -69,6 +69,10 @@ class QuestionAnswering(TaskOfSeveral[Any]):
             if not given[name].strip():
                 raise InputError(f"{name} is empty: expected a text, got {given[name]!r}.")
         [whole] = self.tokenizer.encode([(question, context)])
+        if options.handle_impossible_answer and not self._can_say_none(whole):
+            raise InputError(
+                "handle_impossible_answer: this model has no token that stands for there being no answer. Leave it out."
+            )
         limit = self.limit(options.max_seq_len)
         return Batch.from_texts(cut_into_windows(whole, max_length=limit, overlap=options.doc_stride))
 
@@ -81,7 +85,7 @@ class QuestionAnswering(TaskOfSeveral[Any]):
         context = batch.texts[0].pair
         assert context is not None
         windows = [
-            candidates_in(text, tensors[begin:end], options.max_answer_len)
+            candidates_in(text, tensors[begin:end], options.max_answer_len, can_say_none=self._can_say_none(text))
             for text, (begin, end) in zip(batch.texts, batch.spans.pairs(), strict=True)
         ]
         best = best_of(windows, options.top_k)
@@ -94,20 +98,23 @@ class QuestionAnswering(TaskOfSeveral[Any]):
         ]
         return [answers[0] if options.top_k == 1 else answers]
 
+    def _can_say_none(self, text: EncodedText) -> bool:
+        """Whether the first token, such as [CLS], stands for there being no answer: one that has seen the text."""
+        return text.sources[0] is None and not isinstance(self.model.spec.form, spec.Decoder)
 
-def candidates_in(text: EncodedText, logits_TX: Rows, max_answer_len: int) -> Candidates:
+
+def candidates_in(text: EncodedText, logits_TX: Rows, max_answer_len: int, *, can_say_none: bool) -> Candidates:
     """All pairs of a start and an end in one window's context; a score is the product of both probabilities."""
     is_context = np.array([source == 1 for source in text.sources])
     is_read = is_context.copy()
-    # The first token, [CLS], stands for there being no answer.
-    is_read[0] = True
+    is_read[0] |= can_say_none
     starts, ends = softmax(np.where(is_read[:, None], logits_TX, -np.inf).T)
     rows = np.flatnonzero(is_context)
     firsts, lasts = (rows[index] for index in np.nonzero(np.triu(np.tri(len(rows), k=max_answer_len - 1))))
     return Candidates(
         scores=starts[firsts] * ends[lasts],
         characters=np.stack([text.characters[firsts, 0], text.characters[lasts, 1]], axis=-1),
-        no_answer=float(starts[0] * ends[0]),
+        no_answer=float(starts[0] * ends[0]) if can_say_none else 0.0,
     )
 
 
