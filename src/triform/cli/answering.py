@@ -4,7 +4,7 @@ Batches are cut in the same places however often a run is interrupted, so that i
 """
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -53,10 +53,9 @@ class Answering:
     def _answer(self, rows: list[Row], skip: int, *, is_chunk: bool = True) -> None:
         """Answer the rows of a chunk, or those before one that stops the run, without the first `skip`."""
         batches, errors = self._batches(rows)
-        if errors and self.on_error is OnError.STOP:
-            first = min(errors)
-            self._answer(rows[:first], skip, is_chunk=False)
-            raise self._stopped(rows[first], errors[first])
+        if (stop := self._stop(errors, skip)) is not None:
+            self._answer(rows[:stop], skip, is_chunk=False)
+            raise self._stopped(rows[stop], errors[stop])
         sound = iter([number for number in range(len(rows)) if number not in errors])
         written = skip
         for position, batch in enumerate(batches, 1):
@@ -65,10 +64,9 @@ class Answering:
             if end <= written:
                 continue
             answers = self._run(batch, [(number, rows[number]) for number in numbers], errors)
-            if errors and self.on_error is OnError.STOP:
-                first = min(errors)
-                self._write(rows, range(written, first), answers, errors, final=False)
-                raise self._stopped(rows[first], errors[first])
+            if (stop := self._stop(errors, skip)) is not None:
+                self._write(rows, range(written, stop), answers, errors, final=False)
+                raise self._stopped(rows[stop], errors[stop])
             # A row that is mended may yet join the last batch before it.
             self._write(rows, range(written, end), answers, errors, final=is_chunk or position < len(batches))
             written = end
@@ -77,18 +75,19 @@ class Answering:
     def _batches(self, rows: list[Row]) -> tuple[list[Batch], dict[int, str]]:
         """The batches of all rows that can be read, and what is wrong with the others."""
         errors = {number: row.error for number, row in enumerate(rows) if row.error is not None}
+        sound = [number for number in range(len(rows)) if number not in errors]
         try:
-            return self._batches_without(errors, rows), errors
+            return self._batches_of(rows[number] for number in sound), errors
         except InputError:
-            for number in range(len(rows)):
+            for number in sound:
                 try:
-                    self._batches_without(errors.keys() | set(range(len(rows))) - {number}, rows)
+                    self._batches_of([rows[number]])
                 except InputError as error:
                     errors[number] = self._of_one(error)
-            return self._batches_without(errors, rows), errors
+            return self._batches_of(rows[number] for number in sound if number not in errors), errors
 
-    def _batches_without(self, left_out: Container[int], rows: list[Row]) -> list[Batch]:
-        values = [row.value for number, row in enumerate(rows) if number not in left_out]
+    def _batches_of(self, rows: Iterable[Row]) -> list[Batch]:
+        values = [row.value for row in rows]
         return list(self.task.batches(values, self.task.options)) if values else []
 
     def _run(self, batch: Batch, rows: list[tuple[int, Row]], errors: dict[int, str]) -> dict[int, bytes]:
@@ -101,7 +100,7 @@ class Answering:
                 return {}
             found: dict[int, bytes] = {}
             for number, row in rows:
-                [alone] = self.task.batches([row.value], self.task.options)
+                [alone] = self._batches_of([row])
                 found |= self._run(alone, [(number, row)], errors)
             return found
         return {number: self.form.encode(answer) for (number, _), answer in zip(rows, answers, strict=True)}
@@ -116,6 +115,12 @@ class Answering:
         if encoded:
             failed = sum(number in errors for number in which)
             self.output.write(rows[which.start : which.stop], encoded, failed=failed, final=final)
+
+    def _stop(self, errors: dict[int, str], skip: int) -> int | None:
+        """The row that stops the run, if one does; an earlier run may have passed over those it answered."""
+        if self.on_error is OnError.SKIP:
+            return None
+        return min((number for number in errors if number >= skip), default=None)
 
     def _stopped(self, row: Row, error: str) -> InputError:
         how = self.output.how_to_go_on()

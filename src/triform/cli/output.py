@@ -118,10 +118,13 @@ class FileOutput(Output):
         except OSError as error:
             raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
         self._lock()
+        if existing is Existing.RESUME and not goes_on and self._file.seek(0, os.SEEK_END) > len(form.head):
+            raise InputError(f"{self._part} has no {self._account.name} beside it. Begin again with --overwrite.")
         if goes_on:
             self._go_on()
         else:
-            self._file.truncate(0)
+            self._file.seek(0)
+            self._file.truncate()
             self._file.write(form.head)
             self._save()
 

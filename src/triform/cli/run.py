@@ -22,11 +22,24 @@ from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revi
 from triform.cli.progress import progress
 from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
 from triform.errors import InputError
-from triform.hub import Checkpoint
 from triform.tasks import TASKS, Options, Task
 
+EPILOG = """
+Examples:
+
+triform run embed "A cat sat on the mat." "Ein Hund." --model MODEL
+
+triform run sentiment-analysis --input reviews.csv --column review --output labels.jsonl --resume --model MODEL
+
+zcat reviews.txt.gz | triform run ner --input - --json --model MODEL | head
+
+triform run TASK --help lists the options of a task.
+"""
+
 run = typer.Typer(
-    help="Answer texts, a few or a file of millions: triform run TASK TEXT --model MODEL.", no_args_is_help=True
+    help="Answer texts, a few or a file of millions: triform run TASK TEXT --model MODEL.",
+    no_args_is_help=True,
+    epilog=EPILOG,
 )
 
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to answer.", show_default=False)]
@@ -117,7 +130,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             else:
                 input_format = given["input_format"] or format_of(given["input"], of_objects=bool(task.fields))
                 rows = read_rows(source, input_format, columns)
-            output = open_output(given, form, began(task, loaded.model.checkpoint, form, loading | options))
+            output = open_output(given, loaded, form, loading | options)
             if source is not None:
                 seen = isinstance(output, StreamOutput)
                 rows = stack.enter_context(progress(rows, source, output, answers_are_seen=seen))
@@ -163,7 +176,7 @@ def texts_of(texts: list[str], columns: Columns) -> Iterator[Row]:
         yield parse(where, text, columns) if columns.hint else Row(where, text)
 
 
-def open_output(given: Mapping[str, Any], form: Form, began: Mapping[str, Any]) -> Output:
+def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> Output:
     """Where the answers go.
 
     Raises:
@@ -180,19 +193,18 @@ def open_output(given: Mapping[str, Any], form: Form, began: Mapping[str, Any]) 
         except OSError as error:
             raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
     chosen = Existing.RESUME if given["resume"] else Existing.OVERWRITE if given["overwrite"] else Existing.REFUSE
-    return FileOutput(path, form, began, chosen)
+    return FileOutput(path, form, began(task, form, options), chosen)
 
 
-def began(task: type[Task[Any, Any]], checkpoint: Checkpoint, form: Form, options: Mapping[str, Any]) -> dict[str, Any]:
+def began(task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> dict[str, Any]:
     """All that answers depend on besides the rows."""
-    files = sorted(
-        (path.relative_to(checkpoint.folder), path.stat()) for path in checkpoint.folder.rglob("*") if path.is_file()
-    )
-    stamps = repr([(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in files])
+    folder = task.model.checkpoint.folder
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    stamps = repr([(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files])
     return {
         "triform": __version__,
         "task": task.name,
-        "model": str(checkpoint.folder.resolve()),
+        "model": str(folder.resolve()),
         "files of the model": hashlib.blake2b(stamps.encode(), digest_size=8).hexdigest(),
         "form": form.name,
         **options,
@@ -206,15 +218,15 @@ def answer(answering: Answering, rows: Iterator[Row]) -> None:
         answering.run(rows)
         output.finish()
     except KeyboardInterrupt:
-        print(f"\nstopped. {output.how_to_go_on()}", file=sys.stderr)
+        print(f"\nstopped. {output.how_to_go_on()}".rstrip(), file=sys.stderr)
         raise
     finally:
         output.close()
     if output.failed:
-        warnings.warn(
-            f"{output.failed:,} of {output.rows:,} rows could not be answered; what was wrong stands in their place.",
-            stacklevel=2,
-        )
+        said = f"{output.failed:,} of {output.rows:,} rows could not be answered; what was wrong stands in their place."
+        if output.failed == output.rows:
+            raise InputError(said)
+        warnings.warn(said, stacklevel=2)
 
 
 for _task in TASKS:

