@@ -7,6 +7,7 @@ random moments, and compares both files byte by byte.
 """
 
 import argparse
+import json
 import os
 import random
 import subprocess
@@ -35,26 +36,43 @@ def start(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, **settings)
 
 
-def wait_and_kill(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Kill a process after some time, with no chance to tidy up; whether it was still at work."""
+def kill(process: subprocess.Popen[bytes]) -> bool:
+    """Kill a process with no chance to tidy up; whether it was still at work."""
+    at_work = process.poll() is None
+    process.kill()
+    process.wait()
+    return at_work
+
+
+def answered(output: Path) -> int:
+    """How many rows an unfinished run accounts for."""
     try:
-        process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        return True
-    return False
+        return int(json.loads(output.with_name(output.name + ".part.json").read_text())["rows"])
+    except FileNotFoundError:
+        return 0
 
 
-def kill_and_resume(arguments: Sequence[Any], moments: Sequence[float]) -> int:
-    """Run to the end through a kill at each of some moments, seconds after its start; how many met it at work."""
-    kills = 0
-    for seconds in moments:
-        process = start(*arguments, "--resume")
-        kills += wait_and_kill(process, seconds)
-    process = start(*arguments, "--resume")
-    assert process.wait() == 0
-    return kills
+def wait_for(process: subprocess.Popen[bytes], output: Path, rows: int) -> None:
+    """Wait until a run accounts for so many rows, or has ended."""
+    while answered(output) < rows and process.poll() is None:
+        time.sleep(0.005)
+
+
+def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: int) -> list[int]:
+    """Run to the end of `count` rows through kills at random moments; how many rows stood at each that met it at work.
+
+    Some come while it loads, before its first answer.
+    """
+    draw = random.Random()
+    moments: list[int] = []
+    for mark in sorted(draw.randint(0, count * 9 // 10) for _ in range(kills)):
+        process = start(*arguments, output, "--resume")
+        wait_for(process, output, mark)
+        time.sleep(draw.uniform(0, 0.05))
+        if kill(process):
+            moments.append(answered(output))
+    assert start(*arguments, output, "--resume").wait() == 0
+    return moments
 
 
 def resident(process: subprocess.Popen[bytes], what: str) -> float:
@@ -103,19 +121,15 @@ def main() -> None:
         rows = write_rows(folder / "rows.txt", wanted.rows)
         task = ("embed", "-m", model, "-i", rows, "-o")
         marks = [wanted.rows * tenths // 10 for tenths in range(1, 11)]
-        begin = time.perf_counter()
-        whole = folder / "whole.jsonl"
+        whole, pieces = folder / "whole.jsonl", folder / "pieces.jsonl"
         peaks = memory_by_rows((*task, whole), whole, marks[:-1])
-        elapsed = time.perf_counter() - begin
         for mark, peak in zip([*marks[:-1], wanted.rows], peaks.values(), strict=True):
             print(f"{mark:>10,} rows  peak {peak:.1f} MiB resident")
-        draw = random.Random()
-        moments = [draw.uniform(0.3, 2 * elapsed / (wanted.kills + 1)) for _ in range(wanted.kills)]
-        pieces = folder / "pieces.jsonl"
-        kills = kill_and_resume((*task, pieces), moments)
+        moments = kill_and_resume(task, pieces, wanted.rows, wanted.kills)
         same = pieces.read_bytes() == whole.read_bytes()
-        count = pieces.read_bytes().count(b"\n")
-        print(f"{kills} kills at work; {count:,} rows; {'the same bytes' if same else 'OTHER BYTES'}")
+        numbers = ", ".join(f"{rows:,}" for rows in moments)
+        print(f"{len(moments)} kills at work, with so many rows answered: {numbers}")
+        print(f"{len(pieces.read_bytes().splitlines()):,} rows; {'the same bytes' if same else 'OTHER BYTES'}")
         sys.exit(not same)
 
 
