@@ -11,7 +11,6 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum, auto
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,14 +23,6 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
-
-
-class Existing(Enum):
-    """What to do with answers that are there already."""
-
-    REFUSE = auto()
-    RESUME = auto()
-    OVERWRITE = auto()
 
 
 class Output(ABC):
@@ -83,6 +74,22 @@ def is_whole(path: Path) -> bool:
     return path.is_file() and not _beside(path, ".part").exists()
 
 
+def check_untouched(path: Path) -> None:
+    """Whether a new run may write this file.
+
+    Raises:
+        InputError: it is there, whole or unfinished.
+    """
+    part = _beside(path, ".part")
+    if part.exists():
+        raise InputError(
+            f"--output {path}: an unfinished run left {part.name} beside it. Go on with --resume, or begin again with "
+            "--overwrite."
+        )
+    if path.is_file():
+        raise InputError(f"--output {path} is there already. Name another file, or replace it: --overwrite.")
+
+
 def _beside(path: Path, ending: str) -> Path:
     # A link stays a link, and its file is what is replaced.
     real = Path(os.path.realpath(path))
@@ -96,29 +103,26 @@ class FileOutput(Output):
         path: where the answers are when all are there.
         form: how they are written.
         began: what the answers depend on besides the rows; a run that goes on must agree with it.
-        existing: what to do with answers that are there already.
+        resume: whether to go on with answers that are there; else they are replaced.
 
     Raises:
-        InputError: there are answers and they may not be touched, they do not fit this run, another process writes
-            them, or the file cannot be opened.
+        InputError: what is there does not fit this run, another process writes it, or the file cannot be opened.
     """
 
-    def __init__(self, path: Path, form: Form, began: Mapping[str, Any], existing: Existing) -> None:
+    def __init__(self, path: Path, form: Form, began: Mapping[str, Any], *, resume: bool) -> None:
         self.path = _beside(path, "")
         self._part, self._account = _beside(path, ".part"), _beside(path, ".part.json")
         self._form, self._began = form, dict(began)
         self._seen = 0
         self._digest = hashlib.blake2b(digest_size=16)
         self._answered_digest = self._digest.hexdigest()
-        if existing is Existing.REFUSE:
-            self._refuse_existing()
-        goes_on = existing is Existing.RESUME and self._part.exists() and self._account.exists()
+        goes_on = resume and self._part.exists() and self._account.exists()
         try:
             self._file = open(self._part, "r+b" if self._part.exists() else "x+b")  # noqa: SIM115
         except OSError as error:
             raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
         self._lock()
-        if existing is Existing.RESUME and not goes_on and self._file.seek(0, os.SEEK_END) > len(form.head):
+        if resume and not goes_on and self._file.seek(0, os.SEEK_END) > len(form.head):
             raise InputError(f"{self._part} has no {self._account.name} beside it. Begin again with --overwrite.")
         if goes_on:
             self._go_on()
@@ -145,7 +149,9 @@ class FileOutput(Output):
         kept: list[Row] = []
         for number, row in enumerate(islice(rows, self.rows)):
             self._add_to_digest(row)
-            kept = [row] if number % chunk == 0 else [*kept, row]
+            if number % chunk == 0:
+                kept = []
+            kept.append(row)
         if self._digest.hexdigest() != self._answered_digest:
             raise InputError(
                 f"--resume: the first {self.rows:,} rows of the input are not those that {self._part} answers. "
@@ -168,15 +174,6 @@ class FileOutput(Output):
 
     def how_to_go_on(self) -> str:
         return f"{self._seen:,} rows are answered, in {self._part}. The same command with --resume goes on."
-
-    def _refuse_existing(self) -> None:
-        if self._part.exists():
-            raise InputError(
-                f"--output {self.path}: an unfinished run left {self._part.name} beside it. Go on with --resume, or "
-                "begin again with --overwrite."
-            )
-        if self.path.exists():
-            raise InputError(f"--output {self.path} is there already. Name another file, or replace it: --overwrite.")
 
     def _lock(self) -> None:
         try:

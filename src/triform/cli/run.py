@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, getdoc
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, get_type_hints
@@ -17,7 +17,7 @@ from triform import __version__
 from triform.cli.answering import Answering, OnError
 from triform.cli.columns import Columns
 from triform.cli.forms import Form, form_of
-from triform.cli.output import Existing, FileOutput, Output, StreamOutput, is_whole
+from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
 from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revision
 from triform.cli.progress import progress
 from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
@@ -118,11 +118,11 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
         if given["resume"] and is_whole(given["output"]):
             print(f"{given['output']} is whole: there is nothing to go on with.", file=sys.stderr)
             return
+        if given["output"] is not None and not (given["resume"] or given["overwrite"]):
+            check_untouched(given["output"])
         options = {name: given[name] for name in own if given[name] != own[name][1]}
         loading = {name: given[name] for name in LOADING}
         columns = Columns(task, given["column"] or [])
-        loaded = task.load(given["model"], **loading, **options)
-        form = form_of(loaded, given["output"], json=given["json"])
         with ExitStack() as stack:
             source = None if given["input"] is None else Source(given["input"], stack)
             if source is None:
@@ -130,6 +130,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             else:
                 input_format = given["input_format"] or format_of(given["input"], of_objects=bool(task.fields))
                 rows = read_rows(source, input_format, columns)
+            loaded = task.load(given["model"], **loading, **options)
+            form = form_of(loaded, given["output"], json=given["json"])
             output = open_output(given, loaded, form, loading | options)
             if source is not None:
                 seen = isinstance(output, StreamOutput)
@@ -137,7 +139,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             answer(Answering(task=loaded, form=form, output=output, on_error=given["on_error"]), rows)
 
     example = " ".join(["triform run", task.name, quote(task.example), *task.example_options.split(), "--model MODEL"])
-    command.__doc__ = f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\nExample: {example}"
+    of_many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume --model MODEL"
+    command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {example}\n\nOf many rows: {of_many}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     everything = {"model": (ModelOption, Parameter.empty), **FROM_WHERE_TO_WHERE, **LOADING, **own}
     for name, (annotation, default) in everything.items():
@@ -180,7 +183,7 @@ def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, opti
     """Where the answers go.
 
     Raises:
-        InputError: as `FileOutput`, or an array for what is no file.
+        InputError: as `FileOutput`, or what is no file should be resumed.
     """
     path = given["output"]
     if path is None:
@@ -192,8 +195,7 @@ def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, opti
             return StreamOutput(open(path, "wb"))
         except OSError as error:
             raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
-    chosen = Existing.RESUME if given["resume"] else Existing.OVERWRITE if given["overwrite"] else Existing.REFUSE
-    return FileOutput(path, form, began(task, form, options), chosen)
+    return FileOutput(path, form, began(task, form, options), resume=given["resume"])
 
 
 def began(task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> dict[str, Any]:
