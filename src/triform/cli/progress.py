@@ -50,9 +50,10 @@ def progress(rows: Iterator[Row], source: Source, output: Output, *, answers_are
         task = bar.add_task("", total=size)
 
         def followed() -> Iterator[Row]:
-            for row in rows:
+            for number, row in enumerate(rows):
                 yield row
-                if size:
+                if size and number % 64 == 0:
                     bar.update(task, completed=source.position)
+            bar.update(task, completed=size)
 
         yield followed()

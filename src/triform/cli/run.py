@@ -138,9 +138,10 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
                 rows = stack.enter_context(progress(rows, source, output, answers_are_seen=seen))
             answer(Answering(task=loaded, form=form, output=output, on_error=given["on_error"]), rows)
 
-    example = " ".join(["triform run", task.name, quote(task.example), *task.example_options.split(), "--model MODEL"])
-    of_many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume --model MODEL"
-    command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {example}\n\nOf many rows: {of_many}"
+    one = f"triform run {task.name} {quote(task.example)}"
+    many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume"
+    rest = " ".join([*task.example_options.split(), "--model MODEL"])
+    command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     everything = {"model": (ModelOption, Parameter.empty), **FROM_WHERE_TO_WHERE, **LOADING, **own}
     for name, (annotation, default) in everything.items():
