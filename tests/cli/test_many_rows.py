@@ -210,6 +210,8 @@ def test_objects_in_a_table(model: Path, tmp_path: Path) -> None:
         ("in.txt.gz", gzip.compress(b"one\n" * 9999)[:-12], (), "cannot be read beyond line"),
         ("in.jsonl", b'{"a": 1}', ("-c", "text"), "in.jsonl, line 1: there is no text among a"),
         ("in.jsonl", b"1", ("-c", "text"), "in.jsonl, line 1: --column is for objects, got 1"),
+        ("in.txt", b"one", ("-c", "text"), "in.txt is read as a text on each line"),
+        ("in.jsonl", b"9" * 5000, (), "in.jsonl, line 1: not JSON: Exceeds the limit"),
         ("in.txt", b"one", ("--resume",), "--resume and --overwrite are for --output FILE"),
         ("in.txt", b"one", ("-o", "out.npy", "--json"), "makes no array"),
     ],

@@ -25,7 +25,8 @@ class Columns:
     def __init__(self, task: type[Task[Any, Any]], given: Sequence[str]) -> None:
         self._reads_objects = bool(task.fields)
         self._fields = dict(task.fields or TEXT_FIELDS)
-        self._chosen: dict[str, str] = {}
+        self.chosen: dict[str, str] = {}
+        """Field → column, as far as `given` names them."""
         self.hint = f" {task.name} reads objects such as {task.example}" if task.fields else ""
         for item in given:
             field, parted, column = item.partition("=")
@@ -33,13 +34,13 @@ class Columns:
                 field, column = "text", item
             if field not in self._fields:
                 raise InputError(f"--column {item}: expected FIELD=NAME, for the fields {', '.join(self._fields)}.")
-            if field in self._chosen:
-                raise InputError(f"--column {item}: {field} is read from {self._chosen[field]!r} already.")
-            self._chosen[field] = column
+            if field in self.chosen:
+                raise InputError(f"--column {item}: {field} is read from {self.chosen[field]!r} already.")
+            self.chosen[field] = column
         if self._reads_objects:
-            self._columns = {field: self._chosen.get(field, field) for field in self._fields}
+            self._columns = {field: self.chosen.get(field, field) for field in self._fields}
         else:
-            self._columns = dict(self._chosen)
+            self._columns = dict(self.chosen)
 
     def check_header(self, header: Sequence[str], where: str) -> None:
         """Find the columns in a header; plain texts stand in the only one, or in the one named text.
@@ -73,7 +74,7 @@ class Columns:
             if self._fields[field] is not str:
                 try:
                     values[field] = json.loads(record[column])
-                except (json.JSONDecodeError, RecursionError) as error:
+                except (ValueError, RecursionError) as error:
                     raise InputError(f'{column}: expected a list such as ["one", "two"], not JSON: {error}.') from error
         return self._input(values)
 
@@ -83,7 +84,7 @@ class Columns:
         Raises:
             InputError: it is no object, or has no such key.
         """
-        if not self._chosen:
+        if not self.chosen:
             return value
         if not isinstance(value, Mapping):
             raise InputError(f"--column is for objects, got {value!r}.")

@@ -113,6 +113,10 @@ def read_rows(source: Source, form: InputFormat, columns: Columns) -> Iterator[R
         InputError: the file is empty or damaged, or has not the columns that are needed.
     """
     if form is InputFormat.TXT:
+        if columns.chosen:
+            raise InputError(
+                f"--column: {source.name} is read as a text on each line. Say --input-format if it is not."
+            )
         return texts(source)
     return values(source, columns) if form is InputFormat.JSONL else table(source, form, columns)
 
@@ -138,10 +142,10 @@ def parse(where: str, text: str, columns: Columns) -> Row:
     """The row of a JSON value."""
     try:
         return Row(where, columns.of_object(json.loads(text)))
-    except (json.JSONDecodeError, RecursionError) as error:
-        return Row(where, None, f"not JSON: {error}.{columns.hint}")
     except InputError as error:
         return Row(where, None, str(error))
+    except (ValueError, RecursionError) as error:
+        return Row(where, None, f"not JSON: {error}.{columns.hint}")
 
 
 def table(source: Source, form: InputFormat, columns: Columns) -> Iterator[Row]:
