@@ -21,9 +21,6 @@ from triform.tasks.text_input import Fields
 Tensors = TypeVar("Tensors")
 Answer = TypeVar("Answer")
 
-CHUNK = 256
-"""Inputs that are tokenized together; a stream is never read further ahead."""
-
 
 def option(default: Any, help: str, *, minimum: int | None = None) -> Any:
     """A field of a task's options, with the help that the command line shows; `minimum` is for whole numbers."""
@@ -61,6 +58,8 @@ class Task(ABC, Generic[Tensors, Answer]):
     """What the model must have on top; None for the backbone alone."""
     forms: ClassVar[tuple[type[spec.Encoder] | type[spec.Decoder] | type[spec.EncoderDecoder], ...]]
     """Which forms can do it."""
+    chunk: ClassVar[int] = 256
+    """Inputs that are tokenized together; a stream is never read further ahead."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         self.model = model
@@ -116,9 +115,17 @@ class Task(ABC, Generic[Tensors, Answer]):
 
     def _stream(self, inputs: Iterable[Any], options: Any) -> Iterator[Answer]:
         remaining = iter(inputs)
-        while chunk := list(islice(remaining, CHUNK)):
-            for batch in self.preprocess(chunk, options).split(options.token_budget):
-                yield from self.postprocess(batch, self.forward(batch, options), options)
+        while chunk := list(islice(remaining, self.chunk)):
+            for batch in self.batches(chunk, options):
+                yield from self.answers(batch, options)
+
+    def batches(self, inputs: Sequence[Any], options: Any) -> Iterator[Batch]:
+        """Up to `chunk` inputs → consecutive batches within the token budget, a sequence for each input."""
+        yield from self.preprocess(inputs, options).split(options.token_budget)
+
+    def answers(self, batch: Batch, options: Any) -> list[Answer]:
+        """The answers to the inputs of one batch."""
+        return self.postprocess(batch, self.forward(batch, options), options)
 
     def encode(self, texts: Sequence[str | tuple[str, str]], options: Any, *, max_length: int | None = None) -> Batch:
         """Texts → Batch, within what the model can read.
