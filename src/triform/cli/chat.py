@@ -98,6 +98,8 @@ def _talk(conversation: Conversation, model: str) -> None:
         except InputError as error:
             typer.echo(f"error: {error}", err=True)
             _note("The conversation is as it was before. /reset begins a new one.")
+        except KeyboardInterrupt:  # once more, when the answer has stopped already
+            print()
 
 
 def _questions() -> Iterator[str]:
