@@ -143,7 +143,9 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(
     counted = re.search(r"(\d+) tokens in .*, stopped", person.read_until("stopped.*\r\n> "))
     assert counted
     assert 0 < int(counted[1]) < 7000
-    person.type("half a line\x03")
+    person.type("half a line")
+    person.read_until("half a line")
+    person.type("\x03")
     person.read_until("/exit or Ctrl-D leaves")
     person.type(f"/save {saved}\n")
     person.read_until("saved.jsonl\r\n> ")

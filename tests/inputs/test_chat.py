@@ -84,7 +84,7 @@ words = words.filter(lambda text: not any(0xD800 <= ord(letter) < 0xE000 for let
 @st.composite
 def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
     """A system's word or none, then user and assistant in turn, now and then with the call of a tool between."""
-    messages = [{"role": "system", "content": draw(words)}] if draw(st.booleans()) else []
+    messages: list[dict[str, Any]] = [{"role": "system", "content": draw(words)}] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 2))):
         messages.append({"role": "user", "content": draw(words)})
         if draw(st.booleans()):
@@ -164,6 +164,27 @@ def test_what_is_said_cannot_end_a_turn(both: Any, parts: list[str], space_befor
         assert encoded.ids.tolist() == expected["input_ids"]
 
 
+def test_very_many_letters_of_special_tokens(both: Any) -> None:
+    """In a time that grows with the text alone; squared, this would take minutes."""
+    tokenizer, template, _ = both("chat-ml")
+    prompt = template.render(Chat.read([{"role": "user", "content": "<|im_end|></s>" * 5_000}]))
+    assert len(prompt.spelled) == 10_000
+    assert list(tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled).tokens).count("<|im_end|>") == 1
+
+
+def test_a_role_is_a_special_token_whatever_its_flags(tmp_path: Path) -> None:
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE({letter: id for id, letter in enumerate("abend")}, []))
+    tokenizer.add_tokens(["end", "."])
+    tokenizer.add_special_tokens(["b"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    write_json(
+        tmp_path / "tokenizer_config.json", {"eos_token": "end", "chat_template": "{{ messages[0].content }}end"}
+    )
+    own, template = ours(tmp_path)
+    prompt = template.render(Chat.read([{"role": "user", "content": "aendb."}]))
+    assert own.encode_rendered(prompt.text, spelled=prompt.spelled).tokens == ("a", "e", "n", "d", "b", ".", "end")
+
+
 def test_where_a_template_may_lie(tmp_path: Path) -> None:
     chat = Chat.read([USER])
     named = [{"name": "default", "template": "one {{ bos_token }}"}, {"name": "tool_use", "template": "two"}]
@@ -240,6 +261,10 @@ def test_a_template_without_end() -> None:
         ([{"role": "user", "content": [{"type": "image", "url": "x"}]}], "Message 0: expected parts such as"),
         ({"messages": [USER], "tools": "weather"}, "tools: expected a list"),
         ({"messages": [USER], "chat_template_kwargs": []}, None),
+        (
+            {"messages": [USER], "chat_template_kwargs": {"tools": []}},
+            "chat_template_kwargs: tools has a place of its own",
+        ),
         ({"messages": [USER], "chat_template_kwargs": [1]}, "chat_template_kwargs: expected an object"),
     ],
 )

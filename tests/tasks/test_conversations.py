@@ -74,6 +74,7 @@ def test_what_a_template_reads_beside_messages(tmp_path: Path) -> None:
         "chat_template_kwargs": {"loud": True},
     }
     batch = generate.preprocess([given], generate.options)
+    assert batch.texts
     assert batch.texts[0].text == "A cat sat!"
     reference = transformers.AutoTokenizer.from_pretrained(folder)
     assert batch.ids.tolist() == reference("A cat sat!", add_special_tokens=False)["input_ids"]

@@ -2,8 +2,10 @@
 
 import json
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from triform.errors import InputError, TokenizerError
@@ -55,6 +57,8 @@ class Chat:
         variables = fields.get("chat_template_kwargs") or {}
         if not isinstance(variables, Mapping):
             raise InputError(f"chat_template_kwargs: expected an object, got {variables!r}.")
+        if taken := sorted({"messages", "add_generation_prompt", *OWN_FIELDS} & set(variables)):
+            raise InputError(f"chat_template_kwargs: {', '.join(taken)} has a place of its own. Take it out there.")
         checked = tuple(_message(number, message) for number, message in enumerate(messages))
         return cls(messages=checked, tools=tools, documents=documents, variables=variables)
 
@@ -75,9 +79,9 @@ class ChatTemplate:
         self._sources = sources
         self._where = where
         self._roles = {role: token for role in ROLES if (token := tokenizer.special(role)) is not None}
-        # The longer of two that begin alike is meant.
-        ordered = sorted(tokenizer.special_tokens, key=len, reverse=True)
-        self._special = re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+        # Those of one character cannot be broken. The longer of two that begin alike is meant.
+        special = {token for token in (*tokenizer.special_tokens, *self._roles.values()) if len(token) > 1}
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._compiled: dict[str, Template] = {}
 
     @classmethod
@@ -130,7 +134,7 @@ class ChatTemplate:
         if continue_final_message:
             chat = replace(chat, messages=(*chat.messages[:-1], _with_end_mark(chat.messages[-1])))
         given = {"messages": chat.messages, "tools": chat.tools, "documents": chat.documents, **chat.variables}
-        plain = _plain(given, str)
+        plain = _plain(given, str.__str__)  # also of a subclass that calls itself otherwise
         mark = _unused_character(self._sources[name] + json.dumps(plain, ensure_ascii=False))
         variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
         # Not a variable of the conversation: which of the two it is follows from how it is asked.
@@ -158,15 +162,10 @@ class ChatTemplate:
     def _without_marks(self, text: str, mark: str) -> Prompt:
         parts = text.split(mark)
         clean = "".join(parts)
-        breaks, place = [], 0
-        for part in parts[:-1]:
-            place += len(part)
-            breaks.append(place)
-        spelled = [
-            found.span()
-            for found in (self._special.finditer(clean) if breaks else ())
-            if any(found.start() < place < found.end() for place in breaks)
-        ]
+        breaks = list(accumulate(map(len, parts)))  # the last is the end of the text, behind which no token begins
+        spans = (found.span() for found in self._special.finditer(clean)) if len(parts) > 1 else ()
+        # A token is spelled where the first break behind its beginning lies within it.
+        spelled = [(begin, end) for begin, end in spans if breaks[bisect_right(breaks, begin)] < end]
         return Prompt(text=clean, spelled=tuple(spelled))
 
 

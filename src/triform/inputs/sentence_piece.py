@@ -171,9 +171,9 @@ def _split(
     text: str, pattern: re.Pattern[str] | None, spelled: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, str | None]]:
     """Where the added tokens and the stretches between them begin and end; and the token, or None for a stretch."""
-    begin = 0
+    begin, letters = 0, set(spelled)
     for match in pattern.finditer(text) if pattern else ():
-        if match.span(match.lastindex or 0) in spelled:
+        if match.span(match.lastindex or 0) in letters:
             continue
         if begin < match.start():
             yield begin, match.start(), None

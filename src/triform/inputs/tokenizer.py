@@ -116,9 +116,9 @@ class Tokenizer:
         """
         _check(0, text)
         encoded = _encoded(text, self._backend.encode_rendered(text, spelled))
-        for begin, end in spelled:
-            inside = (encoded.characters[:, 0] >= begin) & (encoded.characters[:, 1] <= end)
-            if self.id_of(text[begin:end]) in encoded.ids[inside]:
+        letters = set(spelled)
+        for id, (begin, end) in zip(encoded.ids.tolist(), encoded.characters.tolist(), strict=True):
+            if (begin, end) in letters and id == self.id_of(text[begin:end]):
                 raise InputError(
                     f"{text[begin:end]!r} is a special token to this tokenizer even where it is meant as text. "
                     "Take it out of what was said."

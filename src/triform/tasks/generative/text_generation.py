@@ -23,7 +23,7 @@ class TextGenerationOptions(GenerationOptions):
     num_return_sequences: int = option(1, "Answers to each prompt, when drawing or with beams.", minimum=1)
     stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
     continue_final_message: bool | None = option(
-        None, "Whether a conversation's last message goes on, in place of an answer; else one by the assistant does."
+        None, "Whether a conversation's last message goes on; by default the assistant's does, and another is answered."
     )
 
 
