@@ -78,14 +78,21 @@ def chat(
 
 def _answer_lines(conversation: Conversation) -> None:
     """Answer each line; the first error ends it."""
-    for line in sys.stdin:
-        text = line.rstrip("\r\n")
+    for text in _lines():
         if text.strip() and not _obey(text, conversation):
             for piece in conversation.answer(_unescaped(text)):
                 print(piece, end="", flush=True)
             print()
             if not conversation.is_whole:
                 print(f"warning: {_cut_off(conversation)}", file=sys.stderr)
+
+
+def _lines() -> Iterator[str]:
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"Standard input is not UTF-8: {error}. Convert it first.") from error
 
 
 def _talk(conversation: Conversation, model: str) -> None:

@@ -56,6 +56,9 @@ class Conversation:
                 yield piece
             yield (rest := words.finish())
             said += rest
+        except Exception:
+            self.num_tokens = 0  # what failed is no answer
+            raise
         finally:
             if self.num_tokens:
                 self.messages = [*asked, {"role": "assistant", "content": said}]

@@ -77,13 +77,12 @@ class LibraryBackend:
 
     def _stretch(self, text: str, begin: int, end: int) -> list[Row]:
         """Part of a text. Behind the beginning it is read after a line break, or a space would be put before it."""
-        rows = self._rows(text[begin:end], begin)
-        if begin == 0 or begin == end:
-            return rows
-        line_break = self._rows("\n", begin - 1)
-        behind = self._rows("\n" + text[begin:end], begin - 1)
-        opening = [row[0] for row in behind[: len(line_break)]]
-        return behind[len(line_break) :] if opening == [row[0] for row in line_break] else rows
+        if 0 < begin < end:
+            line_break = self._rows("\n", begin - 1)
+            rows = self._rows("\n" + text[begin:end], begin - 1)
+            if [row[0] for row in rows[: len(line_break)]] == [row[0] for row in line_break]:
+                return rows[len(line_break) :]
+        return self._rows(text[begin:end], begin)
 
     def _rows(self, text: str, begin: int) -> list[Row]:
         found = self._tokenizer.encode(text, add_special_tokens=False)
