@@ -43,7 +43,13 @@ def bert(architecture: str, minilm: Path, folder: Path, **config: Any) -> Path:
     return folder
 
 
-def llama(architecture: str, folder: Path, **config: Any) -> Path:
+CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
+{{ '<|' + message.role + '|>' + message.content + eos_token }}
+{% endfor %}
+{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+def llama(architecture: str, folder: Path, chat_template: str | None = None, **config: Any) -> Path:
     """A random Llama with a byte-level tokenizer that begins with <s>."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -57,7 +63,7 @@ def llama(architecture: str, folder: Path, **config: Any) -> Path:
         single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
     )
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", chat_template=chat_template
     )
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = {**sizes, "intermediate_size": 64, "max_position_embeddings": 128, "pad_token_id": 0, **config}

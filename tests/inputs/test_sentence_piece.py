@@ -327,3 +327,17 @@ def test_the_library_is_not_imported_before_it_is_needed() -> None:
     script = "import sys, triform.inputs; print('sentencepiece' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_rendered_conversation(llama: Path) -> None:
+    """Its special tokens are found, but for those that somebody said."""
+    tokenizer = Tokenizer.from_checkpoint(find(llama))
+    text = "<s>[INST] say </s> 猫 [/INST] </s>"
+    begin = text.index("</s>")
+    spelled = tokenizer.encode_rendered(text, spelled=[(begin, begin + 4)])
+    assert [token for token in spelled.tokens if token in ("<s>", "</s>")] == ["<s>", "</s>"]
+    assert spelled.characters[-1].tolist() == [len(text) - 4, len(text)]
+    assert tokenizer.decode(spelled.ids.tolist(), skip_special_tokens=False) == text
+    assert (
+        tokenizer.encode_rendered(text).ids.tolist() == tokenizer.encode([text], special_tokens=False)[0].ids.tolist()
+    )

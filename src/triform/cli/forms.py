@@ -113,6 +113,8 @@ def as_text(answer: Any) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_value, value))
+    if isinstance(value, dict):
+        return ": ".join(map(_value, value.values()))
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 

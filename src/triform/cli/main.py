@@ -8,6 +8,7 @@ import typer
 
 from triform import __version__
 from triform.cli import debug
+from triform.cli.chat import chat
 from triform.cli.describe import describe
 from triform.cli.run import run
 from triform.cli.tokenize import tokenize
@@ -32,6 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run, name="run")
+app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)
 

@@ -1,6 +1,6 @@
 """What a tokenizer needs of the library behind it: a few operations, whichever library does them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,15 @@ class Backend(Protocol):
         """
         ...
 
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        """Encode a text that brings its special tokens, but for those at `spelled`, which are ordinary text.
+
+        Arguments:
+            text: what a chat template wrote.
+            spelled: begin and end of each, ascending.
+        """
+        ...
+
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         """Ids → text."""
         ...
@@ -46,6 +55,15 @@ class Backend(Protocol):
 
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
+        ...
+
+    def token_of(self, id: int) -> str | None:
+        """The token of an id, as the vocabulary writes it, or None."""
+        ...
+
+    @property
+    def special_tokens(self) -> Collection[str]:
+        """Those that are never said, such as the end of a text."""
         ...
 
     @property

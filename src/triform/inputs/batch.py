@@ -1,8 +1,9 @@
 """A packed batch: the tokens of all its sequences end to end, with no padding between them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class EncodedText:
     """(n,) 0 for a token of `text`, 1 for one of `pair`, None for a special token."""
     dropped: int = 0
     """Tokens cut off to fit the model."""
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    """The conversation that `text` was made of, where it was one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,9 @@ import tokenizers
 
 from triform.errors import TokenizerError, TriformError
 from triform.inputs.backend import Text, Tokens, shares
+
+Row = tuple[int, str, tuple[int, int]]
+"""Id, token, and where it begins and ends in the text."""
 
 MAX_TOKEN_BYTES = 10_000
 """The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
@@ -74,6 +78,21 @@ class LibraryBackend:
         origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
 
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        rows: list[Row] = []
+        begin = 0
+        for left, right in spelled:
+            rows += self._stretch(text, begin, left) + self._spell(text, left, right)
+            begin = right
+        rows += self._stretch(text, begin, len(text))
+        return Tokens(
+            ids=[row[0] for row in rows],
+            segment_ids=[0] * len(rows),
+            tokens=[row[1] for row in rows],
+            characters=[row[2] for row in rows],
+            sources=[0] * len(rows),
+        )
+
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         with damage_in("The tokenizer"):
             return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
@@ -86,9 +105,45 @@ class LibraryBackend:
         found: int | None = self._tokenizer.token_to_id(token)
         return found
 
+    def token_of(self, id: int) -> str | None:
+        found: str | None = self._tokenizer.id_to_token(id)
+        return found
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
     @property
     def marks_subwords(self) -> bool:
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+
+    def _stretch(self, text: str, begin: int, end: int) -> list[Row]:
+        """Part of a text. Behind the beginning it is read after a line break, or a space would be put before it."""
+        if 0 < begin < end:
+            line_break = self._rows("\n", begin - 1)
+            rows = self._rows("\n" + text[begin:end], begin - 1)
+            if [row[0] for row in rows[: len(line_break)]] == [row[0] for row in line_break]:
+                return rows[len(line_break) :]
+        return self._rows(text[begin:end], begin)
+
+    def _rows(self, text: str, begin: int) -> list[Row]:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        spans = [(begin + left, begin + right) for left, right in found.offsets]
+        return list(zip(found.ids, found.tokens, spans, strict=True))
+
+    def _spell(self, text: str, begin: int, end: int) -> list[Row]:
+        """Part of a text as the vocabulary's own pieces, whatever token has been added for it."""
+        line_break, rows = self._pieces("\n"), self._pieces("\n" + text[begin:end])
+        if begin == 0 or rows[: len(line_break)] != line_break:
+            line_break, rows = [], self._pieces(text[begin:end])
+        return [(id, token, (begin, end)) for id, token in rows[len(line_break) :]]
+
+    def _pieces(self, text: str) -> list[tuple[int, str]]:
+        normalizer, cutter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        normal = text if normalizer is None else normalizer.normalize_str(text)
+        words = [normal] if cutter is None else [word for word, _ in cutter.pre_tokenize_str(normal)]
+        return [(piece.id, piece.value) for word in words for piece in self._tokenizer.model.tokenize(word)]
 
 
 def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:

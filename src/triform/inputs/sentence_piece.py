@@ -78,9 +78,12 @@ class SentencePieceBackend:
         kept = shares([len(tokens) for tokens in bare], num_special=num_special, max_length=max_length)
         return self._round([tokens[:share] for tokens, share in zip(bare, kept, strict=True)], special_tokens)
 
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        return self._round([self._cut(text, spelled)], special_tokens=False)
+
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         found = [self.tokens[number] for number in ids if number in self.tokens]
-        return self.join(token for token in found if not (skip_special_tokens and token in self._special))
+        return self.join(token for token in found if not (skip_special_tokens and token in self.special_tokens))
 
     def join(self, tokens: Iterable[str]) -> str:
         return self.joined(list(tokens))
@@ -88,8 +91,11 @@ class SentencePieceBackend:
     def id_of(self, token: str) -> int | None:
         return self.ids.get(token)
 
+    def token_of(self, id: int) -> str | None:
+        return self.tokens.get(id)
+
     @cached_property
-    def _special(self) -> frozenset[str]:
+    def special_tokens(self) -> frozenset[str]:
         return frozenset(token.content for token in self.added if token.special)
 
     @cached_property
@@ -119,10 +125,10 @@ class SentencePieceBackend:
             sources=[source for _, _, source in rows],
         )
 
-    def _cut(self, text: str) -> list[Token]:
+    def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:
         """The tokens of a text, without any round it."""
         tokens: list[Token] = []
-        for begin, end, added in _split(text, self._added_pattern):
+        for begin, end, added in _split(text, self._added_pattern, spelled):
             if added is not None:
                 tokens.append(self._whole(added, begin, end))
                 continue
@@ -161,10 +167,14 @@ def _parts(text: Text) -> tuple[str, ...]:
     return text if isinstance(text, tuple) else (text,)
 
 
-def _split(text: str, pattern: re.Pattern[str] | None) -> Iterator[tuple[int, int, str | None]]:
+def _split(
+    text: str, pattern: re.Pattern[str] | None, spelled: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, str | None]]:
     """Where the added tokens and the stretches between them begin and end; and the token, or None for a stretch."""
-    begin = 0
+    begin, letters = 0, set(spelled)
     for match in pattern.finditer(text) if pattern else ():
+        if match.span(match.lastindex or 0) in letters:
+            continue
         if begin < match.start():
             yield begin, match.start(), None
         yield match.start(), match.end(), match[match.lastindex or 0]

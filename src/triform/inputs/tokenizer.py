@@ -1,6 +1,6 @@
 """Text → tokens and ids, and back, whichever files the checkpoint brings."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -125,6 +125,37 @@ class Tokenizer:
                 f"{vocab_size} entries. Do the tokenizer and the weights belong together?"
             )
 
+    def encode_rendered(
+        self, text: str, *, spelled: Sequence[tuple[int, int]] = (), max_length: int | None = None
+    ) -> EncodedText:
+        """Encode a text that brings its special tokens, as a chat template writes them. It is never cut.
+
+        Arguments:
+            text: the text.
+            spelled: where it holds the letters of a special token and means the letters; begin and end of each.
+            max_length: the most tokens that fit.
+
+        Raises:
+            InputError: a text without a token, too long a one, or letters that are always the token.
+        """
+        _check(0, text)
+        encoded = _encoded(text, self._backend.encode_rendered(text, spelled))
+        letters = set(spelled)
+        for id, (begin, end) in zip(encoded.ids.tolist(), encoded.characters.tolist(), strict=True):
+            if (begin, end) in letters and id == self.id_of(text[begin:end]):
+                raise InputError(
+                    f"{text[begin:end]!r} is a special token to this tokenizer even where it is meant as text. "
+                    "Take it out of what was said."
+                )
+        if not len(encoded.ids):
+            raise InputError("The conversation is empty: what the chat template makes of it has no token.")
+        if max_length is not None and len(encoded.ids) > max_length:
+            raise InputError(
+                f"The conversation has {len(encoded.ids)} tokens, more than the {max_length} that fit. "
+                "Leave earlier messages out: none is dropped unasked."
+            )
+        return encoded
+
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Ids → text."""
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
@@ -141,6 +172,15 @@ class Tokenizer:
     def id_of(self, token: str) -> int | None:
         """The id of a token of the vocabulary, or None."""
         return self._backend.id_of(token)
+
+    def token_of(self, id: int) -> str | None:
+        """The token of an id, as the vocabulary writes it, or None."""
+        return self._backend.token_of(id)
+
+    @property
+    def special_tokens(self) -> Collection[str]:
+        """Those that are never said, such as the end of a text."""
+        return self._backend.special_tokens
 
     def special(self, role: str) -> str | None:
         """The special token of a role, such as "mask_token", or None."""

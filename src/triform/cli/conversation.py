@@ -1,0 +1,70 @@
+"""The turns of a conversation with a model. Knows nothing of terminals."""
+
+from collections.abc import Generator, Iterator
+
+from triform.generation import GenerationConfig
+from triform.inputs import Message, TextStream
+from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
+
+
+class Conversation:
+    """What has been said so far, by a person and by a model in turn.
+
+    Raises:
+        TokenizerError: the model has no chat template.
+        InputError: impossible settings of generation.
+    """
+
+    def __init__(self, task: TextGeneration, system: str | None = None) -> None:
+        task.chat_template  # noqa: B018 (a model without one is refused before a word is said)
+        self.messages: list[Message] = []
+        self.num_tokens = 0
+        """Of the last answer."""
+        self.is_whole = True
+        """Whether the model itself ended the last answer; else it was cut off."""
+        assert isinstance(task.options, TextGenerationOptions)
+        self._task = task
+        self._options = task.options
+        self._settings = task.options.settings()
+        self._system = system
+        self._end_tokens = GenerationConfig.read(task.model.checkpoint).updated(self._settings).eos_token_id
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew."""
+        self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]
+
+    def answer(self, text: str) -> Generator[str]:
+        """The model's answer in pieces, as they come.
+
+        Closed before its end, what was said until then stays in the conversation; where nothing was, neither does
+        the question.
+
+        Raises:
+            InputError: the conversation does not fit into the model's context, or the template refuses it.
+        """
+        asked: list[Message] = [*self.messages, {"role": "user", "content": text}]
+        said = ""
+        words = TextStream(self._task.tokenizer)
+        self.num_tokens, self.is_whole = 0, False
+        try:
+            for token in self._tokens(asked):
+                self.num_tokens += 1
+                self.is_whole = token in self._end_tokens
+                piece = words.add(token)
+                said += piece
+                yield piece
+            yield (rest := words.finish())
+            said += rest
+        except Exception:
+            self.num_tokens = 0  # what failed is no answer
+            raise
+        finally:
+            if self.num_tokens:
+                self.messages = [*asked, {"role": "assistant", "content": said}]
+
+    def _tokens(self, messages: list[Message]) -> Iterator[int]:
+        """The ids of the answer to a conversation, which is read from its beginning."""
+        batch = self._task.preprocess([messages], self._options)
+        for token in self._task.model.stream(batch, **self._settings):
+            yield token.id
