@@ -2,6 +2,6 @@
 
 from triform.inputs.batch import Batch, EncodedText
 from triform.inputs.tokenizer import LongInput, Tokenizer
-from triform.inputs.windows import cut_into_windows
+from triform.inputs.windows import cut_into_windows, merge_windows, shares_of
 
-__all__ = ["Batch", "EncodedText", "LongInput", "Tokenizer", "cut_into_windows"]
+__all__ = ["Batch", "EncodedText", "LongInput", "Tokenizer", "cut_into_windows", "merge_windows", "shares_of"]

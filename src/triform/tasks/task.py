@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
-from triform.inputs import Batch, LongInput, Tokenizer
+from triform.inputs import Batch, EncodedText, LongInput, Tokenizer
+from triform.inputs.backend import Side, Text
 from triform.model import Model, load
 from triform.tasks.text_input import Fields
 
@@ -22,16 +23,23 @@ CHUNK = 256
 """Inputs that are tokenized together; a stream is never read further ahead."""
 
 
-def option(default: Any, help: str, *, minimum: int | None = None) -> Any:
-    """A field of a task's options, with the help that the command line shows; `minimum` is for whole numbers."""
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+def option(default: Any, help: str, *, minimum: int | None = None, choices: Sequence[StrEnum] = ()) -> Any:
+    """A field of a task's options, with the help that the command line shows.
+
+    `minimum` is for whole numbers, `choices` for an enum of which the task takes some values only.
+    """
+    return field(default=default, metadata={"help": help, "minimum": minimum, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """What can be set for a whole pipeline, or for one call."""
 
-    long_input: LongInput = option(LongInput.ERROR, "What to do with text longer than the model can read.")
+    long_input: LongInput = option(
+        LongInput.ERROR,
+        "Refuse text longer than the model can read (error), or cut it (truncate).",
+        choices=(LongInput.ERROR, LongInput.TRUNCATE),
+    )
     token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.", minimum=1)
 
 
@@ -116,19 +124,29 @@ class Task(ABC, Generic[Tensors, Answer]):
             for batch in self.preprocess(chunk, options).split(options.token_budget):
                 yield from self.postprocess(batch, self.forward(batch, options), options)
 
-    def encode(self, texts: Sequence[str | tuple[str, str]], options: Any, *, max_length: int | None = None) -> Batch:
-        """Texts → Batch, within what the model can read.
+    def encode(
+        self,
+        texts: Sequence[Text],
+        options: Any,
+        *,
+        max_length: int | None = None,
+        side: Side | None = None,
+        only_first: bool = False,
+    ) -> Batch:
+        """Texts → Batch, within what the model can read; `side` and `only_first` as `Tokenizer.encode` has them.
 
         Warns:
             TruncationWarning: some were cut, as `long_input="truncate"` allows.
         """
         limit = self.limit(max_length)
-        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=options.long_input)
+        encoded = self.tokenizer.encode(
+            texts, max_length=limit, long_input=options.long_input, side=side, only_first=only_first
+        )
         dropped = [text.dropped for text in encoded if text.dropped]
         if dropped:
             warnings.warn(
                 f"{len(dropped)} of {len(encoded)} texts were longer than {limit} tokens; "
-                f"{sum(dropped)} tokens at their ends were not read.",
+                f"{sum(dropped)} tokens were not read.",
                 TruncationWarning,
                 stacklevel=2,
             )
@@ -160,16 +178,22 @@ class Task(ABC, Generic[Tensors, Answer]):
         )
 
 
+def dropped_from(text: EncodedText) -> dict[str, int]:
+    """What an answer adds where its text was cut: `{"dropped_tokens": …}`, how many; nothing where all was read."""
+    return {"dropped_tokens": text.dropped} if text.dropped else {}
+
+
 def _checked(option: Field[Any], value: Any) -> Any:
     """The value of an option, an enum's by its name.
 
     Raises:
-        InputError: it is not one of the enum's, or no whole number large enough.
+        InputError: it is not one of the enum's that the task takes, or no whole number large enough.
     """
     if isinstance(option.default, StrEnum):
         kind = type(option.default)
-        if value not in set(kind):
-            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(kind)}.")
+        choices = option.metadata["choices"] or tuple(kind)
+        if value not in choices:
+            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(choices)}.")
         return kind(value)
     minimum = option.metadata["minimum"]
     if minimum is not None and value is not None and (not isinstance(value, int) or value < minimum):
