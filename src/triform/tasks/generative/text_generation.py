@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from triform import spec
-from triform.inputs import Batch, EncodedText
+from triform.generation.config import MAX_NEW_TOKENS
+from triform.inputs import Batch, EncodedText, LongInput
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, option
+from triform.tasks.task import Task, dropped_from, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,7 +20,7 @@ class TextGenerationOptions(GenerationOptions):
     stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
 
 
-class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
+class TextGeneration(Task[list[list[int]], list[dict[str, Any]]]):
     """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says."""
 
     name = "text-generation"
@@ -29,20 +31,34 @@ class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
     forms = (spec.Decoder,)
 
     def preprocess(self, inputs: Sequence[str], options: TextGenerationOptions) -> Batch:
-        return self.encode(list(inputs), options)
+        # What stands last is what the model goes on from, so a prompt is cut at its beginning.
+        room = None if options.long_input is LongInput.ERROR else self._room_for_prompts(options)
+        return self.encode(list(inputs), options, max_length=room, side="left")
 
     def forward(self, batch: Batch, options: TextGenerationOptions) -> list[list[int]]:
         return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **options.settings())
 
     def postprocess(
         self, batch: Batch, tensors: list[list[int]], options: TextGenerationOptions
-    ) -> list[list[dict[str, str]]]:
+    ) -> list[list[dict[str, Any]]]:
         assert batch.texts is not None
         count = options.num_return_sequences
         return [
-            [{"generated_text": self._continued(text, ids, options)} for ids in tensors[first : first + count]]
+            [
+                {"generated_text": self._continued(text, ids, options), **dropped_from(text)}
+                for ids in tensors[first : first + count]
+            ]
             for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
         ]
+
+    def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
+        """The most tokens of a prompt that leave room for the new ones; half of the context if that is more, by default."""
+        limit = self.limit()
+        if limit is None:
+            return None
+        if options.max_new_tokens is None:
+            return max(limit - MAX_NEW_TOKENS, limit // 2)
+        return max(limit - options.max_new_tokens, 1)
 
     def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> str:
         # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.

@@ -31,7 +31,7 @@ class Translation(Text2TextGeneration):
         """The prefix of the pair of languages, where the model names some."""
         params = self.task_params()
         prefixes = {name: own.get("prefix", "") for name, own in params.items() if name.startswith("translation_")}
-        wanted = f"translation_{options.src_lang}_to_{options.tgt_lang}"
+        wanted = self.task_name(options)
         if wanted in prefixes:
             return str(prefixes[wanted])
         if prefixes or options.src_lang or options.tgt_lang:
@@ -41,3 +41,6 @@ class Translation(Text2TextGeneration):
                 f"{', '.join(pairs) or 'no languages'}. Choose a pair of those, or set prefix yourself."
             )
         return super().prefix(options)
+
+    def task_name(self, options: TranslationOptions) -> str:
+        return f"translation_{options.src_lang}_to_{options.tgt_lang}"
