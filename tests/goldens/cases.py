@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.goldens import checkpoints
+from tests.inputs.hard_texts import TEXTS as HARD_TEXTS
 
 TEXTS = [
     "A cat sat on the mat.",
@@ -16,10 +17,17 @@ TEXTS = [
 ]
 LONG = " ".join(TEXTS) * 6
 """1500 characters, more tokens than any of the models reads at once."""
+HARD = [text for text in HARD_TEXTS if text.strip()]
 QUESTION = "Who sat where?"
 
 PREFIXES = {
-    "summarization": {"prefix": "summarize: ", "num_beams": 3, "length_penalty": 2.0, "max_length": 14, "min_length": 4},
+    "summarization": {
+        "prefix": "summarize: ",
+        "num_beams": 3,
+        "length_penalty": 2.0,
+        "max_length": 14,
+        "min_length": 4,
+    },
     "translation_en_to_de": {"prefix": "translate English to German: ", "max_length": 12, "early_stopping": True},
     "translation_en_to_fr": {"prefix": "translate English to French: ", "num_beams": 2},
 }
@@ -85,6 +93,10 @@ OF_TASKS: list[dict[str, Any]] = [{"max_new_tokens": 12, "num_beams": 2}, {"max_
 
 CASES = [
     Case(name="bert", task="question-answering", make=_bert, inputs=_questions(*TEXTS), options=ANSWERS),
+    Case(name="bert-hard", task="question-answering", make=_bert, inputs=_questions(*HARD), options=[{"top_k": 3}]),
+    Case(
+        name="roberta-hard", task="question-answering", make=_roberta, inputs=_questions(*HARD), options=[{"top_k": 3}]
+    ),
     Case(
         name="bert-blank-question",
         task="question-answering",
@@ -95,7 +107,14 @@ CASES = [
     Case(name="roberta", task="question-answering", make=_roberta, inputs=_questions(*TEXTS), options=ANSWERS),
     Case(name="roberta-long", task="question-answering", make=_roberta, inputs=_questions(LONG), options=WINDOWS),
     Case(name="t5", task="text2text-generation", make=_t5, inputs=["", " ", *TEXTS], options=GENERATION),
-    Case(name="t5", task="summarization", make=_t5_of_tasks, inputs=["", *TEXTS], options=[{"max_new_tokens": 14}, *OF_TASKS]),
+    Case(name="t5-hard", task="text2text-generation", make=_t5, inputs=HARD, options=GENERATION[:1]),
+    Case(
+        name="t5",
+        task="summarization",
+        make=_t5_of_tasks,
+        inputs=["", *TEXTS],
+        options=[{"max_new_tokens": 14}, *OF_TASKS],
+    ),
     Case(name="t5", task="translation_en_to_de", make=_t5_of_tasks, inputs=["", *TEXTS], options=OF_TASKS),
     Case(name="t5", task="translation_en_to_fr", make=_t5_of_tasks, inputs=TEXTS[:2], options=[{"max_new_tokens": 9}]),
 ]
