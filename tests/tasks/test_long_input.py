@@ -12,6 +12,7 @@ import transformers
 import triform
 from tests import checkpoints
 from tests.tasks.test_pipelines import TEXTS, assert_same
+from triform.cli.answers import as_text
 from triform.errors import InputError, TruncationWarning
 
 LIMIT = 128
@@ -146,7 +147,9 @@ def test_the_answer_says_what_was_dropped(minilm: Path, tmp_path: Path) -> None:
     assert {answer["index"]: answer.get("dropped_tokens") for answer in found} == {0: None, 1: 6}
     classify = triform.pipeline("text-classification", model=sequence, **options)
     assert [answer.get("dropped_tokens") for answer in classify(["a " * 130, "a"])] == [4, None]
-    assert [answer["dropped_tokens"] for answer in classify("a " * 130, top_k=None)] == [4, 4]
+    found = classify("a " * 130, top_k=None)
+    assert [answer["dropped_tokens"] for answer in found] == [4, 4]
+    assert as_text(found[0]).endswith("  (4 tokens dropped)")
 
 
 @pytest.mark.filterwarnings("ignore:.*tokens were not read")
@@ -164,6 +167,20 @@ def test_zero_shot_cuts_the_text_and_never_a_label(minilm: Path, tmp_path: Path)
     assert_same(found, reference("one " * 200, candidate_labels=labels))
     with pytest.raises(InputError, match="leave no room for the first text .* Shorten the second text"):
         classify("one " * 200, ["label " * 200])
+
+
+@pytest.mark.filterwarnings("ignore:.*tokens were not read")
+def test_what_an_encoder_decoder_reads_is_cut_at_its_end(tmp_path: Path) -> None:
+    folder = checkpoints.t5(tmp_path)
+    settings = folder / "tokenizer_config.json"
+    settings.write_text(settings.read_text().rstrip()[:-1] + ', "model_max_length": 20}')
+    answer = triform.pipeline("text2text-generation", model=folder, long_input="truncate", max_new_tokens=4)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    text = "It was the best of times, it was the worst of times"
+    ids = tokenizer(text, verbose=False)["input_ids"]
+    [found] = answer(text)
+    assert found.pop("dropped_tokens") == len(ids) - 20
+    assert [found] == answer(tokenizer.decode(ids[:19]))
 
 
 @pytest.mark.filterwarnings("ignore:.*tokens were not read")

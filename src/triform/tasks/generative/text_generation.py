@@ -52,7 +52,7 @@ class TextGeneration(Task[list[list[int]], list[dict[str, Any]]]):
         ]
 
     def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
-        """The most tokens of a prompt that leave room for the new ones; half of the context if that is more, by default."""
+        """The most tokens of a prompt beside the new ones; unless these are counted, at least half of the context."""
         limit = self.limit()
         if limit is None:
             return None
