@@ -18,6 +18,7 @@ from tests.inputs.sentence_piece_files import train, varint, write_unigram
 from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
+from triform.inputs.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
 """Where characters become fewer or more, the two libraries point to different ones."""
@@ -234,14 +235,9 @@ def test_pairs_are_cut_where_asked(t5: Path) -> None:
     whole = ours.encode([pair])[0]
     first = [row for row, source in enumerate(whole.sources) if source == 0]
     rest = [row for row in range(len(whole.ids)) if row not in first]
-    for side, kept in (("left", first[-5:]), ("right", first[:5])):
-        [cut] = ours.encode(
-            [pair],
-            max_length=len(rest) + 5,
-            long_input=LongInput.TRUNCATE,
-            side=side,
-            only_first=True,  # type: ignore[arg-type]
-        )
+    sides: list[tuple[Side, list[int]]] = [("left", first[-5:]), ("right", first[:5])]
+    for side, kept in sides:
+        [cut] = ours.encode([pair], max_length=len(rest) + 5, long_input=LongInput.TRUNCATE, side=side, only_first=True)
         assert cut.ids.tolist() == whole.ids[[*kept, *rest]].tolist()
     with pytest.raises(InputError, match="leave no room for the first text beside 2 special tokens and"):
         ours.encode([pair], max_length=len(rest), long_input=LongInput.TRUNCATE, only_first=True)

@@ -157,7 +157,7 @@ def test_zero_shot_cuts_the_text_and_never_a_label(minilm: Path, tmp_path: Path)
     names = {"contradiction": 0, "neutral": 1, "entailment": 2}
     config = {"label2id": names, "id2label": {number: name for name, number in names.items()}}
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path, **config)
-    classify = triform.pipeline("zero-shot-classification", model=folder, long_input="truncate")
+    classify: Any = triform.pipeline("zero-shot-classification", model=folder, long_input="truncate")
     reference = transformers.pipeline("zero-shot-classification", model=str(folder), device="cpu")
     reference.tokenizer.model_max_length = LIMIT
     labels = ["sport", "a label of many words " * 12]
