@@ -115,6 +115,8 @@ def test_gaps_of_long_text(minilm: Path, tmp_path: Path) -> None:
     fill = triform.pipeline("fill-mask", model=folder, top_k=2)
     text = "The [MASK] sat. " + "one two three " * 60 + "[MASK] end"
     first, second = fill(text)
+    # "one two three" in the middle is in a window of no gap.
+    assert fill(text, token_budget=1) == [first, second]
     # Each gap is seen in one window, with as much around it as fits.
     assert [one["token"] for one in first] == [one["token"] for one in fill(text[: text.index("[MASK] end")])]
     assert all(text[16:-10] in one["sequence"] for one in (*first, *second))

@@ -32,8 +32,8 @@ class WindowOptions(Options):
 class WindowedTask(Task[Rows, Answer]):
     """A task whose answer to a long text is put together of those to its windows.
 
-    Each token is answered for by the window in which it stands further from an edge that is not the text's own; then
-    `postprocess` sees the text as one, so that nothing depends on where the windows lie but what the model could read.
+    Each token is answered for by the window in which it stands further from an edge, one that is not the text's own;
+    `postprocess` then sees the text as one.
     """
 
     options_type: ClassVar[type[Options]] = WindowOptions

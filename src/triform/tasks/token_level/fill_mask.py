@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triform import spec
 from triform.engines import Integers
@@ -43,11 +44,15 @@ class FillMask(WindowedTask[Any]):
         for number, text in enumerate(batch.whole_texts()):
             if self._mask_id not in text.ids:
                 raise InputError(f"Text {number} has no {self._mask}: {inputs[number]!r}. Write it where the gap is.")
-        return batch
+        assert batch.texts is not None
+        gaps = self._gaps(batch)
+        # A window without a gap of its own is not read.
+        spans = zip(batch.texts, batch.spans.pairs(), strict=True)
+        return Batch.from_texts([text for text, (begin, end) in spans if gaps[begin:end].any()])
 
     def forward(self, batch: Batch, options: FillMaskOptions) -> Rows:
-        gaps = np.flatnonzero((batch.ids == self._mask_id) & shares_of(batch))
-        logits: Rows = self.model.engine.to_numpy(self.model(batch, logits_at=gaps).logits)
+        output = self.model(batch, logits_at=np.flatnonzero(self._gaps(batch)))
+        logits: Rows = self.model.engine.to_numpy(output.logits)
         return logits
 
     def postprocess(self, batch: Batch, tensors: Rows, options: FillMaskOptions) -> list[Any]:
@@ -89,6 +94,11 @@ class FillMask(WindowedTask[Any]):
                 f"targets: not in the vocabulary: {unknown}. Name whole tokens, as `triform tokenize` shows."
             )
         return np.array(sorted({token for token in ids.values() if token is not None}))
+
+    def _gaps(self, batch: Batch) -> NDArray[np.bool_]:
+        """(T,) whether each row is a gap, and its window the one to answer for it."""
+        gaps: NDArray[np.bool_] = (batch.ids == self._mask_id) & shares_of(batch)
+        return gaps
 
     @property
     def _mask(self) -> str:

@@ -1,7 +1,8 @@
 """Where in a text the answer to a question stands.
 
-As the pipeline of transformers 4 has it, but that nothing is listed that is no answer (of score 0, or no text), and
-that `top_k` above 1 gives a list even where there is one answer only.
+As the pipeline of transformers 4 has it, but that spans of score 0, which are no answers, are not listed; that `top_k`
+above 1, or a list of inputs, gives a list even where it has one answer only; and that a context without a token is
+refused.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,11 @@ import numpy as np
 from triform import spec
 from triform.errors import InputError
 from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
+from triform.inputs.windows import OVERLAP
 from triform.tasks.probabilities import Numbers, softmax
 from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, option
 from triform.tasks.text_input import Fields, read_object
-
-OVERLAP = 128
-"""Tokens that the pieces of a long context share where nothing else is said, or half of the longest piece."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
