@@ -193,7 +193,8 @@ def _checked(option: Field[Any], value: Any) -> Any:
         kind = type(option.default)
         choices = option.metadata["choices"] or tuple(kind)
         if value not in choices:
-            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(choices)}.")
+            given = str(value) if isinstance(value, StrEnum) else value
+            raise InputError(f"{option.name}={given!r}: expected one of {', '.join(choices)}.")
         return kind(value)
     minimum = option.metadata["minimum"]
     if minimum is not None and value is not None and (not isinstance(value, int) or value < minimum):
