@@ -16,7 +16,7 @@ from tests.inputs.hard_texts import write_json
 from tests.parity.harness import randomize
 
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog sat on mat ##s ##ing . , house sea by".split()
-SIZES = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 LABELS = ("entailment", "neutral", "contradiction")
 PAIR = {"text": "A cat sat.", "text_pair": "The dogs"}
 
@@ -83,7 +83,7 @@ def bert_of_labels(folder: Path, head: str = "SequenceClassification", labels: t
 
 def llama_in_shards(folder: Path) -> Sound:
     """Byte-level BPE in tokenizer.json, weights in two files, and settings for generation."""
-    checkpoints.llama("LlamaForCausalLM", folder, **SIZES, num_key_value_heads=1)
+    checkpoints.llama("LlamaForCausalLM", folder, num_key_value_heads=1, **SIZES)
     tensors = load_file(folder / "model.safetensors")
     names, weight_map = sorted(tensors), dict[str, str]()
     for number, own in enumerate((names[::2], names[1::2]), start=1):

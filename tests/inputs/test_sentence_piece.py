@@ -16,9 +16,10 @@ from transformers.tokenization_utils_base import generate_merges
 from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
 from tests.inputs.sentence_piece_files import read_charsmap, train, varint, write_unigram
-from triform.errors import TokenizerError
+from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
+from triform.inputs.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
 """Where characters become fewer or more, the two libraries point to different ones."""
@@ -270,6 +271,33 @@ def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.Fi
         assert cut.dropped == len(whole.ids) - 12
         special = [token for token, source in zip(whole.tokens, whole.sources, strict=True) if source is None]
         assert [token for token, source in zip(cut.tokens, cut.sources, strict=True) if source is None] == special
+
+
+def test_pairs_are_cut_where_asked(t5: Path) -> None:
+    ours = Tokenizer.from_checkpoint(find(t5))
+    pair = ("one two three four five six seven", "the second text")
+    whole = ours.encode([pair])[0]
+    first = [row for row, source in enumerate(whole.sources) if source == 0]
+    rest = [row for row in range(len(whole.ids)) if row not in first]
+    sides: list[tuple[Side, list[int]]] = [("left", first[-5:]), ("right", first[:5])]
+    for side, kept in sides:
+        [cut] = ours.encode([pair], max_length=len(rest) + 5, long_input=LongInput.TRUNCATE, side=side, only_first=True)
+        assert cut.ids.tolist() == whole.ids[[*kept, *rest]].tolist()
+    with pytest.raises(InputError, match="leave no room for the first text beside 2 special tokens and"):
+        ours.encode([pair], max_length=len(rest), long_input=LongInput.TRUNCATE, only_first=True)
+
+
+def test_words_begin_behind_spaces(t5: Path) -> None:
+    [text] = Tokenizer.from_checkpoint(find(t5)).encode([("Café unaffable, it's", "猫が 好き</s> x")])
+    assert text.words is not None
+    assert [word is None for word in text.words] == [source is None for source in text.sources]
+    for source, part in enumerate((text.text, text.pair or "")):
+        spans: dict[int | None, list[int]] = {}
+        for word, found, (begin, end) in zip(text.words, text.sources, text.characters.tolist(), strict=True):
+            if found == source:
+                spans.setdefault(word, []).extend((begin, end))
+        surfaces = [part[min(span) : max(span)].strip() for span in spans.values()]
+        assert surfaces == part.replace("</s>", " </s>").split()
 
 
 def test_added_tokens_take_their_spaces_with_them(t5: Path) -> None:

@@ -10,6 +10,7 @@ import transformers
 
 import triform
 from tests import checkpoints
+from tests.inputs.hard_texts import TEXTS as HARD_TEXTS
 from triform.errors import InputError, TruncationWarning, WrongTaskError
 
 TEXTS = [
@@ -148,7 +149,41 @@ def test_fill_mask(minilm: Path, tmp_path: Path) -> None:
         assert_same(ours(text), reference(text))
         assert_same(ours(text, top_k=2), reference(text, top_k=2))
     assert_same(ours(texts), [reference(text) for text in texts])
-    assert_same(ours(texts[0], targets=["cat", "dog"]), reference(texts[0], targets=["cat", "dog"]))
+    for targets in (["cat", "dog"], "cat"):
+        assert_same(ours(texts[0], targets=targets), reference(texts[0], targets=targets))
+    assert_same(ours(texts[1], targets=["cat", "dog", "a"]), reference(texts[1], targets=["cat", "dog", "a"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture", "options"),
+    [
+        ("text-classification", "BertForSequenceClassification", {"top_k": None}),
+        ("zero-shot-classification", "BertForSequenceClassification", {"candidate_labels": "sport, 猫 🐈"}),
+        ("token-classification", "BertForTokenClassification", {"ignore_labels": []}),
+        ("token-classification", "BertForTokenClassification", {"aggregation_strategy": "average"}),
+        ("fill-mask", "BertForMaskedLM", {"top_k": 3}),
+    ],
+    ids=str,
+)
+def test_hard_texts(minilm: Path, tmp_path: Path, task: str, architecture: str, options: dict[str, Any]) -> None:
+    """Accents, emoji, CJK and other scripts, control characters, very long words, blanks, the empty text."""
+    labels = {"contradiction": 0, "neutral": 1, "entailment": 2}
+    config = {"label2id": labels, "id2label": {number: name for name, number in labels.items()}}
+    ours, reference = both(task, checkpoints.bert(architecture, minilm, tmp_path, **config))
+    texts = [f"{text} [MASK]" for text in HARD_TEXTS] if task == "fill-mask" else HARD_TEXTS
+    if task == "zero-shot-classification":
+        texts = [text for text in texts if text]
+    for text in texts:
+        assert_same(ours(text, **options), reference(text, **options))
+
+
+def test_hard_prompts(tmp_path: Path) -> None:
+    ours, reference = both("text-generation", checkpoints.llama("LlamaForCausalLM", tmp_path))
+    options = {"max_new_tokens": 4, "return_full_text": False}
+    for text in HARD_TEXTS:
+        # The empty prompt too: the tokenizer begins with <s>.
+        if len(text) < 100:
+            assert ours(text, **options) == reference(text, do_sample=False, **options), text
 
 
 def test_fill_mask_needs_a_gap_and_known_targets(minilm: Path, tmp_path: Path) -> None:
@@ -221,18 +256,19 @@ def test_translation(tmp_path: Path) -> None:
 
 
 def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
-    params = {"summarization": {"prefix": "summarize: ", "num_beams": 4}}
+    params = {"summarization": {"prefix": "summarize: ", "num_beams": 4, "early_stopping": True, "min_length": 9}}
     folder = checkpoints.t5(tmp_path, task_specific_params=params)
     answer = triform.pipeline("text2text-generation", model=folder, max_new_tokens=12)
     texts = ["The house is wonderful.", "A cat sat."]
-    expected = [text["generated_text"] for text in answer(["summarize: " + text for text in texts])]
-    assert expected != [text["generated_text"] for text in answer(texts)]
     summarize = triform.pipeline("summarization", model=folder, max_new_tokens=12)
-    assert summarize(texts) == [{"summary_text": text} for text in expected]
-    assert summarize(texts[0]) == [{"summary_text": expected[0]}]
-    assert summarize(texts, prefix="") == [{"summary_text": text["generated_text"]} for text in answer(texts)]
-    beams = answer(["summarize: " + text for text in texts], num_beams=3)
-    assert summarize(texts, num_beams=3) == [{"summary_text": text["generated_text"]} for text in beams]
+    # The config's settings for the task, and the caller's over them.
+    beams = [text["summary_text"] for text in summarize(texts, min_new_tokens=0)]
+    assert beams == [text["generated_text"] for text in answer(["summarize: " + text for text in texts], num_beams=4)]
+    greedy = [text["summary_text"] for text in summarize(texts, num_beams=1, min_new_tokens=0)]
+    assert greedy == [text["generated_text"] for text in answer(["summarize: " + text for text in texts])]
+    assert greedy != [text["generated_text"] for text in answer(texts)]
+    assert summarize(texts[0], min_new_tokens=0) == [{"summary_text": beams[0]}]
+    assert [len(found) for found in summarize(texts, num_return_sequences=3)] == [3, 3]
     with pytest.raises(InputError, match="summarization: expected a text, got 3"):
         summarize([3])
 
@@ -266,4 +302,5 @@ def test_long_pairs_keep_their_segments(minilm: Path, tmp_path: Path) -> None:
     options = {"truncation": True, "max_length": 128}
     with pytest.warns(TruncationWarning, match="2 of 2 texts were longer than 128 tokens"):
         actual = ours(pairs)
+    assert [answer.pop("dropped_tokens") for answer in actual] == [115, 174]
     assert_same(actual, reference(pairs, **options))

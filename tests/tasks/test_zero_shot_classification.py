@@ -31,6 +31,7 @@ def test_equals_transformers(minilm: Path, tmp_path: Path, names: list[str]) -> 
     ):
         assert_same(ours(texts, **options), reference(texts, **options))
         assert_same(ours(texts[0], **options), reference(texts[0], **options))
+    assert_same(ours(texts, LABELS), reference(texts, LABELS))
 
 
 @pytest.mark.parametrize("family", ["bart", "t5"])
@@ -69,6 +70,9 @@ def test_needs_a_text_and_a_model_of_entailment(minilm: Path, tmp_path: Path) ->
     classify = triform.pipeline("zero-shot-classification", model=nli(minilm, tmp_path / "nli", NLI))
     with pytest.raises(InputError, match="expected a text, got {'text': 'a'}"):
         classify({"text": "a"}, candidate_labels=LABELS)
+    # The field refuses it too.
+    with pytest.raises(InputError, match="the text is empty, so there is nothing to classify"):
+        classify("", candidate_labels=LABELS)
     for names in (["NEG", "POS"], ["entailment"]):
         folder = nli(minilm, tmp_path / names[0], names)
         with pytest.raises(WrongTaskError, match=f"of its labels, {', '.join(names)}, none begins with entail"):

@@ -59,7 +59,7 @@ class Answering:
         sound = iter([number for number in range(len(rows)) if number not in errors])
         written = skip
         for position, batch in enumerate(batches, 1):
-            numbers = list(islice(sound, min(len(batch), self.task.chunk)))
+            numbers = list(islice(sound, self.task.num_inputs(batch)))
             end = numbers[-1] + 1
             if end <= written:
                 continue

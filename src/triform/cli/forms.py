@@ -106,7 +106,9 @@ def as_text(answer: Any) -> str:
     if isinstance(answer, list | np.ndarray):
         return "\n".join(map(as_text, answer))
     if isinstance(answer, dict):
-        return "  ".join(map(_value, answer.values()))
+        return "  ".join(
+            f"({value} tokens dropped)" if name == "dropped_tokens" else _value(value) for name, value in answer.items()
+        )
     return str(answer)
 
 

@@ -4,7 +4,7 @@ from triform.inputs.batch import Batch, EncodedText
 from triform.inputs.chat import Chat, ChatTemplate, Message
 from triform.inputs.text_stream import TextStream
 from triform.inputs.tokenizer import LongInput, Tokenizer
-from triform.inputs.windows import cut_into_windows
+from triform.inputs.windows import cut_into_windows, merge_windows, shares_of
 
 __all__ = [
     "Batch",
@@ -16,4 +16,6 @@ __all__ = [
     "TextStream",
     "Tokenizer",
     "cut_into_windows",
+    "merge_windows",
+    "shares_of",
 ]

@@ -9,7 +9,7 @@ from typing import Self
 import tokenizers
 
 from triform.errors import TokenizerError, TriformError
-from triform.inputs.backend import Text, Tokens, shares
+from triform.inputs.backend import Side, Text, Tokens, shares
 
 Row = tuple[int, str, tuple[int, int]]
 """Id, token, and where it begins and ends in the text."""
@@ -65,13 +65,16 @@ class LibraryBackend:
             encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
 
-    def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
+    def encode_cut(
+        self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
+    ) -> Tokens:
         parts = text if isinstance(text, tuple) else (text,)
         num_special = self._tokenizer.num_special_tokens_to_add(len(parts) == 2) if special_tokens else 0
         bare = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
         lengths = [len(encoding.ids) for encoding in bare]
-        for encoding, share in zip(bare, shares(lengths, num_special=num_special, max_length=max_length), strict=True):
-            encoding.truncate(share)
+        kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        for encoding, share in zip(bare, kept, strict=True):
+            encoding.truncate(share, direction=side)
         pair = bare[1] if len(bare) == 2 else None
         cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
         # The library forgets which text a token is from when it cuts: the first text's come first.
@@ -153,4 +156,5 @@ def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tok
         tokens=encoding.tokens,
         characters=encoding.offsets,
         sources=sources,
+        words=encoding.word_ids,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import tokenizers
 
-from triform.inputs.backend import Text, Tokens, shares
+from triform.inputs.backend import Side, Text, Tokens, shares
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -24,6 +24,8 @@ Token = tuple[int, str, tuple[int, int]]
 NO_SPACE_BEFORE = b"\x1a\x02\x18\x00"
 """Put behind a model file's bytes: normalizer_spec { add_dummy_prefix: false }. Protobuf merges repeated messages."""
 
+SPACE = "▁"
+"""How pieces write the space before them."""
 
 TEXT = "$"
 """The place of the text in a template."""
@@ -72,11 +74,18 @@ class SentencePieceBackend:
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
         return [self._round([self._cut(part) for part in _parts(text)], special_tokens) for text in texts]
 
-    def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
+    def encode_cut(
+        self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
+    ) -> Tokens:
         bare = [self._cut(part) for part in _parts(text)]
         num_special = self.template.num_special(pair=len(bare) == 2) if special_tokens else 0
-        kept = shares([len(tokens) for tokens in bare], num_special=num_special, max_length=max_length)
-        return self._round([tokens[:share] for tokens, share in zip(bare, kept, strict=True)], special_tokens)
+        lengths = [len(tokens) for tokens in bare]
+        kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        cut = [
+            tokens[:share] if side == "right" else tokens[len(tokens) - share :]
+            for tokens, share in zip(bare, kept, strict=True)
+        ]
+        return self._round(cut, special_tokens)
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
         return self._round([self._cut(text, spelled)], special_tokens=False)
@@ -97,6 +106,10 @@ class SentencePieceBackend:
     @cached_property
     def special_tokens(self) -> frozenset[str]:
         return frozenset(token.content for token in self.added if token.special)
+
+    @cached_property
+    def _whole_tokens(self) -> frozenset[str]:
+        return frozenset(token.content for token in self.added)
 
     @cached_property
     def _added_pattern(self) -> re.Pattern[str] | None:
@@ -123,7 +136,18 @@ class SentencePieceBackend:
             tokens=[token[1] for token, _, _ in rows],
             characters=[token[2] for token, _, _ in rows],
             sources=[source for _, _, source in rows],
+            words=self._words([token[1] for token, _, _ in rows], [source for _, _, source in rows]),
         )
+
+    def _words(self, tokens: list[str], sources: list[int | None]) -> list[int | None]:
+        """A word begins with the mark of a space, or where an added token does."""
+        words: list[int | None] = []
+        numbers: dict[int, int] = {}
+        for token, source in zip(tokens, sources, strict=True):
+            if source is not None and (token.startswith(SPACE) or token in self._whole_tokens or source not in numbers):
+                numbers[source] = numbers.get(source, -1) + 1
+            words.append(None if source is None else numbers[source])
+        return words
 
     def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:
         """The tokens of a text, without any round it."""

@@ -9,7 +9,7 @@ import numpy as np
 from triform.errors import InputError, TokenizerError
 from triform.hub import TOKENIZER_FILES, Checkpoint
 from triform.inputs.added_tokens import token_of
-from triform.inputs.backend import Backend, Text, Tokens
+from triform.inputs.backend import Backend, Side, Text, Tokens
 from triform.inputs.batch import EncodedText
 from triform.inputs.library import LibraryBackend
 from triform.inputs.tokenizer_classes import tokenizer_class
@@ -24,7 +24,9 @@ class LongInput(StrEnum):
 
     ERROR = "error"
     TRUNCATE = "truncate"
-    """Cut the end off, of the longer text of a pair first, and count what is dropped."""
+    """Cut it, where the task or else tokenizer_config.json says, and count what is dropped."""
+    WINDOW = "window"
+    """Read all of it, in windows that overlap."""
 
 
 class Tokenizer:
@@ -76,14 +78,18 @@ class Tokenizer:
         max_length: int | None = None,
         long_input: LongInput = LongInput.ERROR,
         special_tokens: bool = True,
+        side: Side | None = None,
+        only_first: bool = False,
     ) -> list[EncodedText]:
         """Encode texts, or pairs of texts.
 
         Arguments:
             texts: each a string or a pair of strings.
             max_length: the most tokens of one sequence, special ones included.
-            long_input: what to do with longer ones.
+            long_input: what to do with longer ones: refuse or cut; `cut_into_windows` is for windows.
             special_tokens: whether to add those of the tokenizer's template.
+            side: where to cut; by default as tokenizer_config.json says, or else at the end ("right").
+            only_first: of a pair cut the first text alone, and not the longer one first.
 
         Raises:
             InputError: something else than text, text without a token, or too long a text.
@@ -98,12 +104,18 @@ class Tokenizer:
             if not length:
                 raise InputError(f"Text {number} is empty: {text!r} has no token. Leave it out.")
             if max_length is not None and length > max_length:
-                if long_input is LongInput.ERROR:
+                if long_input is not LongInput.TRUNCATE:
                     raise InputError(
                         f"Text {number} has {length} tokens, more than the {max_length} that fit: {_start(text)!r}. "
-                        'Shorten it, or allow the end to be cut off with long_input="truncate".'
+                        'Shorten it, or allow it to be cut with long_input="truncate".'
                     )
-                cut = self._backend.encode_cut(text, max_length=max_length, special_tokens=special_tokens)
+                cut = self._backend.encode_cut(
+                    text,
+                    max_length=max_length,
+                    special_tokens=special_tokens,
+                    side=side or self._settings.get("truncation_side", "right"),
+                    only_first=only_first,
+                )
                 encoded.append(_encoded(text, cut, dropped=length - len(cut.ids)))
             else:
                 encoded.append(_encoded(text, tokens))
@@ -210,6 +222,7 @@ def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
         tokens=tuple(tokens.tokens),
         characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
         sources=tuple(tokens.sources),
+        words=tuple(tokens.words),
         dropped=dropped,
     )
 

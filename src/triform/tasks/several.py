@@ -43,7 +43,14 @@ class TaskOfSeveral(Task[Rows, Answer]):
         """One input → one batch of all its sequences."""
         yield self.preprocess(inputs, options)
 
+    def num_inputs(self, batch: Batch) -> int:
+        return 1
+
     def answers(self, batch: Batch, options: Any) -> list[Answer]:
         """The one answer, put together of parts within the token budget."""
-        parts = [self.forward(part, options) for part in batch.split(options.token_budget)]
-        return self.postprocess(batch, np.concatenate(parts), options)
+        return self.postprocess(batch, in_parts(self, batch, options), options)
+
+
+def in_parts(task: Task[Rows, Any], batch: Batch, options: Any) -> Rows:
+    """The rows of all sequences of a batch, which goes through the model in parts within the token budget."""
+    return np.concatenate([task.forward(part, options) for part in batch.split(options.token_budget)])

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_type_hin
 
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
-from triform.inputs import Batch, LongInput, Tokenizer
+from triform.inputs import Batch, EncodedText, LongInput, Tokenizer
+from triform.inputs.backend import Side, Text
 from triform.model import Model, load
 from triform.tasks.text_input import Fields
 
@@ -22,16 +23,23 @@ Tensors = TypeVar("Tensors")
 Answer = TypeVar("Answer")
 
 
-def option(default: Any, help: str, *, minimum: int | None = None) -> Any:
-    """A field of a task's options, with the help that the command line shows; `minimum` is for whole numbers."""
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+def option(default: Any, help: str, *, minimum: int | None = None, choices: Sequence[StrEnum] = ()) -> Any:
+    """A field of a task's options, with the help that the command line shows.
+
+    `minimum` is for whole numbers, `choices` for an enum of which the task takes some values only.
+    """
+    return field(default=default, metadata={"help": help, "minimum": minimum, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """What can be set for a whole pipeline, or for one call."""
 
-    long_input: LongInput = option(LongInput.ERROR, "What to do with text longer than the model can read.")
+    long_input: LongInput = option(
+        LongInput.ERROR,
+        "Refuse text longer than the model can read (error), or cut it (truncate).",
+        choices=(LongInput.ERROR, LongInput.TRUNCATE),
+    )
     token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.", minimum=1)
 
 
@@ -120,26 +128,40 @@ class Task(ABC, Generic[Tensors, Answer]):
                 yield from self.answers(batch, options)
 
     def batches(self, inputs: Sequence[Any], options: Any) -> Iterator[Batch]:
-        """Up to `chunk` inputs → consecutive batches within the token budget, a sequence for each input."""
+        """Up to `chunk` inputs → consecutive batches of some of them, within the token budget."""
         yield from self.preprocess(inputs, options).split(options.token_budget)
+
+    def num_inputs(self, batch: Batch) -> int:
+        """How many inputs one of `batches` is for."""
+        return len(batch)
 
     def answers(self, batch: Batch, options: Any) -> list[Answer]:
         """The answers to the inputs of one batch."""
         return self.postprocess(batch, self.forward(batch, options), options)
 
-    def encode(self, texts: Sequence[str | tuple[str, str]], options: Any, *, max_length: int | None = None) -> Batch:
-        """Texts → Batch, within what the model can read.
+    def encode(
+        self,
+        texts: Sequence[Text],
+        options: Any,
+        *,
+        max_length: int | None = None,
+        side: Side | None = None,
+        only_first: bool = False,
+    ) -> Batch:
+        """Texts → Batch, within what the model can read; `side` and `only_first` as `Tokenizer.encode` has them.
 
         Warns:
             TruncationWarning: some were cut, as `long_input="truncate"` allows.
         """
         limit = self.limit(max_length)
-        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=options.long_input)
+        encoded = self.tokenizer.encode(
+            texts, max_length=limit, long_input=options.long_input, side=side, only_first=only_first
+        )
         dropped = [text.dropped for text in encoded if text.dropped]
         if dropped:
             warnings.warn(
                 f"{len(dropped)} of {len(encoded)} texts were longer than {limit} tokens; "
-                f"{sum(dropped)} tokens at their ends were not read.",
+                f"{sum(dropped)} tokens were not read.",
                 TruncationWarning,
                 stacklevel=2,
             )
@@ -172,16 +194,22 @@ class Task(ABC, Generic[Tensors, Answer]):
         )
 
 
+def dropped_from(text: EncodedText) -> dict[str, int]:
+    """What an answer adds where its text was cut: `{"dropped_tokens": …}`, how many; nothing where all was read."""
+    return {"dropped_tokens": text.dropped} if text.dropped else {}
+
+
 def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
     """The value of an option of this type, an enum's by its name.
 
     Raises:
-        InputError: it is of another type, not one of the enum's, or a number that is too small.
+        InputError: it is of another type, not one of the enum's that the task takes, or a number that is too small.
     """
     if isinstance(option.default, StrEnum):
         names = type(option.default)
-        if not isinstance(value, str) or value not in set(names):
-            raise InputError(f"{option.name}={value!r:.300}: expected one of {', '.join(names)}.")
+        choices = option.metadata["choices"] or tuple(names)
+        if not isinstance(value, str) or value not in choices:
+            raise InputError(f"{option.name}={str(value)!r:.300}: expected one of {', '.join(choices)}.")
         return names(value)
     minimum = option.metadata["minimum"]
     if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits

@@ -7,9 +7,11 @@ from typing import Any
 
 from triform import spec
 from triform.errors import InputError
-from triform.inputs import Batch, Chat, ChatTemplate, EncodedText, Message
+from triform.generation import Completion
+from triform.generation.config import MAX_NEW_TOKENS
+from triform.inputs import Batch, Chat, ChatTemplate, EncodedText, LongInput, Message
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, option
+from triform.tasks.task import Task, dropped_from, option
 
 Generated = str | list[Message]
 """A text, or the messages of a conversation."""
@@ -22,17 +24,19 @@ class TextGenerationOptions(GenerationOptions):
     return_full_text: bool = option(True, "Whether the answer begins with the prompt.")
     num_return_sequences: int = option(1, "Answers to each prompt, when drawing or with beams.", minimum=1)
     stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
+    details: bool = option(False, "Whether the answer also says what ended it, and how probable each token was.")
     continue_final_message: bool | None = option(
         None, "Whether a conversation's last message goes on; by default the assistant's does, and another is answered."
     )
 
 
-class TextGeneration(Task[list[list[int]], list[dict[str, Generated]]]):
+class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
     """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says.
 
     A prompt is a text or a conversation: a list of messages `{"role": …, "content": …}`, or an object that has them as
     `messages`, with `tools`, `documents` or `chat_template_kwargs` for the model's chat template. Then `generated_text`
-    is the list with the assistant's answer.
+    is the list with the assistant's answer. With `details` there are also `finish_reason` (stop, length, context or
+    time) and `tokens`, `[{id, text, log_probability}]`.
     """
 
     name = "text-generation"
@@ -69,9 +73,14 @@ class TextGeneration(Task[list[list[int]], list[dict[str, Generated]]]):
                     raise InputError(f"Input {number}: {error}") from error
         texts = [given for number, given in enumerate(inputs) if number not in chats]
         if not chats:
-            return self.encode(texts, options)
-        encoded = iter((self.encode(texts, options).texts or ()) if texts else ())
+            return self._encode_texts(texts, options)
+        encoded = iter((self._encode_texts(texts, options).texts or ()) if texts else ())
         return Batch.from_texts([chats[number] if number in chats else next(encoded) for number in range(len(inputs))])
+
+    def _encode_texts(self, texts: Sequence[Any], options: TextGenerationOptions) -> Batch:
+        # What stands last is what the model goes on from, so a prompt is cut at its beginning.
+        room = None if options.long_input is LongInput.ERROR else self._room_for_prompts(options)
+        return self.encode(texts, options, max_length=room, side="left")
 
     def _encode_chat(self, given: Any, options: TextGenerationOptions) -> EncodedText:
         chat = Chat.read(given)
@@ -79,18 +88,43 @@ class TextGeneration(Task[list[list[int]], list[dict[str, Generated]]]):
         encoded = self.tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled, max_length=self.limit())
         return replace(encoded, messages=chat.messages)
 
-    def forward(self, batch: Batch, options: TextGenerationOptions) -> list[list[int]]:
-        return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **options.settings())
+    def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
+        """The most tokens of a prompt beside the new ones; unless these are counted, at least half of the context."""
+        limit = self.limit()
+        if limit is None:
+            return None
+        if options.max_new_tokens is None:
+            return max(limit - MAX_NEW_TOKENS, limit // 2)
+        return max(limit - options.max_new_tokens, 1)
+
+    def forward(self, batch: Batch, options: TextGenerationOptions) -> list[Completion]:
+        return self.model.complete(
+            batch,
+            num_return_sequences=options.num_return_sequences,
+            log_probabilities=options.details,
+            stop_strings=options.stop,
+            **options.settings(),
+        )
 
     def postprocess(
-        self, batch: Batch, tensors: list[list[int]], options: TextGenerationOptions
-    ) -> list[list[dict[str, Generated]]]:
+        self, batch: Batch, tensors: list[Completion], options: TextGenerationOptions
+    ) -> list[list[dict[str, Any]]]:
         assert batch.texts is not None
         count = options.num_return_sequences
         return [
-            [{"generated_text": self._continued(text, ids, options)} for ids in tensors[first : first + count]]
+            [self._answer(text, completion, options) for completion in tensors[first : first + count]]
             for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
         ]
+
+    def _answer(self, text: EncodedText, completion: Completion, options: TextGenerationOptions) -> dict[str, Any]:
+        answer = {"generated_text": self._continued(text, completion.ids, options), **dropped_from(text)}
+        if options.details:
+            answer["finish_reason"] = str(completion.finish_reason)
+            answer["tokens"] = [
+                {"id": id, "text": self.tokenizer.decode([id], skip_special_tokens=False), "log_probability": value}
+                for id, value in zip(completion.ids, completion.log_probabilities or (), strict=True)
+            ]
+        return answer
 
     def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> Generated:
         messages = text.messages

@@ -17,7 +17,7 @@ from triform.inputs import Batch, Tokenizer
 from triform.model import Model
 from triform.tasks.probabilities import Numbers, sigmoid
 from triform.tasks.several import Rows, TaskOfSeveral
-from triform.tasks.task import Options, option
+from triform.tasks.task import Options, dropped_from, option
 from triform.tasks.text_input import Fields, read_object
 
 ACTIVATIONS: dict[str, Callable[[Any], Numbers]] = {"Identity": np.asarray, "Sigmoid": sigmoid}
@@ -70,7 +70,8 @@ class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
         answer = []
         for index in np.argsort(-scores, kind="stable")[: options.top_k].tolist():
             text = {"text": batch.texts[index].pair} if options.return_documents else {}
-            answer.append({"index": index, "score": float(scores[index]), **text})
+            dropped = dropped_from(batch.texts[index])
+            answer.append({"index": index, "score": float(scores[index]), **text, **dropped})
         return [answer]
 
 
