@@ -12,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from triform.errors import ModelNotFoundError, TriformError
 from triform.hub import Checkpoint, find
+from triform.weights import open_tensors
 
 FIRST, SECOND = "1" * 40, "2" * 40
 WANTED = {
@@ -253,6 +256,34 @@ def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: 
     hub.commits[FIRST]["model.safetensors.index.json"] = index
     elsewhere.find()
     elsewhere.run(FIND, "org/tiny", "")
+
+
+CONVERT = """
+import sys
+from triform.weights.convert import convert
+print(convert(sys.argv[1]).folder)
+"""
+
+
+def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_converts_them(
+    hub: FakeHub, elsewhere: Elsewhere
+) -> None:
+    torch.save({"x": torch.arange(3.0)}, elsewhere.cache.parent / "x.bin")
+    pickle = (elsewhere.cache.parent / "x.bin").read_bytes()
+    del hub.commits[FIRST]["model.safetensors"]
+    hub.commits[FIRST] |= {"pytorch_model.bin": pickle, "2_Dense/pytorch_model.bin": pickle}
+    message = elsewhere.refuse()
+    assert "only in .bin files, pickles" in message
+    assert message.endswith("triform convert org/tiny")
+    assert elsewhere.refuse(revision=FIRST).endswith(f"triform convert org/tiny --revision {FIRST}")
+    assert not [path for path in hub.requests if "resolve" in path and path.endswith(".bin")]
+    folder = Path(elsewhere.run(CONVERT, "org/tiny").strip())
+    assert (folder / "2_Dense" / "model.safetensors").is_file()
+    hub.requests.clear()
+    checkpoint = elsewhere.find()
+    assert checkpoint.folder == folder
+    assert not hub.requests
+    np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
 
 
 @pytest.mark.parametrize("kind", [str, Path])

@@ -1,7 +1,6 @@
 """A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
 
 import math
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from triform.weights import (
     Piece,
     Table,
     Tensors,
+    copy_small_files,
     join,
     match,
     open_tensors,
@@ -257,7 +257,7 @@ class Model:
         folder.mkdir(parents=True, exist_ok=True)
         tensors = self._exported()
         write_tensors(folder, tensors)
-        _copy_small_files(self.checkpoint.folder, folder)
+        copy_small_files(self.checkpoint.folder, folder)
         formats = {tensor.format for tensor in tensors.values()}
         config = dict(self.blueprint.config)
         if len(formats) == 1:
@@ -286,16 +286,3 @@ class Model:
                 f"{self.checkpoint.source}: the result holds NaN or infinity, so it is no answer. Are the weights "
                 f"sound, and is their range within what dtype {next(iter(self.parameters.values())).format} can hold?"
             )
-
-
-def _copy_small_files(source: Path, target: Path) -> None:
-    """Tokenizer, pooling and generation settings: all that is neither weights nor config."""
-    if source.resolve() == target.resolve():
-        return
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
-            continue
-        if path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md") and "safetensors" not in path.name:
-            (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / relative)

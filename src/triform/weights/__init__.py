@@ -1,6 +1,6 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
-from triform.weights.export import write_json, write_tensors
+from triform.weights.export import copy_small_files, write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
@@ -16,6 +16,7 @@ __all__ = [
     "Table",
     "Tensors",
     "Transpose",
+    "copy_small_files",
     "join",
     "match",
     "open_tensors",
