@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def test_shards_of_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for file in set(files.values()):
         torch.save({name: tensors[name] for name in tensors if files[name] == file}, tmp_path / file)
     (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
-    monkeypatch.setitem(export.write_shards.__kwdefaults__, "shard_bytes", 40_000)
+    monkeypatch.setattr("triform.weights.convert.write_shards", partial(export.write_shards, shard_bytes=40_000))
     seen: list[str] = []
     convert(tmp_path, tmp_path / "out", before_file=seen.append)
     assert len(seen) > 1

@@ -27,10 +27,10 @@ def convert(
     revision: Revision = None,
     debug: Debug = False,
 ) -> None:
-    """Write the weights of .bin files, which Triform does not read, as safetensors; then check that they fit the config.
+    """Write the weights of .bin files, which Triform does not read, as safetensors; then check that they fit the model.
 
-    Runs no code that such a file may hold. Needs torch: pip install 'triform[torch]'. A model of the Hub is converted in
-    the local cache, where other commands find it by its id.
+    Runs no code that such a file may hold. Needs torch: pip install 'triform[torch]'. A model of the Hub is converted
+    in the local cache, where other commands find it by its id.
 
     Example: triform convert MODEL
     """

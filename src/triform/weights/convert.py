@@ -137,7 +137,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
 
 
 def _write_file(
-    path: Path, names: list[str], tensors: Mapping[str, Tensor], before_file: Callable[[str], None]
+    names: list[str], path: Path, tensors: Mapping[str, Tensor], before_file: Callable[[str], None]
 ) -> None:
     before_file(path.name.removeprefix(".").removesuffix(".partial"))
     # The library reads the numbers where they lie, so the tensors must stay alive until it is done.

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import TensorSpec, serialize_file
 
 from triform.engines import StoredTensor
-from triform.hub import MODEL, Files
+from triform.hub import MODEL, MODULES, Files
 
 SHARD_BYTES = 5_000_000_000
 """The largest file, as `transformers` cuts them."""
@@ -27,7 +27,7 @@ def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_by
 def write_shards(
     folder: Path,
     sizes: Mapping[str, int],
-    write_file: Callable[[Path, list[str]], None],
+    write_file: Callable[[list[str], Path], None],
     *,
     files: Files = MODEL,
     shard_bytes: int = SHARD_BYTES,
@@ -50,7 +50,7 @@ def write_shards(
     written = dict(zip(names if len(shards) > 1 else [files.weights], shards, strict=True))
     with _in_place(folder) as write:
         for file, own in written.items():
-            write(file, partial(write_file, names=own))
+            write(file, partial(write_file, own))
         if len(written) > 1:
             weight_map = {name: file for file, own in written.items() for name in own}
             content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
@@ -103,19 +103,20 @@ def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
 
 
 def copy_small_files(source: Path, target: Path) -> None:
-    """Tokenizer, pooling and generation settings: all that is neither weights nor config."""
+    """Tokenizer, modules, generation settings: all that is neither the config nor the model's own weights."""
     if source.resolve() == target.resolve():
         return
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
             continue
-        if path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md") and not path.match("*.index.json"):
+        is_small = path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md")
+        if (is_small and not path.match("*.index.json")) or relative.match(f"{MODULES}/{MODEL.weights}"):
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / relative)
 
 
-def _write_file(path: Path, names: list[str], tensors: Mapping[str, StoredTensor]) -> None:
+def _write_file(names: list[str], path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     # The library reads the numbers where they lie, so the arrays must stay alive until it is done.
     arrays = {name: np.ascontiguousarray(tensors[name].array) for name in names}
     specs = {
