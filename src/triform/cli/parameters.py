@@ -10,6 +10,12 @@ from triform.engines import ENGINES, Format
 Revision = Annotated[
     str | None, typer.Option(envvar="TRIFORM_REVISION", help="Branch, tag or commit on the Hub.", show_default=False)
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TRIFORM_ADAPTER", help="A LoRA adapter to put on the model: a folder or a Hub id.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=debug.enable, envvar="TRIFORM_DEBUG", help="Show the traceback of an error.")

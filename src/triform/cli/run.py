@@ -13,7 +13,7 @@ from typing import Annotated, Any, TextIO, get_type_hints
 import typer
 
 from triform.cli.answers import as_json, as_text
-from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
 from triform.cli.progress import counted
 from triform.errors import InputError
 from triform.tasks import TASKS, Task
@@ -43,6 +43,7 @@ COMMON = {
     "engine": (Engine, "auto"),
     "dtype": (Dtype, "auto"),
     "revision": (Revision, None),
+    "adapter": (Adapter, None),
     "debug": (Debug, False),
 }
 
@@ -57,7 +58,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
 
     def command(**given: Any) -> None:
         options = {name: given[name] for name in own if given[name] != own[name][1]}
-        common = {name: given[name] for name in ("engine", "dtype", "revision")}
+        common = {name: given[name] for name in ("engine", "dtype", "revision", "adapter")}
         texts, source = given["texts"] or [], given["input"]
         if bool(texts) == (source is not None):
             raise typer.BadParameter("give either texts or --input FILE.")

@@ -1,5 +1,6 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
+from triform.weights.adapter import Adapter, Update
 from triform.weights.export import copy_small_files, write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
@@ -8,6 +9,7 @@ from triform.weights.tensors import FORMATS, Tensors, open_tensors
 
 __all__ = [
     "FORMATS",
+    "Adapter",
     "Assignment",
     "ParameterLoader",
     "Piece",
@@ -16,6 +18,7 @@ __all__ = [
     "Table",
     "Tensors",
     "Transpose",
+    "Update",
     "copy_small_files",
     "join",
     "match",

@@ -47,6 +47,10 @@ class Tensors(Mapping[str, TensorInfo]):
     def __len__(self) -> int:
         return len(self._infos)
 
+    def having(self, infos: dict[str, TensorInfo]) -> "Tensors":
+        """Other tensors, whose files lie in the same folder or are named in full."""
+        return Tensors(self._folder, infos)
+
     def bytes(self, name: str) -> NDArray[np.uint8]:
         """The tensor's bytes, a view of the mapped file."""
         info = self[name]
