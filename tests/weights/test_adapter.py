@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ import torch
 import transformers
 
 import triform
+from tests.cli.test_cli import triform_command
 from tests.parity.harness import compare, load_reference, random_ids
-from tests.weights import CASE, TensorDict, checkpoint, edit_config, make, read_file, write_file
+from tests.weights import CASE, TensorDict, checkpoint, make, read_file, write_file
 from triform import spec
 from triform.engines import Format
 from triform.errors import AdapterWarning, ModelError, UnsupportedModelError, WeightError
@@ -43,7 +45,7 @@ def adapt(reference: Any, folder: Path, **config: Any) -> Any:
                     parameter.add_(torch.randn_like(parameter) * 0.2)
                 elif parameter.requires_grad:
                     parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
-        model.save_pretrained(folder)
+        model.save_pretrained(str(folder))
     return model.base_model.model.eval()
 
 
@@ -110,11 +112,7 @@ def test_options(kind: str, tmp_path: Path) -> None:
     name, options = OPTIONS[kind]
     model = check(name, tmp_path, **options)
     model.save(tmp_path / "saved")
-    equal(triform.load(tmp_path / "saved"), model_of_transformers(name, tmp_path / "saved"), name)
-
-
-def model_of_transformers(name: str, folder: Path) -> Any:
-    return load_reference(CASE[name], folder)
+    equal(model, load_reference(CASE[name], tmp_path / "saved"), name)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +139,10 @@ def test_a_head_comes_with_the_adapter(base: str, name: str, task: str, modules:
     assert isinstance(named.spec.head, spec.SequenceHead | spec.TokenHead)
     assert named.spec.head.labels == tuple(names.values())
     named.save(tmp_path / "saved")
-    equal(named, load_reference(CASE[name], tmp_path / "saved"), name)
+    # The head that the base model had is carried along, as by every save.
+    saved, info = kind.from_pretrained(tmp_path / "saved", attn_implementation="eager", output_loading_info=True)
+    assert not info["missing_keys"]
+    equal(named, saved.eval(), name)
     # A task that asks for no head has no use for it.
     assert triform.load(tmp_path / "base", adapter=tmp_path / "adapter", with_head=False).spec.head is None
 
@@ -165,7 +166,9 @@ def test_a_change_of_half_precision_is_rounded_only_if_asked(dtype: str, tmp_pat
         exact = torch.from_numpy(np.array(model.engine.stored(model.parameters[name]).array))
         if name in model.blueprint.updates:
             stored = rounded.engine.stored(parameter).array
-            assert torch.equal(torch.from_numpy(stored.view(np.int16)), exact.to(getattr(torch, dtype)).view(torch.int16))
+            assert torch.equal(
+                torch.from_numpy(stored.view(np.int16)), exact.to(getattr(torch, dtype)).view(torch.int16)
+            )
 
 
 def change_config(**changes: Any) -> Callable[[Path], None]:
@@ -186,15 +189,18 @@ def change_tensors(change: Callable[[TensorDict], Any]) -> Callable[[Path], None
 
 
 QUERY = "base_model.model.encoder.layer.0.attention.self.query"
-FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
+FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another kind": (change_config(peft_type="IA3"), "peft_type is 'IA3'; Triform has LORA"),
     "settings": (
         change_config(lora_bias=True, init_lora_weights="pissa", layer_replication=[[0, 2]], news=1, r=0),
         r"lora_bias = True, expected False(.|\n)*init_lora_weights = 'pissa'(.|\n)*layer_replication = \[\[0, 2\]\], "
-        r"expected None(.|\n)*news = 1(.|\n)*r = 0, expected a number above 0|r = 0",
+        r"expected None(.|\n)*news = 1, expected None(.|\n)*r = 0, expected a number above 0",
     ),
-    "pattern": (change_config(rank_pattern={"query": "four"}), "query = 'four', expected a number above 0"),
-    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern has '\(', which is no regular expression"),
+    "pattern": (
+        change_config(rank_pattern={"query": "four"}),
+        "rank_pattern: query = 'four', expected a number above 0",
+    ),
+    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is no regular expression"),
     "half of a pair": (
         change_tensors(lambda tensors: tensors.pop(f"{QUERY}.lora_A.weight")),
         r"1 problem\(s\):\n  missing     encoder.layer.0.attention.self.query.lora_A",
@@ -210,13 +216,18 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
     ),
     "no magnitude": (change_config(use_dora=True), "missing     .*query.lora_magnitude_vector"),
     "integers": (
-        change_tensors(lambda tensors: tensors.update({f"{QUERY}.lora_A.weight": torch.ones(4, 32, dtype=torch.int64)})),
+        change_tensors(
+            lambda tensors: tensors.update({f"{QUERY}.lora_A.weight": torch.ones(4, 32, dtype=torch.int64)})
+        ),
         "dtype       .*query.lora_A.weight I64",
     ),
     "unknown module": (
         change_tensors(
             lambda tensors: tensors.update(
-                {"base_model.model.x.lora_A.weight": torch.ones(4, 2), "base_model.model.x.lora_B.weight": torch.ones(2, 4)}
+                {
+                    "base_model.model.x.lora_A.weight": torch.ones(4, 2),
+                    "base_model.model.x.lora_B.weight": torch.ones(2, 4),
+                }
             )
         ),
         "unexpected  x, which has no weight in this model",
@@ -251,10 +262,9 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str]] = {
         ),
         "differs     base_model.model.pooler.dense.*from",
     ),
-    "pickle": (lambda folder: (folder / FILE).rename(folder / "adapter_model.bin") and None, "triform convert"),
-    "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678") and None, "damaged or cut short"),
+    "pickle": (lambda folder: shutil.move(folder / FILE, folder / "adapter_model.bin"), "triform convert"),
+    "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678"), "damaged or cut short"),
     "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
-    "no head": (change_config(task_type="SEQ_2_SEQ_LM"), "misfit"),
 }
 
 
@@ -266,7 +276,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", [kind for kind in FAULTS if kind != "no head"])
+@pytest.mark.parametrize("kind", FAULTS)
 def test_what_does_not_fit_is_refused_with_all_that_is_wrong(kind: str, sound: Path, tmp_path: Path) -> None:
     spoil, message = FAULTS[kind]
     for path in (sound / "adapter").iterdir():
@@ -297,8 +307,6 @@ def test_another_base_model_is_said_where_it_can_be_known(sound: Path) -> None:
 
 
 def test_tasks_and_the_command_line_take_an_adapter(minilm: Path, tmp_path: Path) -> None:
-    from tests.cli.test_cli import triform_command
-
     reference = transformers.AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=3)
     adapt(reference, tmp_path / "adapter", target_modules=["query"], task_type="SEQ_CLS")
     classify = triform.pipeline("text-classification", model=minilm, adapter=tmp_path / "adapter")
@@ -312,6 +320,8 @@ def test_tasks_and_the_command_line_take_an_adapter(minilm: Path, tmp_path: Path
         code, out, _ = triform_command(*command, *arguments, **environment)
         assert code == 0
         assert json.loads(out)["score"] == pytest.approx(expected["score"], abs=1e-6)
-    code, out, _ = triform_command("describe", minilm, "--adapter", tmp_path / "adapter")
+    code, out, _ = triform_command("describe", minilm, "--adapter", tmp_path / "adapter", "--json")
     assert code == 0
-    assert "query.weight + a change of the adapter" in out
+    tensors = {parameter["name"]: parameter["tensor"] for parameter in json.loads(out)["parameters"]}
+    assert tensors["blocks.0.attention.query.weight"].endswith("query.weight + a change of the adapter")
+    assert tensors["classification_head.weight"] == "classifier.weight"

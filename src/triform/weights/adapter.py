@@ -236,15 +236,25 @@ def _check(config: Mapping[str, Any], where: str) -> None:
         for key, value in config.items()
         if key not in READ | IGNORED and value not in (None, {}, [], *EXPECTED.get(key, ()))
     ]
-    numbers = [("r", config.get("r", 8)), ("lora_alpha", config.get("lora_alpha", 8))]
+    problems += [problem for key in ("r", "lora_alpha") for problem in _problems_of_number(key, config.get(key, 8))]
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
-        numbers += pattern.items() if isinstance(pattern, dict) else [(key, pattern)]
-    for key, value in numbers:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            problems.append(f"{key} = {value!r}, expected a number above 0")
+        if not isinstance(pattern, dict):
+            problems.append(f"{key} = {pattern!r}, expected an object")
+            continue
+        for expression, value in pattern.items():
+            problems += _problems_of_number(f"{key}: {expression}", value)
+            try:
+                re.compile(expression)
+            except re.error as error:
+                problems.append(f"{key}: {expression} is no regular expression: {error}")
     if problems:
         raise UnsupportedModelError(f"{where}: Triform cannot use this adapter:\n  " + "\n  ".join(problems))
+
+
+def _problems_of_number(key: str, value: Any) -> list[str]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return [] if is_number and 0 < value < math.inf else [f"{key} = {value!r}, expected a number above 0"]
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:

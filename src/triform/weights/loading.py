@@ -43,8 +43,8 @@ class ParameterLoader:
 def _chosen_format(engine: Engine, dtype: str) -> Format | None:
     """The format of a `dtype` argument; None for "auto", which keeps each tensor as it is stored.
 
-    What an adapter has changed is stored nowhere; "auto" keeps it in float32, since most of a small change would be lost
-    if it were rounded to the 8 bits of a bfloat16.
+    What an adapter has changed is stored nowhere; "auto" keeps it in float32, since most of a small change would be
+    lost if it were rounded to the 8 bits of a bfloat16.
 
     Raises:
         EngineError: the engine does not have it.
