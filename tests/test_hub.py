@@ -258,6 +258,21 @@ def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: 
     elsewhere.run(FIND, "org/tiny", "")
 
 
+FIND_ADAPTER = FIND.replace("import find", "import ADAPTER, find").replace("or None)", "or None, files=ADAPTER)")
+
+
+def test_an_adapter_is_fetched_without_what_else_there_is(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    wanted = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"small"}
+    hub.commits[FIRST] = {**wanted, "model.safetensors": b"merged", "adapter_model.bin": b"pickle"}
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        folder, _, revision = json.loads(elsewhere.run(FIND_ADAPTER, "org/tiny", "", **environment))
+        assert files_of(Checkpoint(Path(folder), "org/tiny")) == wanted
+        assert revision == FIRST
+    kind, message = json.loads(elsewhere.run(FIND_ADAPTER, "org/tiny", "v2"))
+    assert kind == "ModelNotFoundError"
+    assert "of adapter_config.json and its .safetensors files, some are missing" in message
+
+
 CONVERT = """
 import sys
 from triform.weights.convert import convert

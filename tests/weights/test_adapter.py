@@ -193,13 +193,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "another kind": (change_config(peft_type="IA3"), "peft_type is 'IA3'; Triform has LORA"),
     "settings": (
         change_config(lora_bias=True, init_lora_weights="pissa", layer_replication=[[0, 2]], news=1, r=0),
-        r"lora_bias = True, expected False(.|\n)*init_lora_weights = 'pissa'(.|\n)*layer_replication = \[\[0, 2\]\], "
-        r"expected None(.|\n)*news = 1, expected None(.|\n)*r = 0, expected a number above 0",
+        r"init_lora_weights = 'pissa', expected True or (.|\n)*layer_replication = \[\[0, 2\]\], expected None\n"
+        r"  lora_bias = True, expected False\n  news = 1, expected None\n  r = 0, expected a number above 0",
     ),
-    "pattern": (
-        change_config(rank_pattern={"query": "four"}),
-        "rank_pattern: query = 'four', expected a number above 0",
-    ),
+    "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key = 'four', expected a number above 0"),
     "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is no regular expression"),
     "half of a pair": (
         change_tensors(lambda tensors: tensors.pop(f"{QUERY}.lora_A.weight")),
@@ -264,7 +261,10 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "pickle": (lambda folder: shutil.move(folder / FILE, folder / "adapter_model.bin"), "triform convert"),
     "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678"), "damaged or cut short"),
-    "no config": (lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_config.json"),
+    "no config": (
+        lambda folder: (folder / "adapter_config.json").unlink(),
+        "has no adapter_config.json, so it is no adapter",
+    ),
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from triform.engines import Format, StoredTensor
 from triform.engines.reference.parameter import Floats, widen
-from triform.errors import AdapterWarning, UnsupportedModelError, WeightError
+from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
 from triform.weights.table import Piece, Table
 from triform.weights.tensors import FORMATS, TensorInfo, Tensors, open_tensors
@@ -97,9 +97,15 @@ class Adapter:
         """Read an adapter's config and the headers of its files.
 
         Raises:
+            ModelNotFoundError: there is none.
             UnsupportedModelError: it is no LoRA, or of a kind that Triform does not have.
             WeightError: its files are damaged, or hold tensors that nothing is known of.
         """
+        if not checkpoint.has(ADAPTER.config):
+            raise ModelNotFoundError(
+                f"{checkpoint.folder} has no {ADAPTER.config}, so it is no adapter in PEFT's layout. "
+                f"Name the folder that holds {ADAPTER.config} and {ADAPTER.weights}."
+            )
         config = checkpoint.read_object(ADAPTER.config)
         _check(config, str(checkpoint.folder / ADAPTER.config))
         adapter = cls(checkpoint=checkpoint, config=config, tensors=open_tensors(checkpoint, ADAPTER))
