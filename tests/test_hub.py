@@ -299,6 +299,13 @@ def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_
     assert checkpoint.folder == folder
     assert not hub.requests
     np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
+    # Where the model itself comes as safetensors, its modules are fetched and converted alone.
+    hub.commits[SECOND] |= {"2_Dense/pytorch_model.bin": pickle}
+    hub.revisions["main"] = SECOND
+    assert not (elsewhere.find(revision="v2").folder / "2_Dense").exists()
+    folder = Path(elsewhere.run(CONVERT.replace("argv[1]", "argv[1], revision='v2'"), "org/tiny").strip())
+    assert (folder / "2_Dense" / "model.safetensors").is_file()
+    assert (folder / "model.safetensors").read_bytes() == WANTED["model.safetensors"]
 
 
 @pytest.mark.parametrize("kind", [str, Path])

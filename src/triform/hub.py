@@ -166,6 +166,8 @@ def _has_weights(folder: Path, files: Files) -> bool:
     """Whether config and weights are all there; another program may have fetched only some of them."""
     if not (folder / files.config).is_file():
         return False
+    if files == PICKLES and _has_weights(folder, MODEL) and any(folder.glob(f"{MODULES}/{PICKLES.weights}")):
+        return True  # only modules are left to convert
     if not (folder / files.index).is_file():
         return (folder / files.weights).is_file()
     try:

@@ -312,8 +312,8 @@ class Model:
         copy_small_files(self.checkpoint.folder, folder)
         formats = {tensor.format for tensor in tensors.values()}
         config = dict(self.blueprint.config)
-        if self.blueprint.updates:
-            formats = formats if len(formats) == 1 else {Format.FLOAT32}
+        if self.blueprint.updates and len(formats) > 1:
+            formats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
         if len(formats) == 1:
             # transformers loads in the dtype that the config names, whatever the file holds.
             config["torch_dtype" if "torch_dtype" in config else "dtype"] = formats.pop().value

@@ -149,8 +149,9 @@ class Adapter:
     def num_labels(self, table: Table) -> int | None:
         """How many labels the classification head has that it brings; None where it brings none."""
         for name, tensor in self.whole.items():
-            if any(canonical == "classification_head.weight" for canonical, _ in table.to_canonical(name)):
-                return self.tensors[tensor].shape[0]
+            shape = self.tensors[tensor].shape
+            if shape and any(canonical == "classification_head.weight" for canonical, _ in table.to_canonical(name)):
+                return shape[0]
         return None
 
     def laid_over(self, tensors: Tensors, table: Table) -> Tensors:
