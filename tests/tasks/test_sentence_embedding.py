@@ -146,10 +146,11 @@ def test_refuses_what_it_does_not_know(minilm: Path, tmp_path: Path, embed: Any)
     folder = with_pooling(minilm, tmp_path / "model", pooling_mode="attention")
     with pytest.raises(UnsupportedModelError, match="pooling attention is not supported"):
         triform.pipeline("sentence-embedding", model=folder)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Dense"}]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(UnsupportedModelError, match="module Dense is not supported"):
-        triform.pipeline("sentence-embedding", model=folder)
+    for kind, message in (("CNN", "module CNN is not supported"), ("Dense", "does not support Dense where it stands")):
+        modules = [{"idx": 0, "name": "0", "path": "", "type": f"sentence_transformers.models.{kind}"}]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(UnsupportedModelError, match=message):
+            triform.pipeline("sentence-embedding", model=folder)
 
 
 def test_published_score_through_the_command_line(minilm: Path, data: Path, tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from triform.cli.conversation import Conversation
-from triform.cli.parameters import Debug, Dtype, Engine, ModelArgument, Revision
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, ModelArgument, Revision
 from triform.errors import InputError
+from triform.generation import FinishReason
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
 
 COMMANDS = """\
@@ -51,13 +52,14 @@ def chat(
     engine: Engine = "auto",
     dtype: Dtype = "auto",
     revision: Revision = None,
+    adapter: Adapter = None,
     debug: Debug = False,
 ) -> None:
     """Talk with a model that has a chat template. From a pipe, each line is a turn and each answer is printed plain.
 
     Example: triform chat MODEL --system "Answer briefly."
     """
-    options = {
+    options: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "do_sample": do_sample,
         "temperature": temperature,
@@ -68,7 +70,7 @@ def chat(
         "seed": seed,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    task = TextGeneration.load(model, engine=engine, dtype=dtype, revision=revision, **given)
+    task = TextGeneration.load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, **given)
     conversation = Conversation(task, system)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _talk(conversation, model)
@@ -83,8 +85,8 @@ def _answer_lines(conversation: Conversation) -> None:
             for piece in conversation.answer(_unescaped(text)):
                 print(piece, end="", flush=True)
             print()
-            if not conversation.is_whole:
-                print(f"warning: {_cut_off(conversation)}", file=sys.stderr)
+            if cause := _cut_off(conversation):
+                print(f"warning: {cause}", file=sys.stderr)
 
 
 def _lines() -> Iterator[str]:
@@ -140,8 +142,8 @@ def _show_answer(conversation: Conversation, text: str) -> None:
     print()
     count = conversation.num_tokens
     _note(f"{count} tokens in {seconds:.1f} s, {count / seconds:.1f} tokens/s" + (", stopped" if stopped else ""))
-    if not (stopped or conversation.is_whole):
-        _note(_cut_off(conversation))
+    if cause := _cut_off(conversation):
+        _note(cause)
     if stopped and not count:
         _note("Nothing was said, so the question is forgotten.")
 
@@ -181,11 +183,16 @@ def _unescaped(text: str) -> str:
     return text[1:] if text.startswith("//") else text
 
 
-def _cut_off(conversation: Conversation) -> str:
-    return (
-        f"The answer was cut off after {conversation.num_tokens} tokens, at the most that --max-new-tokens or the "
-        "model's own settings allow, or at the end of its context."
-    )
+def _cut_off(conversation: Conversation) -> str | None:
+    """Why an answer is not whole, where neither the model nor the person ended it."""
+    match conversation.finish_reason:
+        case FinishReason.LENGTH:
+            limit = "the most that --max-new-tokens or the model's own settings allow"
+        case FinishReason.CONTEXT:
+            limit = "the end of the model's context; /reset begins a new conversation"
+        case _:
+            return None
+    return f"The answer was cut off after {conversation.num_tokens} tokens, {limit}."
 
 
 def _note(text: str) -> None:

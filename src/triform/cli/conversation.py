@@ -1,8 +1,9 @@
 """The turns of a conversation with a model. Knows nothing of terminals."""
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import closing
 
-from triform.generation import GenerationConfig
+from triform.generation import FinishReason, Session
 from triform.inputs import Message, TextStream
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
 
@@ -20,19 +21,19 @@ class Conversation:
         self.messages: list[Message] = []
         self.num_tokens = 0
         """Of the last answer."""
-        self.is_whole = True
-        """Whether the model itself ended the last answer; else it was cut off."""
+        self.finish_reason: FinishReason | None = None
+        """What ended the last answer; None where the caller did."""
         assert isinstance(task.options, TextGenerationOptions)
         self._task = task
         self._options = task.options
         self._settings = task.options.settings()
         self._system = system
-        self._end_tokens = GenerationConfig.read(task.model.checkpoint).updated(self._settings).eos_token_id
         self.reset()
 
     def reset(self) -> None:
         """Begin anew."""
         self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]
+        self._session = Session()
 
     def answer(self, text: str) -> Generator[str]:
         """The model's answer in pieces, as they come.
@@ -46,14 +47,16 @@ class Conversation:
         asked: list[Message] = [*self.messages, {"role": "user", "content": text}]
         said = ""
         words = TextStream(self._task.tokenizer)
-        self.num_tokens, self.is_whole = 0, False
+        self.num_tokens, self.finish_reason = 0, None
+        batch = self._task.preprocess([asked], self._options)
         try:
-            for token in self._tokens(asked):
-                self.num_tokens += 1
-                self.is_whole = token in self._end_tokens
-                piece = words.add(token)
-                said += piece
-                yield piece
+            with closing(self._task.model.stream(batch, session=self._session, **self._settings)) as tokens:
+                for token in tokens:
+                    self.num_tokens += 1
+                    self.finish_reason = token.finish_reason
+                    piece = words.add(token.id)
+                    said += piece
+                    yield piece
             yield (rest := words.finish())
             said += rest
         except Exception:
@@ -62,9 +65,3 @@ class Conversation:
         finally:
             if self.num_tokens:
                 self.messages = [*asked, {"role": "assistant", "content": said}]
-
-    def _tokens(self, messages: list[Message]) -> Iterator[int]:
-        """The ids of the answer to a conversation, which is read from its beginning."""
-        batch = self._task.preprocess([messages], self._options)
-        for token in self._task.model.stream(batch, **self._settings):
-            yield token.id

@@ -9,6 +9,7 @@ import typer
 from triform import __version__
 from triform.cli import debug
 from triform.cli.chat import chat
+from triform.cli.convert import convert
 from triform.cli.describe import describe
 from triform.cli.run import run
 from triform.cli.tokenize import tokenize
@@ -36,6 +37,7 @@ app.add_typer(run, name="run")
 app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)
+app.command()(convert)
 
 
 def _print_version(wanted: bool) -> None:

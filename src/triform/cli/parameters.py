@@ -38,6 +38,12 @@ def complete_model(incomplete: str) -> list[str]:
 Revision = Annotated[
     str | None, typer.Option(envvar="TRIFORM_REVISION", help="Branch, tag or commit on the Hub.", show_default=False)
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TRIFORM_ADAPTER", help="A LoRA adapter to put on the model: a folder or a Hub id.", show_default=False
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", envvar="TRIFORM_JSON", help="Print JSON.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=debug.enable, envvar="TRIFORM_DEBUG", help="Show the traceback of an error.")

@@ -18,7 +18,7 @@ from triform.cli.answering import Answering, OnError
 from triform.cli.columns import Columns
 from triform.cli.forms import Form, form_of
 from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
-from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
 from triform.cli.progress import progress
 from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
 from triform.errors import InputError
@@ -102,7 +102,12 @@ FROM_WHERE_TO_WHERE = {
     "debug": (Debug, False),
 }
 """Options that change no answer."""
-LOADING = {"engine": (Engine, "auto"), "dtype": (Dtype, "auto"), "revision": (Revision, None)}
+LOADING = {
+    "engine": (Engine, "auto"),
+    "dtype": (Dtype, "auto"),
+    "revision": (Revision, None),
+    "adapter": (Adapter, None),
+}
 
 
 def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:

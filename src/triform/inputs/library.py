@@ -94,6 +94,7 @@ class LibraryBackend:
             tokens=[row[1] for row in rows],
             characters=[row[2] for row in rows],
             sources=[0] * len(rows),
+            words=[None] * len(rows),
         )
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:

@@ -84,10 +84,12 @@ class Task(ABC, Generic[Tensors, Answer]):
         engine: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        adapter: str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Load a model and its tokenizer for this task; arguments as in `triform.load`."""
-        loaded = load(model, engine=engine, dtype=dtype, revision=revision, with_head=cls.head is not None)
+        with_head = cls.head is not None
+        loaded = load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, with_head=with_head)
         return cls(loaded, Tokenizer.from_checkpoint(loaded.checkpoint), **options)
 
     @abstractmethod
