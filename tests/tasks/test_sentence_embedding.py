@@ -173,6 +173,7 @@ def embed_file(model: Path, texts: list[str], folder: Path) -> NDArray[np.float6
     """The vectors of texts, by way of files and `triform run`."""
     (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     arguments = ["--model", str(model), "--input", str(folder / "texts.txt"), "--output", str(folder / "vectors.jsonl")]
+    arguments.append("--overwrite")
     result = CliRunner().invoke(app, ["run", "sentence-embedding", *arguments, "--json"])
     assert result.exit_code == 0, result.output
     vectors = [json.loads(line) for line in (folder / "vectors.jsonl").read_text().splitlines()]

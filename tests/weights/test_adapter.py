@@ -292,9 +292,10 @@ def test_a_head_that_the_family_lacks_and_a_shared_embedding_are_refused(tmp_pat
     adapt(make("t5-lm", tmp_path / "base"), tmp_path / "adapter", target_modules=["shared"])
     with pytest.raises(UnsupportedModelError, match="changes a word embedding that encoder and decoder share"):
         triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
-    change_config(task_type="QUESTION_ANS")(tmp_path / "adapter")
-    with pytest.raises(UnsupportedModelError, match="the adapter needs a SpanHead, which t5 does not have"):
-        triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    make("marian-lm", tmp_path / "translator")
+    change_config(task_type="TOKEN_CLS")(tmp_path / "adapter")
+    with pytest.raises(UnsupportedModelError, match="the adapter needs a TokenHead, which marian does not have"):
+        triform.load(tmp_path / "translator", adapter=tmp_path / "adapter")
 
 
 def test_another_base_model_is_said_where_it_can_be_known(sound: Path) -> None:
