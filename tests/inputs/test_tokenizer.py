@@ -1,5 +1,6 @@
 """Text to tokens: offsets, pairs, truncation, threads."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.inputs.hard_texts import write_json
 from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
@@ -103,3 +105,17 @@ def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):
         Tokenizer.from_checkpoint(find(tmp_path))
+
+
+def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path: Path) -> None:
+    """As checkpoints have it that are older than tokenizer.json, which was put beside their files later."""
+    shutil.copyfile(minilm / "tokenizer.json", tmp_path / "tokenizer.json")
+    write_json(tmp_path / "config.json", {"model_type": "bert"})
+    write_json(tmp_path / "tokenizer_config.json", {"do_lower_case": True})
+    tokenizer = Tokenizer.from_checkpoint(find(tmp_path))
+    assert tokenizer.special("mask_token") == "[MASK]"
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None
+    # Not in this vocabulary.
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
+    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None

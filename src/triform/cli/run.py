@@ -1,6 +1,7 @@
 """`triform run TASK`: one command for each task, its options read off the task itself."""
 
 import hashlib
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -171,7 +172,25 @@ def _cli_type(hint: Any, name: str, help: str) -> Any:
     text = str(hint)
     kind = list[str] | None if "Sequence[str]" in text else hint
     common = name in {known.name for known in fields(Options)}
-    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None)]
+    parser = None
+    if "Mapping" in text:
+        kind, parser = Any, json_object
+    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None, parser=parser)]
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The value of an option that holds several.
+
+    Raises:
+        BadParameter: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f'{text!r}: expected a JSON object, such as {{"early_stopping": true}}.')
+    return value
 
 
 def _cli_default(default: Any) -> Any:

@@ -12,7 +12,7 @@ from triform.inputs.added_tokens import token_of
 from triform.inputs.backend import Backend, Side, Text, Tokens
 from triform.inputs.batch import EncodedText
 from triform.inputs.library import LibraryBackend
-from triform.inputs.tokenizer_classes import tokenizer_class
+from triform.inputs.tokenizer_classes import default_roles, tokenizer_class
 from triform.strict_json import MAX_BYTES
 
 NO_LIMIT = 10**9
@@ -48,7 +48,8 @@ class Tokenizer:
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
         """Read tokenizer.json, or build what it would hold from the older files that stand in its place.
 
-        tokenizer_config.json and special_tokens_map.json add the special tokens' roles and the longest sequence.
+        tokenizer_config.json and special_tokens_map.json add the special tokens' roles and the longest sequence; roles
+        that they leave open are those of the tokenizer's class.
 
         Raises:
             TokenizerError: there is none, it is damaged, or it is of a class that Triform does not know.
@@ -69,7 +70,10 @@ class Tokenizer:
             kind = tokenizer_class(checkpoint, settings)
             settings = {**kind.roles, **settings}
             return cls(kind.build(checkpoint, settings), settings)
-        return cls(LibraryBackend.of_file(path), settings)
+        backend = LibraryBackend.of_file(path)
+        roles = default_roles(checkpoint, settings)
+        known = {role: token for role, token in roles.items() if backend.id_of(token) is not None}
+        return cls(backend, {**known, **settings})
 
     def encode(
         self,

@@ -238,6 +238,7 @@ KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
         "a list of texts",
         lambda value: isinstance(value, list | tuple) and all(isinstance(text, str) for text in value),
     ),
+    Mapping[str, Any]: ("an object", lambda value: isinstance(value, Mapping)),
     NoneType: ("None", lambda value: value is None),
 }
 """The types that options have: in words, and whether a value is of them."""

@@ -28,7 +28,12 @@ class GenerationOptions(Options):
     )
     no_repeat_ngram_size: int | None = option(None, "No run of so many tokens comes twice; 0 for no rule.", minimum=0)
 
+    generate_kwargs: Mapping[str, Any] | None = option(
+        None, "Any other setting of generation by its name in the field, as a JSON object."
+    )
+
     def settings(self) -> Mapping[str, Any]:
         """Those of `Model.generate` that are set."""
         names = {known.name for known in fields(GenerationOptions)} - {known.name for known in fields(Options)}
-        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        own = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        return {**own.pop("generate_kwargs", {}), **own}
