@@ -78,8 +78,8 @@ def randomize(model: Any) -> None:
 
 
 def assert_close(actual: Any, expected: Any) -> None:
-    """The measure of the design."""
-    expected = expected.detach().numpy() if isinstance(expected, torch.Tensor) else expected
+    """The measure of the design, on arrays of NumPy or of torch."""
+    actual, expected = (np.asarray(x.detach() if isinstance(x, torch.Tensor) else x) for x in (actual, expected))
     assert actual.shape == expected.shape
     difference = np.abs(actual - expected).max()
     assert difference <= TOLERANCE * max(1, np.abs(expected).max()), difference

@@ -1,0 +1,171 @@
+"""The torch engine: every operation of the protocol by PyTorch's, on a CPU or a GPU, with gradients."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from triform.engines.protocol import (
+    DistanceBias,
+    Engine,
+    Format,
+    Integers,
+    KeyValues,
+    ProbabilityTap,
+    Spans,
+    StoredTensor,
+    Use,
+)
+from triform.engines.torch.attention import attention
+from triform.engines.torch.key_value_store import TorchStore
+from triform.engines.torch.parameter import DTYPES, TorchParameter, to_stored, to_torch
+from triform.errors import EngineError
+from triform.spec import Activation, Mask, Pooling
+
+ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    Activation.GELU: functional.gelu,
+    Activation.GELU_TANH: lambda x: functional.gelu(x, approximate="tanh"),
+    Activation.RELU: functional.relu,
+    Activation.SILU: functional.silu,
+    Activation.TANH: torch.tanh,
+}
+
+
+class TorchEngine(Engine):
+    """PyTorch; computes in float32 whatever format the parameters have.
+
+    Arguments:
+        device: as torch names them, such as "cuda:1"; without it a GPU if there is one, else the CPU.
+
+    Raises:
+        EngineError: there is no such device.
+    """
+
+    name = "torch"
+    formats = frozenset(Format)
+    page_size = 32
+
+    def __init__(self, device: str | None = None) -> None:
+        try:
+            self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise EngineError(f"engine='torch:{device}': torch has no such device here: {reason}") from error
+
+    def inference(self) -> AbstractContextManager[None]:
+        context: AbstractContextManager[None] = torch.inference_mode()
+        return context
+
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> TorchParameter:
+        if format not in self.formats:
+            raise EngineError(f"{name}: the torch engine cannot hold {format}. Choose from {sorted(self.formats)}.")
+        return TorchParameter(torch.nn.Parameter(to_torch(tensor, self.device).to(DTYPES[format])), format)
+
+    def stored(self, parameter: TorchParameter) -> StoredTensor:  # type: ignore[override]
+        return to_stored(parameter.tensor, parameter.format)
+
+    def asarray(self, values: NDArray[Any]) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+    def to_numpy(self, x: torch.Tensor) -> NDArray[Any]:
+        numbers: NDArray[Any] = x.detach().cpu().numpy()
+        return numbers
+
+    def embedding(self, ids: torch.Tensor, table: TorchParameter) -> torch.Tensor:  # type: ignore[override]
+        return functional.embedding(ids, table.tensor).float()
+
+    def linear(  # type: ignore[override]
+        self,
+        x: torch.Tensor,
+        weight: TorchParameter,
+        bias: TorchParameter | None = None,
+        *,
+        activation: Activation | None = None,
+        residual: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        y = functional.linear(x, weight.float32(), None if bias is None else bias.float32())
+        if activation is not None:
+            y = ACTIVATIONS[activation](y)
+        return y if residual is None else y + residual
+
+    def layer_norm(  # type: ignore[override]
+        self, x: torch.Tensor, weight: TorchParameter, bias: TorchParameter, eps: float
+    ) -> torch.Tensor:
+        return functional.layer_norm(x, weight.shape, weight.float32(), bias.float32(), eps)
+
+    def rms_norm(self, x: torch.Tensor, weight: TorchParameter, eps: float) -> torch.Tensor:  # type: ignore[override]
+        return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight.float32()
+
+    def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x + y
+
+    def multiply(self, x: torch.Tensor, y: torch.Tensor | float) -> torch.Tensor:
+        return x * y
+
+    def transpose(self, x: torch.Tensor) -> torch.Tensor:
+        return x.T.contiguous()
+
+    def rotary_table(self, positions: torch.Tensor, frequencies: NDArray[np.float32]) -> torch.Tensor:
+        angles = positions[:, None].float() * self.asarray(frequencies)
+        return torch.stack([angles.cos(), angles.sin()])
+
+    def rotary(self, x_TNH: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        cos, sin = table[:, :, None, :]
+        half = cos.shape[-1]
+        first, second, rest = x_TNH.split([half, half, x_TNH.shape[-1] - 2 * half], dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+
+    def attention(
+        self,
+        query_TNH: torch.Tensor,
+        queries: Spans,
+        keys: KeyValues,
+        *,
+        scale: float,
+        mask: Mask = Mask.BIDIRECTIONAL,
+        window: int | None = None,
+        bias: DistanceBias | None = None,
+        probabilities: ProbabilityTap | None = None,
+    ) -> torch.Tensor:
+        return attention(
+            query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities
+        )
+
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> TorchStore:
+        return TorchStore(layers, self.page_size, self.device)
+
+    def rows(self, x: torch.Tensor, indices: Integers) -> torch.Tensor:
+        return x[self.asarray(indices)]
+
+    def pool(self, x_TD: torch.Tensor, spans: Spans, pooling: Pooling) -> torch.Tensor:
+        if pooling in (Pooling.FIRST, Pooling.LAST):
+            return self.rows(x_TD, spans.begins if pooling is Pooling.FIRST else spans.ends - 1)
+        lengths = spans.lengths
+        places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        own = self.rows(x_TD, np.repeat(spans.begins, lengths) + places)
+        if pooling is Pooling.MAX:
+            return torch.segment_reduce(own, "max", lengths=self.asarray(lengths))
+        divisors = lengths.astype(np.float64)
+        if pooling is Pooling.MEAN_SQRT_LENGTH:
+            divisors = np.sqrt(divisors)
+        if pooling is Pooling.WEIGHTED_MEAN:
+            own = own * self.asarray(places + 1)[:, None]
+            divisors = divisors * (divisors + 1) / 2
+        total = torch.segment_reduce(own, "sum", lengths=self.asarray(lengths))
+        return total / self.asarray(divisors.astype(np.float32))[:, None]
+
+    def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.normalize(x, dim=-1, eps=1e-12)
+
+    def top_k(self, x: torch.Tensor, k: int) -> tuple[NDArray[np.float32], Integers]:
+        # Stable, so that the lower index comes first among equals.
+        values, indices = x.sort(dim=-1, descending=True, stable=True)
+        return self.to_numpy(values[:, :k]), self.to_numpy(indices[:, :k])
+
+    def all_finite(self, x: torch.Tensor) -> bool:
+        return bool(x.isfinite().all())

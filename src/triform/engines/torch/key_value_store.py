@@ -1,0 +1,49 @@
+"""Keys and values in pages: two tensors for each layer."""
+
+from collections.abc import Sequence
+
+import torch
+
+from triform.engines.protocol import Integers, KeyValueStore, PageTable
+from triform.errors import EngineError
+
+
+class TorchStore(KeyValueStore):
+    """Pages as the first axis of two tensors for each layer, (pages, page_size, K, H)."""
+
+    def __init__(self, layers: Sequence[tuple[int, int]], page_size: int, device: torch.device) -> None:
+        self._device = device
+        self._keys = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
+        self._values = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
+
+    def grow(self, num_pages: int) -> None:
+        for tensors in (self._keys, self._values):
+            for layer, old in enumerate(tensors):
+                if num_pages > len(old):
+                    new = torch.empty((num_pages, *old.shape[1:]), device=self._device)
+                    new[: len(old)] = old
+                    tensors[layer] = new
+
+    def copy_page(self, source: int, target: int) -> None:
+        for tensor in (*self._keys, *self._values):
+            tensor[target] = tensor[source]
+
+    def write(self, layer: int, key_TKH: torch.Tensor, value_TKH: torch.Tensor, table: PageTable) -> None:
+        if key_TKH.requires_grad or value_TKH.requires_grad:
+            raise EngineError(
+                "A key/value cache would lose the gradients of what it holds. Call the model without a cache to train "
+                "it, or inside engine.inference() to generate."
+            )
+        slots = torch.from_numpy(table.slots).to(self._device)
+        for tensor, rows in ((self._keys[layer], key_TKH), (self._values[layer], value_TKH)):
+            tensor.view(-1, *tensor.shape[2:])[slots] = rows
+
+    def read(
+        self, layer: int, table: PageTable, sequences: Integers, num_keys: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The keys and values of sequences that hold `num_keys` each: (B, S, K, H)."""
+        pages = torch.from_numpy(
+            table.pages[table.spans.begins[sequences][:, None] + range(-(-num_keys // self._keys[layer].shape[1]))]
+        ).to(self._device)
+        key, value = (tensors[layer][pages].flatten(1, 2)[:, :num_keys] for tensors in (self._keys, self._values))
+        return key, value
