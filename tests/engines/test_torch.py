@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import triform
 from tests.parity.cases import CASES, bert, llama, t5
-from tests.parity.harness import Case, compare, make_checkpoint, random_ids
+from tests.parity.harness import Case, compare, make_checkpoint, random_ids, random_inputs
 from triform import spec
 from triform.engines import DistanceBias, Format, PackedKeyValues, PagedKeyValues, PageTable, Spans, StoredTensor, Use
 from triform.engines.reference import ReferenceEngine
@@ -172,9 +172,7 @@ def test_attention(
 def test_every_family_equals_transformers(case: Case, tmp_path: Path) -> None:
     reference = make_checkpoint(case, tmp_path)
     model = triform.load(tmp_path, engine="torch:cpu")
-    sources = random_ids(case, lengths=case.lengths)
-    has_target = isinstance(model.spec.form, spec.EncoderDecoder)
-    targets = random_ids(case, lengths=[3 + n % 7 for n in case.lengths], seed=2) if has_target else None
+    sources, targets = random_inputs(case, model)
     compare(model, reference, sources, targets)
 
 

@@ -217,6 +217,33 @@ def test_text_generation_settings(tmp_path: Path) -> None:
         ours(prompts, do_sample=True, temperature=0)
 
 
+def test_text_generation_with_details(tmp_path: Path) -> None:
+    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    [plain] = generate("A cat", max_new_tokens=6)
+    [answer] = generate("A cat", max_new_tokens=6, details=True)
+    assert set(plain) == {"generated_text"}
+    assert answer["generated_text"] == plain["generated_text"]
+    assert answer["finish_reason"] == "length"
+    model = generate.model
+    ids = generate.tokenizer.encode(["A cat"])[0].ids.tolist()
+    expected = list(model.stream(triform.Batch.from_ids([ids]), max_new_tokens=6, log_probabilities=True))
+    assert [token["id"] for token in answer["tokens"]] == [token.id for token in expected]
+    assert [token["log_probability"] for token in answer["tokens"]] == [token.log_probability for token in expected]
+    stop = plain["generated_text"][-2:]
+    [stopped] = generate("A cat", max_new_tokens=50, details=True, stop=stop)
+    assert stopped["finish_reason"] == "stop"
+
+
+def test_any_setting_of_generation(tmp_path: Path) -> None:
+    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    [answer] = generate("A cat", max_new_tokens=6, details=True)
+    banned = [token["id"] for token in answer["tokens"]]
+    [other] = generate("A cat", max_new_tokens=6, details=True, generate_kwargs={"suppress_tokens": banned})
+    assert not set(banned) & {token["id"] for token in other["tokens"]}
+    with pytest.raises(InputError, match="generate has no setting supress_tokens"):
+        generate("A cat", generate_kwargs={"supress_tokens": banned})
+
+
 def test_text_generation_stops_before_a_text(tmp_path: Path) -> None:
     generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
     options = {"max_new_tokens": 10, "return_full_text": False}

@@ -172,10 +172,10 @@ def _cli_type(hint: Any, name: str, help: str) -> Any:
     text = str(hint)
     kind = list[str] | None if "Sequence[str]" in text else hint
     common = name in {known.name for known in fields(Options)}
-    parser = None
+    parsing: dict[str, Any] = {}
     if "Mapping" in text:
-        kind, parser = Any, json_object
-    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None, parser=parser)]
+        kind, parsing = Any, {"parser": json_object, "metavar": "JSON"}
+    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None, **parsing)]
 
 
 def json_object(text: str) -> dict[str, Any]:
