@@ -343,6 +343,11 @@ def test_what_is_no_id_is_refused(model: str) -> None:
     assert repr(model) in str(raised.value)
 
 
+def test_what_is_neither_a_path_nor_a_text_is_refused() -> None:
+    with pytest.raises(ModelNotFoundError, match="model=None: expected a folder or a Hub id, got NoneType"):
+        find(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("model", ["", "~no-such-user/x", "x" * 300], ids=["empty", "no user", "too long"])
 def test_what_is_no_path_either_is_refused(model: str) -> None:
     with pytest.raises(TriformError):

@@ -107,6 +107,8 @@ def find(model: str | Path, *, revision: str | None = None, files: Files = MODEL
     Raises:
         ModelNotFoundError: no such folder, no such id or revision, or it cannot be reached.
     """
+    if not isinstance(model, str | Path):
+        raise ModelNotFoundError(f"model={model!r:.300}: expected a folder or a Hub id, got {type(model).__name__}.")
     folder = _as_path(model)
     if folder.is_dir():
         if revision is not None:

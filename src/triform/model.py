@@ -37,6 +37,7 @@ from triform.weights import (
     Update,
     copy_small_files,
     join,
+    make_folder,
     match,
     open_tensors,
     write_json,
@@ -351,9 +352,12 @@ class Model:
 
         Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged. What an
         adapter changed is written as it is now: the result needs no adapter.
+
+        Raises:
+            InputError: the folder cannot be made.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         tensors = self._exported()
         write_tensors(folder, tensors)
         copy_small_files(self.checkpoint.folder, folder)

@@ -120,6 +120,20 @@ def test_options_of_a_task(tmp_path: Path) -> None:
         assert "Example: triform run text-generation" in out
 
 
+def test_help_lists_what_the_task_takes() -> None:
+    _, out, _ = triform_command("run", "ner", "--help")
+    assert "<window|error>" in out
+    _, out, _ = triform_command("run", "summarization", "--help")
+    assert "<error|truncate>" in out
+    assert "<error|stop|slide>" in out
+    _, out, _ = triform_command("run", "question-answering", "--help")
+    assert "--handle-impossible-answer" in out
+    assert "--no-handle" not in out
+    assert "--no-align-to-words" in out
+    _, out, _ = triform_command("convert", "--help")
+    assert "pip install 'triform[torch]'" in out
+
+
 def test_tokenize(minilm: Path) -> None:
     code, out, _ = triform_command("tokenize", minilm, "A cät", "--pair", "sat", "--json")
     assert code == 0
@@ -173,6 +187,7 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
         (["run", "embed", "x", "-m", "MINILM", "--token-budget", "0"], 3, "at least 1"),
         (["run", "embed", "-m", "MINILM"], 2, "give either texts or --input FILE"),
         (["run", "embed", "x"], 2, "Missing option '--model'"),
+        (["run", "embed", "x", "-m", "MINILM", "--long-input", "window"], 2, "not one of 'error', 'truncate'"),
         (["run", "no-such-task", "x"], 2, "No such command 'no-such-task'"),
         (["describe", "/no/such"], 4, "There is no folder"),
         (["tokenize", "/no/such", "x"], 4, "There is no folder"),

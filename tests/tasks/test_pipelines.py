@@ -314,6 +314,8 @@ def test_options_are_checked(minilm: Path, tmp_path: Path) -> None:
         triform.pipeline("nre", model=folder)
     with pytest.raises(InputError, match=r"token-classification has no option topk. It has .*aggregation_strategy"):
         triform.pipeline("ner", model=folder, topk=3)
+    with pytest.raises(InputError, match="token-classification has no option tokenizer"):
+        triform.pipeline("ner", model=folder, tokenizer=folder)
     with pytest.raises(InputError, match="aggregation_strategy='all': expected one of none, simple"):
         triform.pipeline("ner", model=folder)("text", aggregation_strategy="all")
     with pytest.raises(InputError, match="expected text, a list or an iterable of texts, got int"):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import triform
 from tests.weights import CASE, TensorDict, make, read_file
 from triform.cli.main import app
-from triform.errors import WeightError
+from triform.errors import InputError, WeightError
 from triform.weights import export
 from triform.weights.convert import convert
 
@@ -114,6 +114,20 @@ def test_modules_and_adapters_are_converted_and_what_is_there_is_left(tmp_path: 
     assert written[1].is_file()
     convert(tmp_path, overwrite=True)
     assert_holds(tmp_path, weights)
+
+
+@pytest.mark.parametrize("below", ["", "x"])
+def test_a_file_is_no_place_to_write_to(below: str, tmp_path: Path) -> None:
+    pickled("bert", tmp_path / "model")
+    (tmp_path / "file").write_bytes(b"mine")
+    result = CliRunner().invoke(app, ["convert", str(tmp_path / "model"), "--output", str(tmp_path / "file" / below)])
+    assert isinstance(result.exception, InputError)
+    assert "file" in str(result.exception)
+    assert "cannot be made a folder" in str(result.exception)
+    make("bert", tmp_path / "made")
+    with pytest.raises(InputError, match=r"cannot be made a folder: .+\. Name another"):
+        triform.load(tmp_path / "made").save(tmp_path / "file" / below)
+    assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 class Hostile:

@@ -38,9 +38,7 @@ def _as_in_task(name: str) -> Any:
 
 def chat(
     model: ModelArgument,
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What the model is told first.", show_default=False)
-    ] = None,
+    system: Annotated[str | None, typer.Option(help="What the model is told first.", show_default=False)] = None,
     max_new_tokens: Annotated[int | None, _as_in_task("max_new_tokens")] = None,
     do_sample: Annotated[bool | None, _as_in_task("do_sample")] = None,
     temperature: Annotated[float | None, _as_in_task("temperature")] = None,

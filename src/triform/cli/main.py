@@ -30,6 +30,7 @@ EPILOG = "\n\n".join(
 app = typer.Typer(
     name="triform",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

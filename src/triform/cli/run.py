@@ -6,11 +6,12 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import fields
+from dataclasses import Field, fields
+from enum import StrEnum
 from inspect import Parameter, Signature, getdoc
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -40,10 +41,11 @@ triform run TASK --help lists the options of a task.
 run = typer.Typer(
     help="Answer texts, a few or a file of millions: triform run TASK TEXT --model MODEL.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
     epilog=EPILOG,
 )
 
-Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to answer.", show_default=False)]
+Texts = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What to answer.", show_default=False)]
 Input = Annotated[
     str | None,
     typer.Option(
@@ -115,7 +117,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     """A function whose signature is the common arguments and the task's own options, for typer to read."""
     hints = get_type_hints(task.options_type)
     own = {
-        known.name: (_cli_type(hints[known.name], known.name, known.metadata["help"]), _cli_default(known.default))
+        known.name: (_cli_type(hints[known.name], known), _cli_default(known.default))
         for known in fields(task.options_type)
     }
 
@@ -168,14 +170,19 @@ def _check_usage(given: Mapping[str, Any]) -> None:
         raise typer.BadParameter("--resume and --overwrite are for --output FILE.")
 
 
-def _cli_type(hint: Any, name: str, help: str) -> Any:
-    text = str(hint)
-    kind = list[str] | None if "Sequence[str]" in text else hint
-    common = name in {known.name for known in fields(Options)}
+def _cli_type(hint: Any, option: Field[Any]) -> Any:
+    kind = list[str] | None if "Sequence[str]" in str(hint) else hint
+    if choices := option.metadata["choices"]:
+        one: Any = Literal[tuple(map(str, choices))]
+        kind = one | None if option.default is None else one
+    # What is off needs no --no-… beside it.
+    names = [f"--{option.name.replace('_', '-')}"] if option.default is False else []
+    common = option.name in {known.name for known in fields(Options)}
+    envvar = f"TRIFORM_{option.name.upper()}" if common else None
     parsing: dict[str, Any] = {}
-    if "Mapping" in text:
+    if "Mapping" in str(hint):
         kind, parsing = Any, {"parser": json_object, "metavar": "JSON"}
-    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None, **parsing)]
+    return Annotated[kind, typer.Option(*names, help=option.metadata["help"], envvar=envvar, **parsing)]
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -194,7 +201,13 @@ def json_object(text: str) -> dict[str, Any]:
 
 
 def _cli_default(default: Any) -> Any:
-    return list(default) if isinstance(default, tuple) else default
+    match default:
+        case tuple():
+            return list(default)
+        case StrEnum():
+            return str(default)
+        case _:
+            return default
 
 
 def texts_of(texts: list[str], columns: Columns) -> Iterator[Row]:

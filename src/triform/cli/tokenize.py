@@ -17,7 +17,7 @@ COLUMNS = ("token", "id", "segment id", "mask", "characters")
 
 def tokenize(
     model: ModelArgument,
-    text: Annotated[str, typer.Argument(help="What to tokenize.", show_default=False)],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to tokenize.", show_default=False)],
     pair: Annotated[str | None, typer.Option(help="A second text, for models that read pairs.")] = None,
     chat: Annotated[
         bool, typer.Option("--chat", help="TEXT is what a user says, or a conversation in JSON; show its prompt first.")

@@ -69,7 +69,7 @@ class Task(ABC, Generic[Tensors, Answer]):
     chunk: ClassVar[int] = 256
     """Inputs that are tokenized together; a stream is never read further ahead."""
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, /, **options: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.options = self._with(self.options_type(), options)
@@ -207,12 +207,11 @@ def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
     Raises:
         InputError: it is of another type, not one of the enum's that the task takes, or a number that is too small.
     """
-    if isinstance(option.default, StrEnum):
-        names = type(option.default)
-        choices = option.metadata["choices"] or tuple(names)
+    choices = option.metadata["choices"] or (tuple(type(option.default)) if isinstance(option.default, StrEnum) else ())
+    if choices and not (value is None and option.default is None):
         if not isinstance(value, str) or value not in choices:
             raise InputError(f"{option.name}={str(value)!r:.300}: expected one of {', '.join(choices)}.")
-        return names(value)
+        return type(choices[0])(value)
     minimum = option.metadata["minimum"]
     if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
         raise InputError(f"{option.name}={value}: expected a smaller number.")

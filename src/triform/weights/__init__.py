@@ -1,7 +1,7 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
 from triform.weights.adapter import Adapter, Update
-from triform.weights.export import copy_small_files, write_json, write_tensors
+from triform.weights.export import copy_small_files, make_folder, write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
@@ -21,6 +21,7 @@ __all__ = [
     "Update",
     "copy_small_files",
     "join",
+    "make_folder",
     "match",
     "open_tensors",
     "write_json",

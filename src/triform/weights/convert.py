@@ -13,7 +13,7 @@ from safetensors import TensorSpec, serialize_file
 
 from triform.errors import EngineError, WeightError
 from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find
-from triform.weights.export import copy_small_files, write_shards
+from triform.weights.export import copy_small_files, make_folder, write_shards
 
 KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
 """What is read, and what becomes of it."""
@@ -57,6 +57,7 @@ def convert(
     Raises:
         ModelNotFoundError: it cannot be found.
         WeightError: there is nothing to convert, or a pickle is damaged or holds code or no tensors.
+        InputError: the folder to write to cannot be made.
         EngineError: torch is not installed.
     """
     checkpoint = find(model, revision=revision, files=PICKLES)
@@ -67,10 +68,11 @@ def convert(
     pending = found if overwrite else [own for own in found if not _is_there(target / own[0], own[2])]
     if not pending:
         raise WeightError(f"{target} has all its weights as safetensors. Pass overwrite to write them again.")
+    make_folder(target)  # before anything is read
     left_out: list[str] = []
     for part, pickles, files in pending:
         tensors, others = _read(replace(checkpoint, folder=checkpoint.folder / part), pickles)
-        (target / part).mkdir(parents=True, exist_ok=True)
+        make_folder(target / part)
         sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
         write_shards(target / part, sizes, partial(_write_file, tensors=tensors, before_file=before_file), files=files)
         left_out += [str(Path(part, name)) for name in others]

@@ -12,10 +12,23 @@ import numpy as np
 from safetensors import TensorSpec, serialize_file
 
 from triform.engines import StoredTensor
+from triform.errors import InputError
 from triform.hub import MODEL, MODULES, Files
 
 SHARD_BYTES = 5_000_000_000
 """The largest file, as `transformers` cuts them."""
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder to write to, unless it is there.
+
+    Raises:
+        InputError: it cannot be made, such as where a file of this name is.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made a folder: {error.strerror}. Name another.") from error
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from triform.generation import ContextEnd
 from triform.tasks.task import Options, option
 
 
@@ -24,7 +25,9 @@ class GenerationOptions(Options):
     repetition_penalty: float | None = option(None, "Above 1: tokens seen before become less likely.")
     max_time: float | None = option(None, "End all answers of a batch after so many seconds.")
     at_context_end: str | None = option(
-        None, "Where the context has no room for the new tokens: refuse (error), stop, or forget its beginning (slide)."
+        None,
+        "Where the context has no room for the new tokens: refuse (error), stop, or forget its beginning (slide).",
+        choices=tuple(ContextEnd),
     )
     no_repeat_ngram_size: int | None = option(None, "No run of so many tokens comes twice; 0 for no rule.", minimum=0)
 
