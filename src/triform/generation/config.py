@@ -1,6 +1,7 @@
 """How to generate: the settings of the field by their names there, each with what it may be."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -59,7 +60,8 @@ def number(expected: str, accepts: Callable[[float], bool] = lambda value: True)
     def is_one(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        return math.isfinite(value) and accepts(float(value))
+        # A whole number may be beyond all of float64, where math.isfinite fails.
+        return abs(value) <= sys.float_info.max and accepts(float(value))
 
     return Rule(expected, is_one)
 

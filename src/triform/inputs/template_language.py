@@ -51,10 +51,12 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
-            node.body.insert(0, nodes.ExprStmt(_step(node.lineno), lineno=node.lineno))
-            if isinstance(node, nodes.For) and node.test is not None:
-                node.test = nodes.And(_step(node.lineno), node.test, lineno=node.lineno)
+        for loop in tree.find_all(nodes.For):
+            loop.body.insert(0, nodes.ExprStmt(_step(loop.lineno), lineno=loop.lineno))
+            if loop.test is not None:
+                loop.test = nodes.And(_step(loop.lineno), loop.test, lineno=loop.lineno)
+        for macro in tree.find_all(nodes.Macro):
+            macro.body.insert(0, nodes.ExprStmt(_step(macro.lineno), lineno=macro.lineno))
         return tree
 
 

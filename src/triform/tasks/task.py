@@ -211,11 +211,13 @@ def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
         names = type(option.default)
         choices = option.metadata["choices"] or tuple(names)
         if not isinstance(value, str) or value not in choices:
-            raise InputError(f"{option.name}={str(value)!r:.300}: expected one of {', '.join(choices)}.")
+            raise InputError(
+                f"{option.name}={shown(str(value) if isinstance(value, str) else value)}: expected one of {', '.join(choices)}."
+            )
         return names(value)
     minimum = option.metadata["minimum"]
-    if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
-        raise InputError(f"{option.name}={shown(value)}: expected a smaller number.")
+    if isinstance(value, Integral) and abs(int(value)) >= 2**62:  # sums with it stay within 64 bits
+        raise InputError(f"{option.name}={shown(value)}: expected a number nearer to 0.")
     kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
     fits = any(KINDS[one][1](value) for one in kinds)
     if not fits or (minimum is not None and value is not None and value < minimum):

@@ -88,7 +88,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
             x = module(x)
         # As in sentence-transformers, behind all modules: what is cut off a vector of length 1 is not made up for.
         vectors: Vector = engine.to_numpy(x)[:, :size]
-        if not np.isfinite(vectors).all():
+        if not engine.all_finite(x):
             raise NonFiniteError(
                 f"{self.model.checkpoint.source}: its modules make NaN or infinity of the text's vector. "
                 "Are the weights damaged? Fetch the model again."
