@@ -204,7 +204,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "enormous": (change_config(lora_alpha=10**400), "lora_alpha = 10+, expected a number above 0 and below 1e"),
     "a layer": (
         change_tensors(lambda tensors: [tensors.pop(name) for name in list(tensors) if ".layer.1." in name]),
-        r"2 problem\(s\):\n  missing     what encoder.layer.0.attention.self.query has, of layer 1, though target_modules",
+        r"missing     what encoder.layer.\d.attention.self.query has, of layer 1, though target_modules is",
     ),
     "half of a pair": (
         change_tensors(lambda tensors: tensors.pop(f"{QUERY}.lora_A.weight")),

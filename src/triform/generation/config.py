@@ -1,7 +1,6 @@
 """How to generate: the settings of the field by their names there, each with what it may be."""
 
 import math
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
@@ -47,6 +46,10 @@ class ContextEnd(StrEnum):
     """Go on: whenever the context is full, all but its last half is forgotten, and that is read anew."""
 
 
+MAX_WHOLE = 2**1000
+"""Whole numbers beyond float64 cannot be compared with it."""
+
+
 class Rule(NamedTuple):
     """What a setting may be."""
 
@@ -60,8 +63,9 @@ def number(expected: str, accepts: Callable[[float], bool] = lambda value: True)
     def is_one(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
             return False
-        # A whole number may be beyond all of float64, where math.isfinite fails.
-        return abs(value) <= sys.float_info.max and accepts(float(value))
+        if isinstance(value, Integral) and abs(int(value)) > MAX_WHOLE:
+            return False
+        return math.isfinite(value) and accepts(float(value))
 
     return Rule(expected, is_one)
 

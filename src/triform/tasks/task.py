@@ -211,9 +211,8 @@ def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
         names = type(option.default)
         choices = option.metadata["choices"] or tuple(names)
         if not isinstance(value, str) or value not in choices:
-            raise InputError(
-                f"{option.name}={shown(str(value) if isinstance(value, str) else value)}: expected one of {', '.join(choices)}."
-            )
+            given = str(value) if isinstance(value, str) else value
+            raise InputError(f"{option.name}={shown(given)}: expected one of {', '.join(choices)}.")
         return names(value)
     minimum = option.metadata["minimum"]
     if isinstance(value, Integral) and abs(int(value)) >= 2**62:  # sums with it stay within 64 bits
