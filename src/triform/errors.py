@@ -76,3 +76,11 @@ class TruncationWarning(UserWarning):
 
 class AdapterWarning(UserWarning):
     """An adapter names another base model than the one it is put on."""
+
+
+def shown(value: object) -> str:
+    """The beginning of a value for a message, or its type where it cannot be written: numbers may be too long to."""
+    try:
+        return repr(value)[:300]
+    except (ValueError, RecursionError):
+        return f"an unprintable {type(value).__name__}"

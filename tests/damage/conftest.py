@@ -96,11 +96,17 @@ class Worker:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sound]:
     """The checkpoints by their names."""
     root = tmp_path_factory.mktemp("damage")
+    labels = soundness.bert_of_labels(root / "labels")
     llama, t5 = soundness.llama_in_shards(root / "llama"), soundness.t5_of_unigrams(root / "t5")
     return {
         "sentences": soundness.bert_of_sentences(root / "sentences"),
-        "labels": soundness.bert_of_labels(root / "labels"),
+        "labels": labels,
         "llama": llama,
+        "chat": soundness.llama_that_chats(root / "chat"),
+        "adapter": soundness.llama_adapted(root / "adapter", llama.folder),
+        "pickle": soundness.bert_in_a_pickle(root / "pickle", labels.folder),
+        "bart": soundness.bart_of_labels(root / "bart"),
+        "xlm-r": soundness.xlm_roberta(root / "xlm-r"),
         "gpt2": soundness.gpt2_of_merges(root / "gpt2", llama.folder),
         "t5": t5,
         "t5-spiece": soundness.t5_of_sentence_pieces(root / "t5-spiece", t5.folder),

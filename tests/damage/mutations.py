@@ -1,6 +1,7 @@
 """What may befall a file on its way: hypothesis strategies from the bytes of a sound one to those of a damaged one."""
 
 import json
+import re
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -110,6 +111,48 @@ def damaged_lines(draw: st.DrawFn, raw: bytes) -> bytes:
             case _ if at:
                 del lines[at:]
     return b"\n".join(lines)
+
+
+TEMPLATES = (
+    *("{{ 'x' * 10**9 }}", "{{ 9 ** 99999 }}", "{{ [0] * 10**9 }}", "{% set x %}{{ x }}{% endset %}", "{{ x"),
+    *(
+        "{% if %}",
+        "{% for m in messages %}{{ loop.index / 0 }}{% endfor %}",
+        "{{ ''.__class__ }}",
+        "{{ messages * 9 }}",
+    ),
+    *("{{ self }}", "{{ raise_exception(messages) }}", "{{ strftime_now(3) }}", "{{ messages|tojson(indent='x') }}"),
+    *(
+        "{{ {}[[]] }}",
+        "{% break %}",
+        "{{ range(10**9) }}",
+        "{{ 9 * messages[0].content }}",
+        "{% include 'x' %}",
+        "\x00",
+    ),
+    "(" * 10_000,
+    "{{ " + "9" * 5000 + " }}",
+    "{{ " + "(" * 10_000 + ")" * 10_000 + " }}",
+    "{% if x %}" * 500 + "{% endif %}" * 500,
+)
+"""What a template may hold that is of no use in one."""
+
+
+@st.composite
+def damaged_template(draw: st.DrawFn, raw: bytes) -> bytes:
+    """A chat template with something put in between, or one of its parts left out or said twice."""
+    parts = re.split(r"(?<=\})", raw.decode())
+    at = draw(st.integers(0, len(parts) - 1))
+    match draw(st.sampled_from(["insert", "insert", "remove", "twice", "bytes"])):
+        case "insert":
+            parts.insert(at, draw(st.sampled_from(TEMPLATES)))
+        case "remove":
+            del parts[at]
+        case "twice":
+            parts.insert(at, parts[at])
+        case _:
+            return draw(damaged_bytes(raw))
+    return "".join(parts).encode()
 
 
 @st.composite

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 import transformers
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
@@ -18,6 +20,7 @@ from tests.parity.harness import randomize
 WORDS = "[PAD] [UNK] [CLS] [SEP] [MASK] a the cat dog sat on mat ##s ##ing . , house sea by".split()
 SIZES: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
 LABELS = ("entailment", "neutral", "contradiction")
+CONVERSATION = [{"role": "user", "content": "A cat?"}, {"role": "assistant", "content": "By the sea."}]
 PAIR = {"text": "A cat sat.", "text_pair": "The dogs"}
 
 
@@ -29,6 +32,8 @@ class Sound:
     task: str
     given: Any = "A cat sat on the mat."
     options: dict[str, Any] = field(default_factory=dict)
+    adapter: str | None = None
+    """The folder of one below the checkpoint's."""
 
 
 def save(model: Any, folder: Path) -> Path:
@@ -36,6 +41,12 @@ def save(model: Any, folder: Path) -> Path:
     randomize(model)
     model.save_pretrained(folder)
     return folder
+
+
+def save_random(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Write random tensors of these shapes."""
+    rng = np.random.default_rng(0)
+    save_file({name: rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}, file, {"format": "pt"})
 
 
 def bert_of_sentences(folder: Path) -> Sound:
@@ -47,7 +58,7 @@ def bert_of_sentences(folder: Path) -> Sound:
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "sep", "pad", "cls", "mask")}
     write_json(folder / "special_tokens_map.json", {**roles, "additional_special_tokens": ["<x>"]})
     write_json(folder / "added_tokens.json", {"<x>": len(WORDS), "<y>": len(WORDS) + 1})
-    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3_Normalize", "Normalize")]
     modules = [
         {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
         for i, (path, kind) in enumerate(parts)
@@ -56,6 +67,14 @@ def bert_of_sentences(folder: Path) -> Sound:
     (folder / "1_Pooling").mkdir()
     pooling = {"word_embedding_dimension": 8, "pooling_mode_mean_tokens": True, "include_prompt": False}
     write_json(folder / "1_Pooling" / "config.json", pooling)
+    (folder / "2_Dense").mkdir()
+    dense = {"in_features": 8, "out_features": 4, "bias": True, "use_residual": True}
+    activation = {"activation_function": "torch.nn.modules.activation.Tanh"}
+    write_json(folder / "2_Dense" / "config.json", {**dense, **activation})
+    save_random(
+        folder / "2_Dense" / "model.safetensors",
+        {"linear.weight": (4, 8), "linear.bias": (4,), "residual.weight": (4, 8)},
+    )
     write_json(folder / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": True})
     prompts = {"prompts": {"query": "the cat "}, "default_prompt_name": "query", "similarity_fn_name": "cosine"}
     write_json(folder / "config_sentence_transformers.json", prompts)
@@ -95,6 +114,58 @@ def llama_in_shards(folder: Path) -> Sound:
     settings = {"bos_token_id": 1, "eos_token_id": [2], "temperature": 0.7, "top_p": 0.9, "num_beams": 2}
     write_json(folder / "generation_config.json", settings)
     return Sound(folder=folder, task="text-generation", options={"max_new_tokens": 3})
+
+
+def llama_that_chats(folder: Path) -> Sound:
+    """A chat template, and settings that end an answer."""
+    checkpoints.llama("LlamaForCausalLM", folder, checkpoints.CHAT_TEMPLATE, num_key_value_heads=1, **SIZES)
+    settings = {"eos_token_id": 2, "stop_strings": ["sea"], "max_time": 5.0, "at_context_end": "stop"}
+    write_json(folder / "generation_config.json", {**settings, "do_sample": True, "min_p": 0.1, "top_k": 9})
+    return Sound(folder=folder, task="text-generation", given={"messages": CONVERSATION}, options={"max_new_tokens": 3})
+
+
+def llama_adapted(folder: Path, llama: Path) -> Sound:
+    """Low ranks with magnitudes."""
+    shutil.copytree(llama, folder)
+    (folder / "adapter").mkdir()
+    shapes = {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_magnitude_vector": (8,)}
+    modules = [f"base_model.model.model.layers.{layer}.self_attn.q_proj" for layer in range(2)]
+    save_random(
+        folder / "adapter" / "adapter_model.safetensors",
+        {f"{module}.{part}": shape for module in modules for part, shape in shapes.items()},
+    )
+    kind = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": "x/y", "bias": "none"}
+    ranks = {"r": 2, "lora_alpha": 4, "use_dora": True, "use_rslora": False, "init_lora_weights": True}
+    patterns = {"rank_pattern": {"q_proj": 2}, "alpha_pattern": {"layers.1.self_attn.q_proj": 3}}
+    write_json(folder / "adapter" / "adapter_config.json", {**kind, **ranks, **patterns, "target_modules": ["q_proj"]})
+    return Sound(folder=folder, task="text-generation", options={"max_new_tokens": 3}, adapter="adapter")
+
+
+def bert_in_a_pickle(folder: Path, labels: Path) -> Sound:
+    """Weights to be converted."""
+    shutil.copytree(labels, folder)
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(folder / "model.safetensors").items()}
+    torch.save(tensors, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    return Sound(folder=folder, task="convert")
+
+
+def bart_of_labels(folder: Path) -> Sound:
+    """A head that reads the source a second time."""
+    sizes = {f"{side}_{key}": 2 for side in ("encoder", "decoder") for key in ("layers", "attention_heads")}
+    feed_forward = {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+    checkpoints.bart("BartForSequenceClassification", folder, d_model=8, **sizes, **feed_forward)
+    return Sound(folder=folder, task="text-classification")
+
+
+def xlm_roberta(folder: Path) -> Sound:
+    """A SentencePiece model whose ids are moved, and positions that begin behind the padding's id."""
+    folder.mkdir()
+    sentence_piece_files.train(folder / "sentencepiece.bpe.model", vocab_size=350, character_coverage=0.98)
+    config = transformers.XLMRobertaConfig(vocab_size=352, max_position_embeddings=64, pad_token_id=1, **SIZES)
+    save(transformers.XLMRobertaForMaskedLM(config), folder)
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer", "mask_token": "<mask>"})
+    return Sound(folder=folder, task="fill-mask", given="the <mask> sat")
 
 
 def gpt2_of_merges(folder: Path, llama: Path) -> Sound:

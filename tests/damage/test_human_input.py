@@ -4,6 +4,7 @@ import math
 import typing
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,6 +53,22 @@ INPUTS = (
     | st.fixed_dictionaries({"source_sentence": TEXTS, "sentences": st.lists(TEXTS, max_size=3)})
     | st.fixed_dictionaries({"text": TEXTS, "text_pair": TEXTS})
 )
+JSON = st.recursive(
+    TEXTS | OTHER | st.sampled_from([10**30, math.nan, -1, "user", "assistant"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS | st.integers(0, 3), inner, max_size=3),
+    max_leaves=6,
+)
+CONTENTS = TEXTS | st.lists(st.fixed_dictionaries({"type": st.just("text"), "text": TEXTS})) | JSON
+MESSAGES = (
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]) | TEXTS, "content": CONTENTS})
+    | st.fixed_dictionaries({"role": TEXTS}, optional={"content": CONTENTS, "tool_calls": JSON, "x": JSON})
+    | JSON
+)
+OBJECTS = st.fixed_dictionaries(
+    {"messages": st.lists(MESSAGES, max_size=3) | JSON},
+    optional={"tools": JSON, "documents": JSON, "chat_template_kwargs": JSON, "x": JSON},
+)
+CONVERSATIONS = OBJECTS | st.lists(MESSAGES, max_size=3) | st.lists(OBJECTS | TEXTS, max_size=2)
 SETTINGS = st.sampled_from(
     (
         *(None, True, False, 0, 1, 2, -1, 10**30, 0.5, -0.5, 1e300, math.nan, math.inf),
@@ -79,7 +96,7 @@ def tasks(sound: dict[str, Sound], tmp_path_factory: pytest.TempPathFactory) -> 
         "fill-mask": bert("mask", "MaskedLM"),
         "token-classification": bert("tokens", "TokenClassification", ("O", "B-x", "I-x")),
         "question-answering": bert("spans", "QuestionAnswering", ("a", "b")),
-        "text-generation": sound["llama"],
+        "text-generation": sound["chat"],
         **dict.fromkeys(("text2text-generation", "summarization", "translation"), sound["t5"]),
     }
     assert set(models) == {task.name for task in TASKS}
@@ -133,3 +150,42 @@ def test_any_options(tasks: dict[str, Task[Any, Any]], name: str) -> None:
         assert message is None or option in message
 
     attempt()
+
+
+@pytest.mark.filterwarnings("ignore::triform.errors.TruncationWarning")
+def test_any_conversation(tasks: dict[str, Task[Any, Any]]) -> None:
+    @settings(settings.get_profile("damage"), max_examples=settings.get_profile("damage").max_examples * 5)
+    @given(CONVERSATIONS, st.booleans() | st.none())
+    def attempt(conversation: Any, goes_on: bool | None) -> None:
+        refused(lambda: tasks["text-generation"](conversation, continue_final_message=goes_on))
+
+    attempt()
+
+
+def nested(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [nested(100_000), 10**5000], ids=["nested", "number"])
+def test_a_conversation_beyond_json(tasks: dict[str, Task[Any, Any]], value: Any) -> None:
+    message = {"role": "user", "content": "Hello", "x": value}
+    with pytest.raises(InputError, match="is no JSON"):
+        tasks["text-generation"]([message])
+
+
+HUGE = 10**5000
+"""Python refuses to write so long a number."""
+
+
+@pytest.mark.parametrize("name", [task.name for task in TASKS])
+def test_a_number_that_cannot_be_written(tasks: dict[str, Task[Any, Any]], name: str) -> None:
+    labels = {"candidate_labels": ["x"]} if name == "zero-shot-classification" else {}
+    for inputs in (HUGE, [HUGE], {"text": HUGE}, dict.fromkeys(tasks[name].fields, HUGE)):
+        assert refused(partial(tasks[name], inputs, **labels))
+    for option in options_of(name):
+        for value in (HUGE, -HUGE, [HUGE]):
+            message = refused(partial(tasks[name], example(tasks[name]), **{**labels, option: value}))
+            assert option in (message or "")

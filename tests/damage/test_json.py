@@ -10,15 +10,18 @@ from tests.damage.mutations import damaged_bytes, damaged_json
 from tests.damage.soundness import Sound
 
 FILES = [
-    *((name, "config.json") for name in ("sentences", "labels", "llama", "gpt2", "t5", "marian")),
+    *((name, "config.json") for name in ("sentences", "labels", "llama", "gpt2", "t5", "marian", "bart", "xlm-r")),
     ("sentences", "tokenizer_config.json"),
     ("sentences", "special_tokens_map.json"),
     ("sentences", "added_tokens.json"),
     ("sentences", "modules.json"),
     ("sentences", "1_Pooling/config.json"),
+    ("sentences", "2_Dense/config.json"),
     ("sentences", "sentence_bert_config.json"),
     ("sentences", "config_sentence_transformers.json"),
-    ("llama", "generation_config.json"),
+    ("adapter", "adapter/adapter_config.json"),
+    ("adapter", "config.json"),
+    *((name, "generation_config.json") for name in ("llama", "chat")),
     ("llama", "model.safetensors.index.json"),
     *((name, "tokenizer.json") for name in ("labels", "llama", "t5")),
     ("gpt2", "vocab.json"),

@@ -1,6 +1,6 @@
 """A process that tries damaged checkpoints one after another, so that one that kills a process is only a finding.
 
-Run as `python -m tests.damage.worker`: a line of JSON in, {"folder", "task", "given", "options"}, a line of JSON out.
+Run as `python -m tests.damage.worker`: a line of JSON in, the fields of `Sound`, a line of JSON out.
 """
 
 import json
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import triform
+from triform.weights.convert import convert
 
 MEMORY = 200 * 2**20
 """Bytes above what sound checkpoints need, beyond which an allocation fails."""
@@ -32,11 +33,18 @@ def is_finite(answer: Any) -> bool:
     return True
 
 
-def attempt(folder: str, task: str, given: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Load a checkpoint and ask it something."""
+def ask(folder: str, task: str, given: Any, options: Mapping[str, Any], adapter: str | None) -> Any:
+    """Load a checkpoint and ask it something, or convert it."""
+    if task == "convert":
+        return convert(folder, overwrite=True).left_out
+    return triform.pipeline(task, folder, adapter=None if adapter is None else Path(folder, adapter), **options)(given)
+
+
+def attempt(**sound: Any) -> dict[str, Any]:
+    """How it ends to ask a checkpoint something."""
     begin = time.process_time()
     try:
-        answer = triform.pipeline(task, folder, **options)(given)
+        answer = ask(**sound)
         outcome, message = ("answered", "") if is_finite(answer) else ("NaN or infinity", repr(answer)[:300])
     except triform.TriformError as error:
         outcome, message = "refused", f"{type(error).__name__}: {error}"

@@ -291,3 +291,10 @@ def test_an_unknown_key_of_rotary_positions_is_refused(layout: str) -> None:
 
 def test_a_scaling_without_its_factor_is_refused() -> None:
     assert "rope_parameters: factor is missing" in refused("llama-lm", rope_parameters={"rope_type": "linear"})
+
+
+def test_a_padding_id_that_leaves_no_position_is_refused() -> None:
+    assert "pad_token_id is 63; expected less than 63" in refused(
+        "roberta-masked-lm", max_position_embeddings=64, pad_token_id=63
+    )
+    assert read("roberta-masked-lm", max_position_embeddings=64, pad_token_id=62).input_stack.context_length == 1

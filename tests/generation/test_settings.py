@@ -119,6 +119,8 @@ def test_a_checkpoint_that_asks_for_sampling_gets_it(folder: Path) -> None:
         ({"stop_strings": ["a", ""]}, "stop_strings=.*: expected a text, or a list of them, none empty"),
         ({"bad_words_ids": [[1], []]}, "bad_words_ids=.*: expected a list of lists of token ids"),
         ({"max_time": 0}, "max_time=0: expected a number of seconds greater than 0"),
+        ({"at_context_end": ["stop"]}, "at_context_end=.'stop'.: expected one of error, stop, slide"),
+        ({"temperature": 10**400}, "temperature=10+: expected a number greater than 0"),
         ({"at_context_end": "roll"}, "at_context_end='roll': expected one of error, stop, slide"),
         ({"num_beams": 0}, "num_beams=0: expected a whole number of at least 1"),
         ({"num_beams": 2, "early_stopping": "always"}, 'expected true, false or "never"'),

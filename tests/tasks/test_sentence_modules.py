@@ -117,6 +117,15 @@ def test_what_is_wrong_with_a_module_is_said(minilm: Path, tmp_path: Path) -> No
         triform.pipeline("sentence-embedding", model=folder)
 
 
+def test_modules_without_a_pooling_are_refused(minilm: Path, tmp_path: Path) -> None:
+    folder = save(minilm, tmp_path)
+    modules = json.loads((folder / "modules.json").read_text())
+    for named in (modules[:0], modules[:1]):
+        (folder / "modules.json").write_text(json.dumps(named))
+        with pytest.raises(UnsupportedModelError, match="modules.json: no module is a Pooling"):
+            triform.pipeline("sentence-embedding", model=folder)
+
+
 def test_a_module_in_a_pickle_is_refused_with_the_command_that_converts_it(minilm: Path, tmp_path: Path) -> None:
     folder = save(minilm, tmp_path, dense(384, 8))
     expected = triform.pipeline("sentence-embedding", model=folder)(TEXTS)

@@ -198,6 +198,14 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key = 'four', expected a number above 0"),
     "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is no regular expression"),
+    "half a group": (change_config(rank_pattern={"(?i)query": 4}), r"rank_pattern: .* is no regular expression"),
+    "repeated too often": (change_config(alpha_pattern={"x{99999999999}": 4}), "alpha_pattern: .* is no regular exp"),
+    "no switch": (change_config(use_rslora="no"), "use_rslora = 'no', expected true or false"),
+    "enormous": (change_config(lora_alpha=10**400), "lora_alpha = 10+, expected a number above 0 and below 1e"),
+    "a layer": (
+        change_tensors(lambda tensors: [tensors.pop(name) for name in list(tensors) if ".layer.1." in name]),
+        r"missing     what encoder.layer.\d.attention.self.query has, of layer 1, though target_modules is",
+    ),
     "half of a pair": (
         change_tensors(lambda tensors: tensors.pop(f"{QUERY}.lora_A.weight")),
         r"1 problem\(s\):\n  missing     encoder.layer.0.attention.self.query.lora_A",
@@ -286,6 +294,11 @@ def test_what_does_not_fit_is_refused_with_all_that_is_wrong(kind: str, sound: P
         triform.load(sound / "base", adapter=tmp_path)
     assert re.search(message, str(raised.value)), raised.value
     assert isinstance(raised.value, UnsupportedModelError | WeightError) or kind == "no config"
+
+
+@pytest.mark.parametrize("setting", [{"layers_to_transform": [0]}, {"target_modules": ".*0.*query"}], ids=str)
+def test_an_adapter_for_some_layers(setting: dict[str, Any], tmp_path: Path) -> None:
+    check("bert", tmp_path, **{"target_modules": ["query"], **setting})
 
 
 def test_a_head_that_the_family_lacks_and_a_shared_embedding_are_refused(tmp_path: Path) -> None:

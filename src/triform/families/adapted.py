@@ -50,7 +50,7 @@ def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[
 def _architecture(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
     """The model's own architecture where it has such a head, or else the family's first that has."""
     family = find_family(config, where)
-    named: list[str] = [name for name in config.get("architectures") or () if name in family.architectures]
+    named = [name for name in Config(config, where).strings("architectures", ()) if name in family.architectures]
     for name in (*named[:1], *family.architectures):
         if isinstance(family.architectures[name](Config(config, where)), head):
             return name

@@ -10,10 +10,11 @@ from triform.weights import Rename, Table
 
 def form(config: Config, architecture: str) -> spec.Encoder:
     """BERT, with positions that begin behind the padding's id."""
-    positions = spec.Learned(
-        num_positions=config.integer("max_position_embeddings"),
-        offset=config.integer("pad_token_id", 1, minimum=0) + 1,
-    )
+    num_positions = config.integer("max_position_embeddings")
+    offset = config.integer("pad_token_id", 1, minimum=0) + 1
+    if offset >= num_positions:
+        config.refuse("pad_token_id", f"less than {num_positions - 1}, or max_position_embeddings leaves no position")
+    positions = spec.Learned(num_positions=num_positions, offset=offset)
     return bert.encoder(config, positions, num_segments=config.integer("type_vocab_size"))
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
-from triform.errors import InputError, UnsupportedModelError
+from triform.errors import InputError, UnsupportedModelError, shown
 from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
@@ -46,6 +46,10 @@ class ContextEnd(StrEnum):
     """Go on: whenever the context is full, all but its last half is forgotten, and that is read anew."""
 
 
+MAX_WHOLE = 2**1000
+"""Whole numbers beyond float64 cannot be compared with it."""
+
+
 class Rule(NamedTuple):
     """What a setting may be."""
 
@@ -58,6 +62,8 @@ def number(expected: str, accepts: Callable[[float], bool] = lambda value: True)
 
     def is_one(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        if isinstance(value, Integral) and abs(int(value)) > MAX_WHOLE:
             return False
         return math.isfinite(value) and accepts(float(value))
 
@@ -88,7 +94,7 @@ TEXTS = Rule(
     "a text, or a list of them, none empty",
     lambda value: isinstance(value, tuple) and all(isinstance(text, str) and text for text in value),
 )
-CONTEXT_END = Rule(f"one of {', '.join(ContextEnd)}", lambda value: value in set(ContextEnd))
+CONTEXT_END = Rule(f"one of {', '.join(ContextEnd)}", lambda value: value in tuple(ContextEnd))
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
 
@@ -171,7 +177,7 @@ class GenerationConfig:
         for name, rule in _RULES.items():
             value = getattr(self, name)
             if value is not None and not rule.accepts(value):
-                raise InputError(f"{name}={value!r}: expected {rule.expected}.")
+                raise InputError(f"{name}={shown(value)}: expected {rule.expected}.")
         if self.num_return_sequences > self.num_beams and not self.do_sample:
             raise InputError(
                 f"num_return_sequences={self.num_return_sequences}: expected at most num_beams={self.num_beams}, "
@@ -301,6 +307,6 @@ def _held(rule: Rule, value: Any) -> Any:
         return tuple(value) if isinstance(value, list | tuple) else (value,)
     if rule is BAD_WORDS and isinstance(value, list | tuple):
         return tuple(tuple(word) if isinstance(word, list | tuple) else (word,) for word in value)
-    if rule is CONTEXT_END and value in set(ContextEnd):
+    if rule is CONTEXT_END and value in tuple(ContextEnd):
         return ContextEnd(value)
     return value

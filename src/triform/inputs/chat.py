@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from triform.errors import InputError, TokenizerError
+from triform.errors import InputError, TokenizerError, shown
 from triform.hub import Checkpoint
 from triform.inputs.added_tokens import ROLES
 from triform.inputs.tokenizer import Tokenizer
@@ -48,15 +48,15 @@ class Chat:
         if "messages" not in fields or not set(fields) <= {"messages", *OWN_FIELDS}:
             raise InputError(
                 f'Expected a list of messages, or {{"messages": {EXAMPLE}}} with {", ".join(OWN_FIELDS)} where they '
-                f"are wanted; got the keys {', '.join(map(repr, fields))}."
+                f"are wanted; got the keys {', '.join(map(shown, fields))}."
             )
         messages = fields["messages"]
         if not isinstance(messages, list | tuple) or not messages:
-            raise InputError(f"messages: expected a list such as {EXAMPLE}, got {messages!r}.")
+            raise InputError(f"messages: expected a list such as {EXAMPLE}, got {shown(messages)}.")
         tools, documents = (_list(fields.get(name), name) for name in ("tools", "documents"))
         variables = fields.get("chat_template_kwargs") or {}
         if not isinstance(variables, Mapping):
-            raise InputError(f"chat_template_kwargs: expected an object, got {variables!r}.")
+            raise InputError(f"chat_template_kwargs: expected an object, got {shown(variables)}.")
         if taken := sorted({"messages", "add_generation_prompt", *OWN_FIELDS} & set(variables)):
             raise InputError(f"chat_template_kwargs: {', '.join(taken)} has a place of its own. Take it out there.")
         checked = tuple(_message(number, message) for number, message in enumerate(messages))
@@ -134,8 +134,14 @@ class ChatTemplate:
         if continue_final_message:
             chat = replace(chat, messages=(*chat.messages[:-1], _with_end_mark(chat.messages[-1])))
         given = {"messages": chat.messages, "tools": chat.tools, "documents": chat.documents, **chat.variables}
-        plain = _plain(given, str.__str__)  # also of a subclass that calls itself otherwise
-        mark = _unused_character(self._sources[name] + json.dumps(plain, ensure_ascii=False))
+        try:
+            plain = _plain(given, str.__str__)  # also of a subclass that calls itself otherwise
+            said = json.dumps(plain, ensure_ascii=False)
+        except (RecursionError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"The conversation is no JSON: {error}.") from error
+        mark = _unused_character(self._sources[name] + said)
         variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
         # Not a variable of the conversation: which of the two it is follows from how it is asked.
         variables["add_generation_prompt"] = not continue_final_message
@@ -172,10 +178,10 @@ class ChatTemplate:
 def _message(number: int, message: Any) -> Message:
     """A message as templates expect it: without what is null, its parts of text put together."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        raise InputError(f'Message {number}: expected {{"role": …, "content": …}}, got {message!r}.')
+        raise InputError(f'Message {number}: expected {{"role": …, "content": …}}, got {shown(message)}.')
     content = message.get("content")
     if content is None and not message.get("tool_calls"):
-        raise InputError(f"Message {number} has no content: expected a text. Got {message!r}.")
+        raise InputError(f"Message {number} has no content: expected a text. Got {shown(message)}.")
     known = {key: value for key, value in message.items() if value is not None}
     if content is not None and not isinstance(content, str):
         known["content"] = "".join(_part(number, part) for part in _list(content, f"content of message {number}") or ())
@@ -185,12 +191,12 @@ def _message(number: int, message: Any) -> Message:
 def _part(number: int, part: Any) -> str:
     if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise InputError(f'Message {number}: expected parts such as {{"type": "text", "text": …}}, got {part!r}.')
+    raise InputError(f'Message {number}: expected parts such as {{"type": "text", "text": …}}, got {shown(part)}.')
 
 
 def _list(value: Any, name: str) -> list[Any] | None:
     if value is not None and not isinstance(value, list | tuple):
-        raise InputError(f"{name}: expected a list, got {value!r}.")
+        raise InputError(f"{name}: expected a list, got {shown(value)}.")
     return None if value is None else list(value)
 
 
@@ -211,7 +217,7 @@ def _named_sources(found: Any, where: str) -> dict[str, str]:
 
 def _with_end_mark(message: Message) -> Message:
     if not isinstance(message.get("content"), str):
-        raise InputError(f"continue_final_message: the last message has no text to continue: {message!r}.")
+        raise InputError(f"continue_final_message: the last message has no text to continue: {shown(message)}.")
     return {**message, "content": message["content"] + END_MARK}
 
 
@@ -246,4 +252,4 @@ def _plain(value: Any, change: Callable[[str], str]) -> Any:
         return {change(key): _plain(item, change) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, change) for item in value]
-    raise InputError(f"Expected texts, numbers, lists and objects in a conversation, got {value!r}.")
+    raise InputError(f"Expected texts, numbers, lists and objects in a conversation, got {shown(value)}.")

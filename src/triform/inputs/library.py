@@ -20,7 +20,7 @@ MAX_TOKEN_BYTES = 10_000
 
 @contextmanager
 def damage_in(files: str) -> Iterator[None]:
-    """Whatever ends a library's work is damage in the files that it works with.
+    """Whatever ends a library's work, save a lack of memory, is damage in the files that it works with.
 
     The libraries raise nothing more precise than Exception; and where they meet what they take for impossible, Rust's
     panic, which is no Exception at all.
@@ -30,7 +30,7 @@ def damage_in(files: str) -> Iterator[None]:
     """
     try:
         yield
-    except (TriformError, KeyboardInterrupt, SystemExit):
+    except (TriformError, MemoryError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
         raise TokenizerError(f"{files} is damaged: {error}. Fetch it again.") from error
@@ -84,10 +84,11 @@ class LibraryBackend:
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
         rows: list[Row] = []
         begin = 0
-        for left, right in spelled:
-            rows += self._stretch(text, begin, left) + self._spell(text, left, right)
-            begin = right
-        rows += self._stretch(text, begin, len(text))
+        with damage_in("The tokenizer"):
+            for left, right in spelled:
+                rows += self._stretch(text, begin, left) + self._spell(text, left, right)
+                begin = right
+            rows += self._stretch(text, begin, len(text))
         return Tokens(
             ids=[row[0] for row in rows],
             segment_ids=[0] * len(rows),

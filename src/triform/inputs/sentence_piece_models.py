@@ -18,6 +18,7 @@ from triform.inputs.added_tokens import (
     token_of,
     with_space_before_mask,
 )
+from triform.inputs.library import damage_in
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
 from triform.inputs.vocabulary import read_vocabulary
 
@@ -40,7 +41,7 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
     """
     path = checkpoint.folder / "spiece.model"
     processor = _open(path)
-    ids = _own_ids(processor)
+    ids = _own_ids(processor, path)
     count = settings.get("extra_ids", NUM_EXTRA_IDS)
     if type(count) is not int or not 0 <= count <= MAX_EXTRA_IDS:
         raise TokenizerError(
@@ -77,7 +78,7 @@ def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> Senten
     path = checkpoint.folder / "tokenizer.model"
     processor, spaceless = _open(path), _open(path, NO_SPACE_BEFORE)
     prefix_space = switch(settings, "add_prefix_space", True)
-    ids = _own_ids(processor)
+    ids = _own_ids(processor, path)
     added = _add(checkpoint, settings, ids)
     before = (_role(settings, "bos_token", ids, path),) if switch(settings, "add_bos_token", True) else ()
     after = (_role(settings, "eos_token", ids, path),) if switch(settings, "add_eos_token", False) else ()
@@ -109,10 +110,11 @@ def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> 
     path = checkpoint.folder / "sentencepiece.bpe.model"
     processor = _open(path)
     settings = with_space_before_mask(settings)
-    own = processor.id_to_piece([0, 1, 2]) if len(processor) > 2 else []
-    if own != ["<unk>", "<s>", "</s>"]:
-        raise TokenizerError(f"{path} begins with {own}, not with <unk>, <s> and </s>. Fetch the file again.")
-    ids = {piece: number + 1 for piece, number in _own_ids(processor).items()}
+    own_ids = _own_ids(processor, path)
+    if [own_ids.get(piece) for piece in ("<unk>", "<s>", "</s>")] != [0, 1, 2]:
+        first = list(own_ids)[:3]
+        raise TokenizerError(f"{path} begins with {first}, not with <unk>, <s> and </s>. Fetch the file again.")
+    ids = {piece: number + 1 for piece, number in own_ids.items()}
     ids |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(processor) + 1}
     added = _add(checkpoint, settings, ids)
     start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
@@ -192,8 +194,9 @@ def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str],
     return "".join(runs).replace("▁", " ").strip()
 
 
-def _own_ids(processor: "SentencePieceProcessor") -> dict[str, int]:
-    return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
+def _own_ids(processor: "SentencePieceProcessor", path: Path) -> dict[str, int]:
+    with damage_in(str(path)):  # a piece may be no UTF-8
+        return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
 
 
 def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:

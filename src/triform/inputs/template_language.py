@@ -5,23 +5,70 @@ text; the sandbox keeps it from Python. Importing this imports jinja2, so it is 
 """
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sized
 from datetime import datetime
 from typing import Any, NoReturn
 
-from jinja2 import Template, TemplateError, nodes
+from jinja2 import Template, nodes, pass_context
 from jinja2.ext import Extension
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from triform.errors import InputError, TokenizerError
 
 LONGEST = 50_000_000
-"""Most characters that a template may write: more than any context holds, and an end to loops in loops."""
+"""Most characters that a template may write, or make by one product: more than any context holds."""
+MOST_SECONDS = 5.0
+"""Processor time that a template may take: an end to loops in loops that write nothing."""
+MAX_BITS = 10_000
+"""Of a whole number that a template makes."""
+END = " end"
+"""The variable with the time at which to end; the language has no name with a blank, so no template can set it."""
 
 
 class _RefusedError(Exception):
     """The template has called `raise_exception`."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """A sandbox that makes nothing enormous by one operation, and goes into no loop or macro once the time is over."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        numbers = [side for side in (left, right) if isinstance(side, int)]
+        lengths = [len(side) for side in (left, right) if isinstance(side, Sized)]
+        if len(numbers) == 2:
+            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+            is_large = bits > MAX_BITS
+        else:
+            is_large = bool(numbers and lengths) and numbers[0] * lengths[0] > LONGEST
+        if is_large:
+            raise OverflowError(f"too large a result of {operator}")
+        return super().call_binop(context, operator, left, right)
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(nodes.For):
+            loop.body.insert(0, nodes.ExprStmt(_step(loop.lineno), lineno=loop.lineno))
+            if loop.test is not None:
+                loop.test = nodes.And(_step(loop.lineno), loop.test, lineno=loop.lineno)
+        for macro in tree.find_all(nodes.Macro):
+            macro.body.insert(0, nodes.ExprStmt(_step(macro.lineno), lineno=macro.lineno))
+        return tree
+
+
+def _step(line: int) -> nodes.Filter:
+    return nodes.Filter(nodes.Const(True), "step", [], [], None, None, lineno=line)
+
+
+@pass_context
+def _check_time(context: Context, value: bool) -> bool:
+    if time.thread_time() > context[END]:
+        raise TimeoutError(f"it takes more than {MOST_SECONDS:g} s")
+    return value
 
 
 class _Generation(Extension):
@@ -44,14 +91,14 @@ def compile_template(source: str, where: str) -> Template:
     Raises:
         TokenizerError: it is not in the language.
     """
-    environment = ImmutableSandboxedEnvironment(
+    environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters["tojson"] = _to_json
+    environment.filters.update(tojson=_to_json, step=_check_time)
     environment.globals.update(raise_exception=_refuse, strftime_now=_now)
     try:
         return environment.from_string(source)
-    except (TemplateError, RecursionError) as error:
+    except Exception as error:  # beside those of jinja2, those of Python, to which it is translated
         line = getattr(error, "lineno", None)
         place = "" if line is None else f", line {line}"
         raise TokenizerError(f"{where}{place}: no chat template: {error}. Fetch the file again.") from error
@@ -62,12 +109,12 @@ def render(template: Template, variables: Mapping[str, Any], where: str) -> str:
 
     Raises:
         InputError: it refuses them, in its own words.
-        TokenizerError: it fails, leaves the sandbox, or writes without end.
+        TokenizerError: it fails, leaves the sandbox, or goes on or writes without end.
     """
     written: list[str] = []
     length = 0
     try:
-        for piece in template.generate(variables):
+        for piece in template.generate({**variables, END: time.thread_time() + MOST_SECONDS}):
             written.append(piece)
             length += len(piece)
             if length > LONGEST:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from triform.errors import InputError, TokenizerError
+from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER_FILES, Checkpoint
 from triform.inputs.added_tokens import token_of
 from triform.inputs.backend import Backend, Side, Text, Tokens
@@ -206,7 +206,7 @@ class Tokenizer:
 def _check(number: int, text: Text) -> None:
     for part in text if isinstance(text, tuple) else (text,):
         if not isinstance(part, str):
-            raise InputError(f"Text {number}: expected a string or a pair of strings, got {text!r}.")
+            raise InputError(f"Text {number}: expected a string or a pair of strings, got {shown(text)}.")
         try:
             part.encode()
         except UnicodeEncodeError as error:

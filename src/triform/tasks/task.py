@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_type_hints
 
 from triform import spec
-from triform.errors import InputError, TruncationWarning, WrongTaskError
+from triform.errors import InputError, TruncationWarning, WrongTaskError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer
 from triform.inputs.backend import Side, Text
 from triform.model import Model, load
@@ -210,17 +210,18 @@ def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
     choices = option.metadata["choices"] or (tuple(type(option.default)) if isinstance(option.default, StrEnum) else ())
     if choices and not (value is None and option.default is None):
         if not isinstance(value, str) or value not in choices:
-            raise InputError(f"{option.name}={str(value)!r:.300}: expected one of {', '.join(choices)}.")
+            given = str(value) if isinstance(value, str) else value
+            raise InputError(f"{option.name}={shown(given)}: expected one of {', '.join(choices)}.")
         return type(choices[0])(value)
     minimum = option.metadata["minimum"]
-    if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
-        raise InputError(f"{option.name}={value}: expected a smaller number.")
+    if isinstance(value, Integral) and abs(int(value)) >= 2**62:  # sums with it stay within 64 bits
+        raise InputError(f"{option.name}={shown(value)}: expected a number nearer to 0.")
     kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
     fits = any(KINDS[one][1](value) for one in kinds)
     if not fits or (minimum is not None and value is not None and value < minimum):
         least = "" if minimum is None else f" of at least {minimum}"
         expected = " or ".join(words + least * (one is int) for one, (words, _) in KINDS.items() if one in kinds)
-        raise InputError(f"{option.name}={value!r:.300}: expected {expected}.")
+        raise InputError(f"{option.name}={shown(value)}: expected {expected}.")
     return value
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from triform.errors import InputError
+from triform.errors import InputError, shown
 
 Fields = Mapping[str, type[str] | type[list[str]]]
 """The names of an object's texts and lists of texts."""
@@ -24,7 +24,7 @@ def _read(given: Any) -> str | tuple[str, str]:
     if isinstance(given, Mapping) and "text" in given and set(given) <= {"text", "text_pair"}:
         pair = given.get("text_pair")
         return given["text"] if pair is None else (given["text"], pair)
-    raise InputError(f'Expected a text or {{"text": …, "text_pair": …}}, got {given!r}.')
+    raise InputError(f'Expected a text or {{"text": …, "text_pair": …}}, got {shown(given)}.')
 
 
 def read_object(given: Any, expected: Fields) -> list[Any]:
@@ -35,13 +35,13 @@ def read_object(given: Any, expected: Fields) -> list[Any]:
     """
     if not isinstance(given, Mapping) or set(given) != set(expected):
         form = ", ".join(f'"{name}": {"text" if kind is str else "[text, …]"}' for name, kind in expected.items())
-        raise InputError(f"Expected an object {{{form}}}, got {given!r}.")
+        raise InputError(f"Expected an object {{{form}}}, got {shown(given)}.")
     for name, kind in expected.items():
         value = given[name]
         if kind is str and not isinstance(value, str):
-            raise InputError(f"{name}: expected a text, got {value!r}.")
+            raise InputError(f"{name}: expected a text, got {shown(value)}.")
         if kind is not str and not (
             isinstance(value, list | tuple) and value and all(isinstance(v, str) for v in value)
         ):
-            raise InputError(f"{name}: expected a list of one or more texts, got {value!r}.")
+            raise InputError(f"{name}: expected a list of one or more texts, got {shown(value)}.")
     return [given[name] for name in expected]

@@ -45,12 +45,16 @@ IGNORED = frozenset(
     """.split()
 )
 """What was trained and how; the tensors show what of it matters here."""
+SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
+"""With these, a target module is not changed in all layers."""
 EXPECTED: dict[str, tuple[Any, ...]] = {
     # Others begin from changed weights of the model, which these tensors are relative to.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
     **dict.fromkeys(("lora_bias", "use_qalora", "ensure_weight_tying"), (False,)),
 }
 """The values that Triform implements. A key that stands nowhere here must be absent, null or empty."""
+MIN_NUMBER, MAX_NUMBER = 1e-9, 1e9
+"""Between which a rank and an alpha lie, so that their quotient is a number of float32."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -186,8 +190,31 @@ class Adapter:
                 problems += wrong
                 if not wrong:
                     updates[canonical] = self._update(module, parts, piece)
+        problems += self._problems_of_layers(table, shapes)
         _raise_all(self.checkpoint, problems)
         return updates
+
+    def _problems_of_layers(self, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Layers without a change that target_modules promises to all: what is left of an adapter that was cut down.
+
+        Only names without a number in a list promise that, and only where no other setting takes layers away.
+        """
+        targets = self.config.get("target_modules")
+        if not isinstance(targets, list) or any(self.config.get(key) for key in SOME_LAYERS):
+            return
+        ends = tuple(f".{target}" for target in targets if isinstance(target, str) and not re.search(r"\d", target))
+        changed = self.changes(table)
+        promised = {
+            re.sub(r"\d+", "*", canonical): module
+            for module in self.low_rank
+            if f".{module}".endswith(ends)
+            for canonical, _ in table.to_canonical(f"{module}.weight")
+        }
+        for canonical in shapes:
+            module = promised.get(re.sub(r"\d+", "*", canonical))
+            if module is not None and canonical not in changed:
+                layer = "".join(re.findall(r"\d+", canonical)[:1])
+                yield f"missing     what {module} has, of layer {layer}, though target_modules is {targets!r:.300}"
 
     def _problems_of(
         self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], piece: Piece
@@ -243,6 +270,11 @@ def _check(config: Mapping[str, Any], where: str) -> None:
         for key, value in config.items()
         if key not in READ | IGNORED and value not in (None, {}, [], *EXPECTED.get(key, ()))
     ]
+    problems += [
+        f"{key} = {config[key]!r}, expected true or false"
+        for key in ("use_rslora", "use_dora")
+        if not isinstance(config.get(key), bool | None)
+    ]
     problems += [problem for key in ("r", "lora_alpha") for problem in _problems_of_number(key, config.get(key, 8))]
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
@@ -252,8 +284,8 @@ def _check(config: Mapping[str, Any], where: str) -> None:
         for expression, value in pattern.items():
             problems += _problems_of_number(f"{key}: {expression}", value)
             try:
-                re.compile(expression)
-            except re.error as error:
+                re.compile(_at_end(expression))
+            except (re.error, OverflowError, RecursionError) as error:
                 problems.append(f"{key}: {expression} is no regular expression: {error}")
     if problems:
         raise UnsupportedModelError(f"{where}: Triform cannot use this adapter:\n  " + "\n  ".join(problems))
@@ -261,15 +293,21 @@ def _check(config: Mapping[str, Any], where: str) -> None:
 
 def _problems_of_number(key: str, value: Any) -> list[str]:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return [] if is_number and 0 < value < math.inf else [f"{key} = {value!r}, expected a number above 0"]
+    fits = is_number and MIN_NUMBER < value < MAX_NUMBER
+    return [] if fits else [f"{key} = {value!r:.300}, expected a number above 0 and below {MAX_NUMBER:g}"]
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
     """The value of the first pattern, an expression for the end of a module's name, that fits."""
     for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
+        if re.match(_at_end(pattern), module):
             return value
     return default
+
+
+def _at_end(expression: str) -> str:
+    """What fits the names that end in whole parts which an expression fits."""
+    return rf"(.*\.)?({expression})$"
 
 
 def _raise_all(checkpoint: Checkpoint, problems: list[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from triform import spec
-from triform.errors import InputError
+from triform.errors import InputError, shown
 from triform.families import Config
 from triform.inputs import Batch
 from triform.tasks.generative.options import GenerationOptions
@@ -41,7 +41,7 @@ class Text2TextGeneration(Task[list[list[int]], Any]):
         prefix = self.prefix(options) if options.prefix is None else options.prefix
         for text in inputs:
             if not isinstance(text, str):
-                raise InputError(f"{self.name}: expected a text, got {text!r}.")
+                raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
         return self.encode([prefix + text for text in inputs], options)
 
     def forward(self, batch: Batch, options: Text2TextGenerationOptions) -> list[list[int]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from triform import spec
 from triform.engines import Spans
-from triform.errors import InputError
+from triform.errors import InputError, NonFiniteError, shown
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
 from triform.tasks.sequence_level.sentence_transformers import Dense, DenseLayer, Normalize, Recipe
@@ -59,7 +59,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
     def preprocess(self, inputs: Sequence[str], options: VectorOptions) -> Batch:
         for text in inputs:
             if not isinstance(text, str):
-                raise InputError(f"{self.name}: expected a text, got {text!r}.")
+                raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
         texts = [self._prompt(options) + text for text in inputs]
         if self.recipe.lowercase:
             texts = [text.lower() for text in texts]
@@ -88,6 +88,11 @@ class SentenceEmbedding(Task[Vector, Vector]):
             x = module(x)
         # As in sentence-transformers, behind all modules: what is cut off a vector of length 1 is not made up for.
         vectors: Vector = engine.to_numpy(x)[:, :size]
+        if not engine.all_finite(x):
+            raise NonFiniteError(
+                f"{self.model.checkpoint.source}: its modules make NaN or infinity of the text's vector. "
+                "Are the weights damaged? Fetch the model again."
+            )
         return engine.to_numpy(engine.normalize(engine.asarray(vectors))) if normalize else vectors
 
     def _pool(self, batch: Batch, options: VectorOptions) -> Vector:

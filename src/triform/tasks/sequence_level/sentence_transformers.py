@@ -131,6 +131,8 @@ def _read_modules(checkpoint: Checkpoint) -> dict[str, Any]:
                     f"{where}: module {other} is not supported; "
                     "Triform has Transformer, Pooling, Dense, Normalize and Dropout."
                 )
+    if "poolings" not in settings:
+        raise UnsupportedModelError(f"{where}: no module is a Pooling, so that nothing makes one vector of a text's.")
     return {**settings, "modules": tuple(modules)}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from triform import spec
-from triform.errors import InputError, WrongTaskError
+from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
 from triform.tasks.probabilities import softmax
@@ -60,7 +60,7 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
     def preprocess(self, inputs: Sequence[Any], options: ZeroShotClassificationOptions) -> Batch:
         [text] = inputs
         if not isinstance(text, str):
-            raise InputError(f"{self.name}: expected a text, got {text!r}.")
+            raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
         if not text:
             raise InputError(f"{self.name}: the text is empty, so there is nothing to classify. Leave it out.")
         hypotheses = [hypothesis(options.hypothesis_template, label) for label in labels_of(options)]
@@ -100,7 +100,7 @@ def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
     labels = [label.strip() for label in given.split(",") if label.strip()] if isinstance(given, str) else given
     if not labels or not all(isinstance(label, str) for label in labels):
         raise InputError(
-            f"candidate_labels={options.candidate_labels!r}: expected one or more labels. "
+            f"candidate_labels={shown(options.candidate_labels)}: expected one or more labels. "
             'Name them, such as candidate_labels=["sports", "politics"].'
         )
     return list(labels)

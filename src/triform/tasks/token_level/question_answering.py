@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triform import spec
-from triform.errors import InputError
+from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
 from triform.inputs.windows import OVERLAP
 from triform.tasks.probabilities import Numbers, softmax
@@ -83,7 +83,7 @@ class QuestionAnswering(TaskOfSeveral[Any]):
         question, context = read_object(given, self.fields)
         for name in self.fields:
             if not given[name]:
-                raise InputError(f"{name} is empty: expected a text, got {given[name]!r}.")
+                raise InputError(f"{name} is empty: expected a text, got {shown(given[name])}.")
         [whole] = self.tokenizer.encode([(question, context)])
         if 1 not in whole.sources:
             raise InputError(f"context has no token: {context!r}. Leave it out.")
