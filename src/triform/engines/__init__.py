@@ -20,7 +20,7 @@ from triform.engines.protocol import (
 )
 from triform.errors import EngineError
 
-ENGINES = ("reference", "torch")
+ENGINES = ("native", "reference", "torch")
 """The engines of this version; `auto` takes the first."""
 
 
@@ -41,6 +41,10 @@ def create_engine(name: str = "auto") -> Engine:
                 f"engine={name!r} needs torch ({error}). Install it: pip install 'triform[torch]'."
             ) from error
         return TorchEngine(device or None)
+    if kind == "native":
+        from triform.engines.native import NativeEngine
+
+        return NativeEngine(device or None)
     if name in ("auto", "reference"):
         from triform.engines.reference import ReferenceEngine
 
