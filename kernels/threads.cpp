@@ -68,7 +68,9 @@ public:
         }
         if (parked_.load(std::memory_order_seq_cst) > 0) wake_.notify_all();
         take_tasks();
-        while (busy_.load(std::memory_order_acquire) > 0) relax();
+        // Whoever still works may wait for this very core.
+        for (int spin = 0; busy_.load(std::memory_order_acquire) > 0; ++spin)
+            spin < kSpins ? relax() : std::this_thread::yield();
     }
 
 private:

@@ -58,7 +58,7 @@ class NativeEngine(ReferenceEngine):
         usable = _kernels.instruction_sets()
         chosen = instruction_set or os.environ.get("TRIFORM_ISA") or usable[0]
         if chosen not in usable:
-            raise EngineError(f"TRIFORM_ISA={chosen!r}: this machine has {', '.join(usable)}.")
+            raise EngineError(f"instruction set {chosen!r} cannot be used: this machine has {', '.join(usable)}.")
         self.instruction_set = chosen
         self._kernels = _kernels.Kernels(chosen)
 
