@@ -43,7 +43,13 @@ def bert(architecture: str, minilm: Path, folder: Path, **config: Any) -> Path:
     return folder
 
 
-def llama(architecture: str, folder: Path, **config: Any) -> Path:
+CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
+{{ '<|' + message.role + '|>' + message.content + eos_token }}
+{% endfor %}
+{% if add_generation_prompt %}<|assistant|>{% endif %}"""
+
+
+def llama(architecture: str, folder: Path, chat_template: str | None = None, **config: Any) -> Path:
     """A random Llama with a byte-level tokenizer that begins with <s>."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -57,7 +63,7 @@ def llama(architecture: str, folder: Path, **config: Any) -> Path:
         single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)]
     )
     fast = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>"
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", chat_template=chat_template
     )
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = {**sizes, "intermediate_size": 64, "max_position_embeddings": 128, "pad_token_id": 0, **config}
@@ -65,7 +71,7 @@ def llama(architecture: str, folder: Path, **config: Any) -> Path:
     return save(getattr(transformers, architecture)(transformers.LlamaConfig(**config)), fast, folder)
 
 
-def t5(folder: Path, **config: Any) -> Path:
+def t5(folder: Path, architecture: str = "T5ForConditionalGeneration", **config: Any) -> Path:
     """A random T5 with a unigram tokenizer that ends with </s>."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
@@ -83,5 +89,34 @@ def t5(folder: Path, **config: Any) -> Path:
     )
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
     config = {**sizes, "vocab_size": tokenizer.get_vocab_size(), **config}
-    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**config))
-    return save(model, fast, folder)
+    return save(getattr(transformers, architecture)(transformers.T5Config(**config)), fast, folder)
+
+
+def bart(architecture: str, folder: Path, **config: Any) -> Path:
+    """A random BART with a byte-level tokenizer as RoBERTa has it, and a small vocabulary."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        cls_token="<s>",
+        pad_token="<pad>",
+        eos_token="</s>",
+        sep_token="</s>",
+        unk_token="<unk>",
+        mask_token="<mask>",
+        # The model has no segments.
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    sizes = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 512}
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+    config = {**sizes, **heads, "vocab_size": tokenizer.get_vocab_size(), **config}
+    return save(getattr(transformers, architecture)(transformers.BartConfig(**config)), fast, folder)

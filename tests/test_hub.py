@@ -12,10 +12,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from triform.errors import ModelNotFoundError, TriformError
 from triform.hub import Checkpoint, find
+from triform.weights import open_tensors
 
 FIRST, SECOND = "1" * 40, "2" * 40
 WANTED = {
@@ -253,6 +256,56 @@ def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: 
     hub.commits[FIRST]["model.safetensors.index.json"] = index
     elsewhere.find()
     elsewhere.run(FIND, "org/tiny", "")
+
+
+FIND_ADAPTER = FIND.replace("import find", "import ADAPTER, find").replace("or None)", "or None, files=ADAPTER)")
+
+
+def test_an_adapter_is_fetched_without_what_else_there_is(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    wanted = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"small"}
+    hub.commits[FIRST] = {**wanted, "model.safetensors": b"merged", "adapter_model.bin": b"pickle"}
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        folder, _, revision = json.loads(elsewhere.run(FIND_ADAPTER, "org/tiny", "", **environment))
+        assert files_of(Checkpoint(Path(folder), "org/tiny")) == wanted
+        assert revision == FIRST
+    kind, message = json.loads(elsewhere.run(FIND_ADAPTER, "org/tiny", "v2"))
+    assert kind == "ModelNotFoundError"
+    assert "of adapter_config.json and its .safetensors files, some are missing" in message
+
+
+CONVERT = """
+import sys
+from triform.weights.convert import convert
+print(convert(sys.argv[1]).folder)
+"""
+
+
+def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_converts_them(
+    hub: FakeHub, elsewhere: Elsewhere
+) -> None:
+    torch.save({"x": torch.arange(3.0)}, elsewhere.cache.parent / "x.bin")
+    pickle = (elsewhere.cache.parent / "x.bin").read_bytes()
+    del hub.commits[FIRST]["model.safetensors"]
+    hub.commits[FIRST] |= {"pytorch_model.bin": pickle, "2_Dense/pytorch_model.bin": pickle}
+    message = elsewhere.refuse()
+    assert "only in .bin files, pickles" in message
+    assert message.endswith("triform convert org/tiny")
+    assert elsewhere.refuse(revision=FIRST).endswith(f"triform convert org/tiny --revision {FIRST}")
+    assert not [path for path in hub.requests if "resolve" in path and path.endswith(".bin")]
+    folder = Path(elsewhere.run(CONVERT, "org/tiny").strip())
+    assert (folder / "2_Dense" / "model.safetensors").is_file()
+    hub.requests.clear()
+    checkpoint = elsewhere.find()
+    assert checkpoint.folder == folder
+    assert not hub.requests
+    np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
+    # Where the model itself comes as safetensors, its modules are fetched and converted alone.
+    hub.commits[SECOND] |= {"2_Dense/pytorch_model.bin": pickle}
+    hub.revisions["main"] = SECOND
+    assert not (elsewhere.find(revision="v2").folder / "2_Dense").exists()
+    folder = Path(elsewhere.run(CONVERT.replace("argv[1]", "argv[1], revision='v2'"), "org/tiny").strip())
+    assert (folder / "2_Dense" / "model.safetensors").is_file()
+    assert (folder / "model.safetensors").read_bytes() == WANTED["model.safetensors"]
 
 
 @pytest.mark.parametrize("kind", [str, Path])

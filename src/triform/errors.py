@@ -12,7 +12,8 @@
     └── NonFiniteError       the arithmetic ended in NaN or infinity: there is no answer           exit code 6
 
     UserWarning
-    └── TruncationWarning    text was cut, as the caller allowed
+    ├── TruncationWarning    text was cut, as the caller allowed
+    └── AdapterWarning       an adapter says that it belongs to another model
 
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
@@ -71,3 +72,7 @@ class NonFiniteError(TriformError, ArithmeticError):
 
 class TruncationWarning(UserWarning):
     """Input was cut to fit the model, as the caller asked with `long_input="truncate"`."""
+
+
+class AdapterWarning(UserWarning):
+    """An adapter names another base model than the one it is put on."""

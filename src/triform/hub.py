@@ -1,22 +1,61 @@
 """Model id or folder → Checkpoint: its files on disk. Knows nothing of what they mean."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triform import strict_json
 from triform.errors import ModelNotFoundError, UnsupportedModelError
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "source.spm")
-DOWNLOADED = [WEIGHTS, "model-*-of-*.safetensors", "*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "source.spm",
+)
+DOWNLOADED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
+"""What is fetched beside the weights."""
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Files:
+    """The names of the files of one kind of checkpoint, whose weights lie in one file or in shards with an index."""
+
+    config: str = "config.json"
+    stem: str = "model"
+    suffix: str = ".safetensors"
+
+    @property
+    def weights(self) -> str:
+        """The one file."""
+        return self.stem + self.suffix
+
+    @property
+    def index(self) -> str:
+        """Which shard has which tensor."""
+        return f"{self.weights}.index.json"
+
+    @property
+    def shards(self) -> str:
+        """A pattern for the names of shards."""
+        return f"{self.stem}-*-of-*{self.suffix}"
+
+
+MODEL = Files()
+PICKLES = Files(stem="pytorch_model", suffix=".bin")
+"""What `triform convert` reads, and nothing else does."""
+MODULES = "*_Dense*"
+"""Folders beside that hold weights: dense modules as sentence-transformers names them, such as 2_Dense."""
+ADAPTER = Files(config="adapter_config.json", stem="adapter_model")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The files of a model in the Hugging Face layout."""
+    """The files of a model, or of an adapter, in the Hugging Face layout."""
 
     folder: Path
     source: str
@@ -33,17 +72,17 @@ class Checkpoint:
 
         Raises:
             ModelNotFoundError: there is no such file.
-            UnsupportedModelError: it is not JSON.
+            UnsupportedModelError: it is not JSON, or cannot be read.
         """
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return strict_json.read(path)
         except FileNotFoundError as error:
             raise ModelNotFoundError(
                 f"{self.folder} has no {name}, so it is not a model in the Hugging Face layout. "
                 "Name the folder that holds config.json and model.safetensors."
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, OSError) as error:
             raise UnsupportedModelError(f"{path} is not valid JSON: {error}. Fetch the file again.") from error
 
     def read_object(self, name: str) -> dict[str, Any]:
@@ -58,7 +97,7 @@ class Checkpoint:
         return content
 
 
-def find(model: str | Path, *, revision: str | None = None) -> Checkpoint:
+def find(model: str | Path, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:
     """Find a model's files: a local folder as it is, a Hub id in the local cache, or else on the Hub.
 
     What the cache holds is used without asking the network, so a model stays what it was; `revision` (a branch, tag
@@ -74,10 +113,10 @@ def find(model: str | Path, *, revision: str | None = None) -> Checkpoint:
             raise ModelNotFoundError(f"revision={revision!r} is for models on the Hub; {folder} is taken as it is.")
         return Checkpoint(folder, str(model))
     if folder.is_file():
-        raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds config.json and model.safetensors.")
+        raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds {files.config} and {files.weights}.")
     if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or str(model).count("/") > 1:
         raise ModelNotFoundError(f"There is no folder {folder}. Name an existing folder, or a Hub id such as org/name.")
-    return _find_on_hub(model, revision)
+    return _find_on_hub(model, revision, files)
 
 
 def _as_path(model: str | Path) -> Path:
@@ -93,7 +132,7 @@ def _as_path(model: str | Path) -> Path:
     return folder
 
 
-def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
+def _find_on_hub(model: str, revision: str | None, files: Files) -> Checkpoint:
     import huggingface_hub
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
@@ -102,7 +141,7 @@ def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
             huggingface_hub.snapshot_download(
                 model,
                 revision=revision,
-                allow_patterns=DOWNLOADED,
+                allow_patterns=[files.weights, files.shards, f"{MODULES}/{files.weights}", *DOWNLOADED],
                 ignore_patterns=NOT_DOWNLOADED,
                 local_files_only=cached_only,
             )
@@ -117,16 +156,13 @@ def _find_on_hub(model: str, revision: str | None) -> Checkpoint:
         folder = None if found is None else Path(found)
     except HFValidationError as error:
         raise ModelNotFoundError(f"{model!r} is neither a folder nor a Hub id such as org/name: {error}") from error
-    if folder is None or not (_has_weights(folder) and _has_tokenizer(folder)):
+    if folder is None or not (_has_weights(folder, files) and (files == ADAPTER or _has_tokenizer(folder))):
         try:
             folder = download(cached_only=False)
         except Exception as error:  # the Hub's client lets errors of several network libraries through
             raise ModelNotFoundError(_explain(model, revision, error)) from error
-        if not _has_weights(folder):
-            raise ModelNotFoundError(
-                f"{model} is not complete: of config.json and its safetensors files, some are missing. Where the Hub "
-                "could not be reached, try again online; else the model brings none, and Triform cannot read it."
-            )
+        if not _has_weights(folder, files):
+            raise ModelNotFoundError(_explain_missing(model, revision, files))
     return Checkpoint(folder, model, revision=folder.name)
 
 
@@ -134,17 +170,38 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
-def _has_weights(folder: Path) -> bool:
+def _has_weights(folder: Path, files: Files) -> bool:
     """Whether config and weights are all there; another program may have fetched only some of them."""
-    if not (folder / "config.json").is_file():
+    if not (folder / files.config).is_file():
         return False
-    if not (folder / INDEX).is_file():
-        return (folder / WEIGHTS).is_file()
+    if files == PICKLES and _has_weights(folder, MODEL) and any(folder.glob(f"{MODULES}/{PICKLES.weights}")):
+        return True  # only modules are left to convert
+    if not (folder / files.index).is_file():
+        return (folder / files.weights).is_file()
     try:
-        shards = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()
+        shards = strict_json.read(folder / files.index)["weight_map"].values()
         return all((folder / shard).is_file() for shard in shards)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return True  # whoever reads the weights says what is wrong with the index
+
+
+def _explain_missing(model: str, revision: str | None, files: Files) -> str:
+    from huggingface_hub import list_repo_files
+
+    try:
+        there = set(list_repo_files(model, revision=revision))
+    except Exception:  # as above; whatever it is, the model stays incomplete
+        there = set()
+    if files == MODEL and there & {PICKLES.weights, PICKLES.index}:
+        again = f" --revision {revision}" if revision else ""
+        return (
+            f"{model} has its weights only in .bin files, pickles, which can run code when they are read. "
+            f"Convert them, without running any: triform convert {model}{again}"
+        )
+    return (
+        f"{model} is not complete: of {files.config} and its {files.suffix} files, some are missing. Where the Hub "
+        "could not be reached, try again online; else the model brings none, and Triform cannot read it."
+    )
 
 
 def _explain(model: str, revision: str | None, error: Exception) -> str:

@@ -1,16 +1,16 @@
 """A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
 
 import math
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from triform import families, spec
-from triform.engines import Engine, Integers, Parameter, StoredTensor, Tap, create_engine
-from triform.errors import InputError, NonFiniteError, WrongTaskError
+from triform.engines import Engine, Format, Integers, Parameter, StoredTensor, Tap, create_engine
+from triform.errors import InputError, NonFiniteError, UnsupportedModelError, WrongTaskError
+from triform.families.adapted import adapted
 from triform.generation import (
     Completion,
     Decoding,
@@ -23,16 +23,19 @@ from triform.generation import (
     gather,
     tokens,
 )
-from triform.hub import Checkpoint, find
+from triform.hub import ADAPTER, Checkpoint, find
 from triform.inputs import Batch, Tokenizer
 from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
 from triform.weights import (
     FORMATS,
+    Adapter,
     Assignment,
     ParameterLoader,
     Piece,
     Table,
     Tensors,
+    Update,
+    copy_small_files,
     join,
     match,
     open_tensors,
@@ -54,6 +57,8 @@ class Blueprint:
     declared: Mapping[str, Declaration]
     """Canonical name → shape and use of every parameter."""
     assignment: Assignment
+    updates: Mapping[str, Update]
+    """Canonical name → what an adapter changes of that parameter."""
 
     @property
     def num_parameters(self) -> int:
@@ -62,9 +67,14 @@ class Blueprint:
 
 
 def inspect(
-    model: str | Path, *, engine: Engine | None = None, revision: str | None = None, with_head: bool = True
+    model: str | Path,
+    *,
+    engine: Engine | None = None,
+    revision: str | None = None,
+    adapter: str | Path | None = None,
+    with_head: bool = True,
 ) -> Blueprint:
-    """Read a model's config and the headers of its files, and match every tensor with a parameter.
+    """Read the config and the headers of the files of a model, and of an adapter; match every tensor with a parameter.
 
     Raises:
         ModelError: it cannot be found, is not supported, or config and weights do not fit.
@@ -72,13 +82,20 @@ def inspect(
     checkpoint = find(model, revision=revision)
     config = checkpoint.read_object("config.json")
     where = str(checkpoint.folder / "config.json")
+    change = None if adapter is None else Adapter.open(find(adapter, files=ADAPTER))
+    if change is not None:
+        change.note_base(checkpoint)
+        config = dict(adapted(config, where, change)) if with_head else config
     resolved = families.read(config, where, with_head=with_head)
     family = families.find_family(config, where)
     tensors = open_tensors(checkpoint)
-    resolved = _untie(resolved, family.weights(resolved), tensors)
+    if change is not None:
+        tensors = _laid_over(resolved, family.weights(resolved), tensors, change)
+    resolved = _untie(resolved, family.weights(resolved), tensors, change)
     table = family.weights(resolved)
     declared = declare(resolved, engine or create_engine("reference"))
-    assignment = match({name: parameter.shape for name, parameter in declared.items()}, table, tensors)
+    shapes = {name: parameter.shape for name, parameter in declared.items()}
+    assignment = match(shapes, table, tensors)
     return Blueprint(
         checkpoint=checkpoint,
         config=config,
@@ -87,20 +104,50 @@ def inspect(
         tensors=tensors,
         declared=declared,
         assignment=assignment,
+        updates={} if change is None else change.updates(table, shapes),
     )
 
 
-def _untie(model: spec.Model, table: Table, tensors: Tensors) -> spec.Model:
+def _word_table(model: spec.Model) -> str:
+    """The canonical name of the table that a tied head projects with."""
+    return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
+
+
+def _laid_over(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter) -> Tensors:
+    """The tensors of a model and an adapter; a tied head of which one end is changed keeps the other as it was.
+
+    Raises:
+        UnsupportedModelError: the adapter changes a word embedding that two stacks share.
+    """
+    word, changed = _word_table(model), adapter.changes(table)
+    if isinstance(model.form, spec.EncoderDecoder) and model.form.shares_embedding and word in changed:
+        raise UnsupportedModelError(
+            f"The adapter {adapter.checkpoint.source} changes a word embedding that encoder and decoder share, "
+            "which Triform does not have."
+        )
+    together = adapter.laid_over(tensors, table)
+    is_tied = isinstance(model.head, spec.LanguageHead) and model.head.tied
+    head = table.to_checkpoint("language_head.weight", prefix="").tensor if is_tied else ""
+    if is_tied and head not in together and changed & {word, "language_head.weight"}:
+        shared = next(name for name in tensors if any(canonical == word for canonical, _ in table.to_canonical(name)))
+        together = together.having({**together, head: tensors[shared]})
+    return together
+
+
+def _untie(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter | None) -> spec.Model:
     """A head is its own where the checkpoint brings one that differs from the word embedding, whatever the config says.
 
-    So does transformers 5, and it is how T5 v1.1 says it.
+    So does transformers 5, and it is how T5 v1.1 says it. An adapter that changes one of them makes them differ.
     """
     if not isinstance(model.head, spec.LanguageHead) or not model.head.tied:
         return model
-    word = "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
     names = {canonical: name for name in tensors for canonical, _ in table.to_canonical(name)}
+    word = _word_table(model)
     own, shared = names.get("language_head.weight"), names.get(word)
-    if own is None or shared is None or tensors.equal(own, shared):
+    if own is None or shared is None:
+        return model
+    is_changed = adapter is not None and bool(adapter.changes(table) & {word, "language_head.weight"})
+    if tensors.equal(own, shared) and not is_changed:
         return model
     return replace(model, head=replace(model.head, tied=False))
 
@@ -111,6 +158,7 @@ def load(
     engine: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
+    adapter: str | Path | None = None,
     with_head: bool = True,
 ) -> "Model":
     """Load a model from a local folder or from the Hub.
@@ -120,16 +168,19 @@ def load(
         engine: "auto" takes the fastest that can be used; or one by name.
         dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16.
         revision: branch, tag or commit on the Hub.
-        with_head: whether to load the head that config.json names, or the backbone alone.
+        adapter: a folder or Hub id of a LoRA adapter in PEFT's layout, to be merged into the weights. Those it changes
+            are held in float32 with dtype "auto", and with another are rounded once, after merging.
+        with_head: whether to load the head that config.json, or the adapter's task, names, or the backbone alone.
 
     Raises:
         ModelError: it cannot be found, is not supported, or config and weights do not fit.
         EngineError: an unknown engine, or a dtype that it does not have.
     """
     chosen = create_engine(engine)
-    blueprint = inspect(model, engine=chosen, revision=revision, with_head=with_head)
+    blueprint = inspect(model, engine=chosen, revision=revision, adapter=adapter, with_head=with_head)
     uses = {name: parameter.use for name, parameter in blueprint.declared.items()}
-    loader = ParameterLoader(chosen, blueprint.tensors, blueprint.assignment.sources, uses, dtype)
+    sources = blueprint.assignment.sources
+    loader = ParameterLoader(chosen, blueprint.tensors, sources, uses, dtype, blueprint.updates)
     network = build(blueprint.spec, chosen, loader)
     return Model(blueprint, chosen, network, loader.parameters)
 
@@ -195,7 +246,9 @@ class Model:
                     raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
                 output = self.network(source, target, **arguments)
             elif target is not None or isinstance(source, EncoderOutput):
-                raise InputError("This model has one stack; call it as model(batch), without encoder states or target.")
+                raise InputError(
+                    "This model reads one batch; call it as model(batch), without encoder states or target."
+                )
             else:
                 output = self.network(source, **arguments)
         self._check_finite(output.last_hidden_state if output.logits is None else output.logits)
@@ -208,7 +261,9 @@ class Model:
             WrongTaskError: the model is of another form.
         """
         if not isinstance(self.network, EncoderDecoder):
-            raise WrongTaskError("encode is for encoder-decoders; call this model as model(batch).")
+            raise WrongTaskError(
+                "encode is for encoder-decoders that are given a target; call this one as model(batch)."
+            )
         with self.engine.inference():
             output = self.network.encode(source, hidden_states=hidden_states, tap=tap)
         self._check_finite(output.last_hidden_state)
@@ -261,7 +316,7 @@ class Model:
         session: Session | None = None,
         log_probabilities: bool = False,
         **settings: Any,
-    ) -> Iterator[GeneratedToken]:
+    ) -> Generator[GeneratedToken]:
         """The tokens of `complete` as they come: (sequence, id, log-probability if asked for, what ended it).
 
         All sequences take a step, in order, before any takes the next. Closing the iterator ends the work.
@@ -294,15 +349,18 @@ class Model:
     def save(self, folder: str | Path) -> None:
         """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.
 
-        Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged.
+        Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged. What an
+        adapter changed is written as it is now: the result needs no adapter.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = self._exported()
         write_tensors(folder, tensors)
-        _copy_small_files(self.checkpoint.folder, folder)
+        copy_small_files(self.checkpoint.folder, folder)
         formats = {tensor.format for tensor in tensors.values()}
         config = dict(self.blueprint.config)
+        if self.blueprint.updates and len(formats) > 1:
+            formats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
         if len(formats) == 1:
             # transformers loads in the dtype that the config names, whatever the file holds.
             config["torch_dtype" if "torch_dtype" in config else "dtype"] = formats.pop().value
@@ -329,16 +387,3 @@ class Model:
                 f"{self.checkpoint.source}: the result holds NaN or infinity, so it is no answer. Are the weights "
                 f"sound, and is their range within what dtype {next(iter(self.parameters.values())).format} can hold?"
             )
-
-
-def _copy_small_files(source: Path, target: Path) -> None:
-    """Tokenizer, pooling and generation settings: all that is neither weights nor config."""
-    if source.resolve() == target.resolve():
-        return
-    for path in sorted(source.rglob("*")):
-        relative = path.relative_to(source)
-        if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
-            continue
-        if path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md") and "safetensors" not in path.name:
-            (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / relative)

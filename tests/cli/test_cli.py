@@ -156,7 +156,11 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
     [
         (["run", "embed", "x", "-m", "/no/such"], 4, "error: There is no folder /no/such"),
         (["run", "fill-mask", "x", "-m", "MINILM"], 4, "cannot do fill-mask"),
-        (["run", "embed", "x " * 300, "-m", "MINILM"], 3, "Text 0 has 302 tokens, more than the 256 that fit"),
+        (
+            ["run", "embed", "x " * 300, "-m", "MINILM"],
+            3,
+            "text 1: the text has 302 tokens, more than the 256 that fit",
+        ),
         (["run", "embed", "x", "-m", "MINILM", "--engine", "abacus"], 5, "engine='abacus' is not known"),
         (["run", "embed", "x", "-m", "MINILM", "--dtype", "int3"], 5, "dtype='int3'"),
         (["run", "embed", "-i", "/no/such.txt", "-m", "MINILM"], 3, "/no/such.txt cannot be opened: No such file"),
@@ -215,7 +219,7 @@ def test_a_file_that_is_not_text(minilm: Path, tmp_path: Path) -> None:
     (tmp_path / "in.txt").write_bytes(b"fine\n" + b"\xff\xfe broken\n")
     code, _, err = triform_command("run", "embed", "-m", minilm, "-i", tmp_path / "in.txt")
     assert code == 3
-    assert "in.txt is not UTF-8" in err
+    assert "in.txt, line 2: not UTF-8" in err
 
 
 def test_ctrl_c_ends_it_at_once(minilm: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 import triform
 from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
-from tests.parity.harness import Case, make_checkpoint, random_ids
-from triform import Batch, spec
+from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
+from triform import Batch
 from triform.engines import create_engine
 from triform.engines.native import _kernels
 from triform.errors import EngineError
@@ -41,13 +41,11 @@ def lengths_of(case: Case) -> tuple[int, ...]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    sources = random_ids(case, lengths=lengths_of(case))
     for name in SETS:
         model = triform.load(tmp_path, engine=f"native:{name}")
-        has_target = isinstance(model.spec.form, spec.EncoderDecoder)
-        targets = random_ids(case, lengths=lengths_of(case)[::-1], seed=2) if has_target else None
+        sources, targets = random_inputs(case, model, lengths=lengths_of(case))
 
-        def run(chosen: list[int], model: Any = model, targets: Any = targets) -> Any:
+        def run(chosen: list[int], model: Any = model, sources: Any = sources, targets: Any = targets) -> Any:
             target = None if targets is None else Batch.from_ids([targets[i] for i in chosen])
             return model(Batch.from_ids([sources[i] for i in chosen]), target)
 

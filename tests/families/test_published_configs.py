@@ -205,6 +205,21 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "scale_embedding": False,
         "task_specific_params": PREFIXES,
     },
+    "bart-large-mnli": {
+        **SEQ2SEQ,
+        "model_type": "bart",
+        "_num_labels": 3,
+        "activation_function": "gelu",
+        "architectures": ["BartForSequenceClassification"],
+        "decoder_start_token_id": 2,
+        "eos_token_id": 2,
+        "forced_eos_token_id": 2,
+        "id2label": {"0": "contradiction", "1": "neutral", "2": "entailment"},
+        "label2id": {"contradiction": 0, "entailment": 2, "neutral": 1},
+        "output_past": False,
+        "pad_token_id": 1,
+        "scale_embedding": False,
+    },
     "opus-mt-en-fr": {
         **SEQ2SEQ,
         "model_type": "marian",
@@ -317,3 +332,8 @@ def test_what_they_say() -> None:
     ranker = read(CONFIGS["ms-marco-minilm"], "config.json").head
     assert isinstance(ranker, spec.SequenceHead)
     assert ranker.labels == ("LABEL_0",)
+    mnli = read(CONFIGS["bart-large-mnli"], "config.json")
+    assert isinstance(mnli.form, spec.EncoderDecoder)
+    assert mnli.form.target == spec.SourceAgain(start=2)
+    assert isinstance(mnli.head, spec.SequenceHead)
+    assert (mnli.head.pooling, mnli.head.labels[2]) == (spec.LastOf(token=2), "entailment")

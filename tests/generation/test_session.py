@@ -101,7 +101,7 @@ def test_an_answer_broken_off_is_remembered(model: triform.Model) -> None:
     said = [next(stream).id for _ in range(6)]
     with pytest.raises(InputError, match="another call still uses it"):
         model.generate(Batch.from_ids([prompt]), session=session)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     going_on = Batch.from_ids([[*prompt, *said]])
     assert model.generate(going_on, session=session, max_new_tokens=3) == model.generate(going_on, max_new_tokens=3)
     assert session.num_reused == 45

@@ -55,7 +55,7 @@ def test_closing_ends_the_work(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> N
     assert not calls
     assert [next(stream).sequence for _ in range(4)] == [0, 1, 2, 0]
     assert len(calls) == 2
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert list(stream) == []
     assert len(calls) == 2
 

@@ -32,6 +32,7 @@ def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()
         assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
         assert list(got.sources) == encoding.sequence_ids, text
         assert list(got.tokens) == encoding.tokens, text
+        assert list(got.words or ()) == encoding.word_ids, text
         for skip in (True, False):
             back = theirs.decode(expected["input_ids"], skip_special_tokens=skip, clean_up_tokenization_spaces=False)
             assert ours.decode(got.ids.tolist(), skip_special_tokens=skip) == back, text

@@ -48,6 +48,38 @@ def write_unigram(path: Path, tokenizer_json: Path, num_pieces: int) -> None:
     path.write_bytes(model)
 
 
+def read_charsmap(path: Path) -> bytes:
+    """The table by which a model file normalises: normalizer_spec.precompiled_charsmap."""
+    return _fields(_fields(path.read_bytes())[3])[2]
+
+
+def _fields(message: bytes) -> dict[int, bytes]:
+    """The strings and messages in a protobuf message, the last of each field."""
+    found, place = {}, 0
+
+    def number() -> int:
+        nonlocal place
+        value = shift = 0
+        while True:
+            byte = message[place]
+            value, shift, place = value | (byte & 0x7F) << shift, shift + 7, place + 1
+            if byte < 0x80:
+                return value
+
+    while place < len(message):
+        tag = number()
+        match tag & 7:
+            case 0:
+                number()
+            case 2:
+                length = number()
+                found[tag >> 3] = message[place : place + length]
+                place += length
+            case fixed:
+                place += {1: 8, 5: 4}[fixed]
+    return found
+
+
 def _bytes(field: int, content: bytes) -> bytes:
     return bytes([field << 3 | 2]) + varint(len(content)) + content
 

@@ -117,14 +117,14 @@ def test_eight_threads_share_one_tokenizer(wrapped: Path) -> None:
 
 def test_damaged_files_are_errors(wrapped: Path) -> None:
     (wrapped / "merges.txt").write_text("not in the vocabulary\n")
-    with pytest.raises(TokenizerError, match="vocab.json or .*merges.txt is damaged, or one is not the other's"):
+    with pytest.raises(TokenizerError, match="vocab.json or .*merges.txt is damaged: "):
         Tokenizer.from_checkpoint(find(wrapped))
     (wrapped / "merges.txt").write_text("")
     write_json(wrapped / "vocab.json", {"a": 0})
     with pytest.raises(TokenizerError, match="vocab.json has no '</s>', the sep_token"):
         Tokenizer.from_checkpoint(find(wrapped))
     (wrapped / "vocab.json").write_text('{"a": ')
-    with pytest.raises(TokenizerError, match="vocab.json or .* is damaged"):
+    with pytest.raises(TokenizerError, match="vocab.json is damaged"):
         Tokenizer.from_checkpoint(find(wrapped))
     write_json(wrapped / "vocab.json", {token: number for number, token in enumerate(WRAPPED_TOKENS)})
     write_json(wrapped / "tokenizer_config.json", {"added_tokens_decoder": {"0": {"special": True}}})

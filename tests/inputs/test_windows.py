@@ -49,6 +49,22 @@ def test_windows_hold_all_of_the_text_and_share_the_overlap(length: int, room: i
         seen += own[overlap:] if seen else own
     assert seen == list(range(4, length + 4))
     assert all(len(window.ids) == room + NUM_OTHERS for window in windows[:-1])
+    shares = [window.ids[window.window.begin : window.window.end] for window in windows if window.window]
+    if len(windows) > 1:
+        assert np.concatenate(shares).tolist() == text.ids.tolist()
+    for token in text.ids[4:-1].tolist():
+        depths = [depth(window.ids[4:-1].tolist(), token, last=length + 3) for window in windows]
+        chosen = [token in share for share in shares].index(True) if shares else 0
+        assert depths[chosen] == max(depths)
+
+
+def depth(ids: list[int], token: int, *, last: int) -> float:
+    """How far a token is from the nearest edge of a window that is not the text's own; -1 outside."""
+    if token not in ids:
+        return -1
+    left = token - ids[0] if ids[0] > 4 else np.inf
+    right = ids[-1] - token if ids[-1] < last else np.inf
+    return float(min(left, right))
 
 
 def test_what_fits_is_one_window() -> None:
@@ -67,5 +83,5 @@ def test_windows_need_room() -> None:
         cut_into_windows(pair(3), max_length=NUM_OTHERS)
     with pytest.raises(InputError, match="overlap of 2 tokens is no less than the 2 that a window has room for"):
         cut_into_windows(pair(3), max_length=NUM_OTHERS + 2, overlap=2)
-    with pytest.raises(InputError, match="The text has no token: ''"):
-        cut_into_windows(pair(0), max_length=None)
+    with pytest.raises(InputError, match="5 tokens stand beside the text, so that 4 leave no room"):
+        cut_into_windows(pair(0), max_length=NUM_OTHERS - 1)

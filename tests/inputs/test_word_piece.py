@@ -40,6 +40,18 @@ def test_equals_transformers(folder: Path, settings: dict[str, Any]) -> None:
     assert ours.join(["un", "##aff", "##able"]) == "unaffable"
 
 
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_angles_round_a_text_equal_transformers(minilm: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    words = (minilm / "vocab.txt").read_text(encoding="utf-8").splitlines()[5:]
+    (tmp_path / "vocab.txt").write_text("\n".join(["<s>", "<pad>", "</s>", "<unk>", "[UNK]", *words, "<mask>"]))
+    write_json(tmp_path / "config.json", {"model_type": "mpnet"})
+    write_json(tmp_path / "tokenizer_config.json", settings)
+    ours = Tokenizer.from_checkpoint(find(tmp_path))
+    theirs = transformers.MPNetTokenizer.from_pretrained(tmp_path)
+    assert_equal(ours, theirs, more_texts=["a <mask> and </s> b<s>", "<MASK>", "<unk> [UNK]", "a<pad>"])
+    assert ours.special("mask_token") == "<mask>"
+
+
 def test_equals_the_tokenizer_json_beside_it(folder: Path, minilm: Path) -> None:
     built, read = Tokenizer.from_checkpoint(find(folder)), Tokenizer.from_checkpoint(find(minilm))
     for text in TEXTS:

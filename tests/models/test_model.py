@@ -174,7 +174,7 @@ def test_each_form_says_how_it_is_called(models: Any) -> None:
         models("t5-lm")(batch)
     with pytest.raises(InputError, match="got 3 sources and 1 targets"):
         models("t5-lm")(batch, Batch.from_ids([[1]]))
-    with pytest.raises(InputError, match="one stack"):
+    with pytest.raises(InputError, match="reads one batch"):
         models("bert")(batch, batch)
     with pytest.raises(InputError, match="an encoder sees whole sequences"):
         models("bert")(batch, cache=models("llama-lm").new_cache(3))
@@ -182,6 +182,22 @@ def test_each_form_says_how_it_is_called(models: Any) -> None:
         models("bert").encode(batch)
     with pytest.raises(InputError, match="scores whole sequences"):
         models("bert-sequence")(batch, logits_at=np.array([0]))
+
+
+def test_a_model_that_reads_its_source_twice_is_called_with_it_alone(models: Any) -> None:
+    model, batch = models("bart-sequence"), Batch.from_ids([[5, 2], [6, 7, 2, 2]])
+    with pytest.raises(InputError, match="reads one batch"):
+        model(batch, batch)
+    with pytest.raises(InputError, match="reads whole sequences, so it keeps no cache"):
+        model(batch, cache=model.new_cache(2))
+    with pytest.raises(WrongTaskError, match="encode is for encoder-decoders that are given a target"):
+        model.encode(batch)
+    with pytest.raises(WrongTaskError, match="generate needs a decoder with a language head"):
+        model.generate(batch)
+    with pytest.raises(InputError, match="Sequence 1 has no id 2, the end of a text, at which this model scores it"):
+        model(Batch.from_ids([[5, 2], [6, 7], [2]]))
+    with pytest.raises(InputError, match="scores whole sequences"):
+        model(batch, logits_at=np.array([0]))
 
 
 def test_states_can_be_encoded_once(models: Any) -> None:

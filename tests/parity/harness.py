@@ -92,6 +92,22 @@ def random_ids(case: Case, *, lengths: Sequence[int], seed: int = 1) -> list[lis
     return [random.integers(3, vocab_size, length).tolist() for length in lengths]
 
 
+def random_inputs(
+    case: Case, model: triform.Model, *, lengths: Sequence[int] | None = None
+) -> tuple[list[list[int]], list[list[int]] | None]:
+    """What a model is called with: sources, and targets where it reads any."""
+    lengths = case.lengths if lengths is None else lengths
+    sources = random_ids(case, lengths=lengths)
+    if isinstance(model.spec.head, spec.SequenceHead) and isinstance(model.spec.head.pooling, spec.LastOf):
+        for source in sources:
+            # Two of the token that counts, or one, and others behind it.
+            source[len(source) // 3] = source[len(source) // 2] = model.spec.head.pooling.token
+    if not isinstance(model.spec.form, spec.EncoderDecoder) or model.spec.form.target is not None:
+        return sources, None
+    # Targets whose lengths have nothing to do with those of the sources.
+    return sources, random_ids(case, lengths=lengths[::-1], seed=2)
+
+
 @dataclass
 class Reference:
     """What `transformers` says of one sequence alone."""
@@ -108,14 +124,15 @@ def run_reference(model: Any, source: list[int], target: list[int] | None) -> Re
         arguments["decoder_input_ids"] = torch.tensor([target])
     with torch.no_grad():
         output = model(**arguments, output_hidden_states=True)
-    states = output.decoder_hidden_states if target is not None else output.hidden_states
+    is_both = "encoder_last_hidden_state" in output
+    states = output.decoder_hidden_states if is_both else output.hidden_states
     logits = getattr(output, "logits", None)
     if hasattr(output, "start_logits"):
         logits = torch.stack([output.start_logits, output.end_logits], dim=-1)
     return Reference(
         hidden_states=[state[0].numpy() for state in states],
         logits=None if logits is None else logits[0].numpy(),
-        encoder_hidden_states=[s[0].numpy() for s in output.encoder_hidden_states] if target is not None else None,
+        encoder_hidden_states=[s[0].numpy() for s in output.encoder_hidden_states] if is_both else None,
     )
 
 

@@ -17,11 +17,12 @@ from tests.parity.harness import (
     load_reference,
     make_checkpoint,
     random_ids,
+    random_inputs,
 )
 from triform import spec
 
 CAUSAL = ("Llama", "GPT2", "Mistral", "Qwen")
-ENCODER_DECODERS = ("T5Model", "T5ForConditional", "Bart", "Marian")
+ENCODER_DECODERS = ("T5Model", "T5ForConditional", "BartModel", "BartForConditional", "Marian")
 DECODERS = [case for case in CASES if case.model.startswith((*CAUSAL, *ENCODER_DECODERS))]
 GENERATORS = [case for case in CASES if case.model.endswith(("LM", "ConditionalGeneration", "LMHeadModel", "MTModel"))]
 GENERATORS = [case for case in GENERATORS if "Masked" not in case.model]
@@ -42,18 +43,10 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load
 
 
-def inputs(case: Case, model: triform.Model) -> tuple[list[list[int]], list[list[int]] | None]:
-    sources = random_ids(case, lengths=case.lengths)
-    if not isinstance(model.spec.form, spec.EncoderDecoder):
-        return sources, None
-    # Targets whose lengths have nothing to do with those of the sources.
-    return sources, random_ids(case, lengths=case.lengths[::-1], seed=2)
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_alone(case: Case, loaded: Any) -> None:
     _, reference, model = loaded(case)
-    sources, targets = inputs(case, model)
+    sources, targets = random_inputs(case, model)
     for index, source in enumerate(sources):
         compare(model, reference, [source], targets and [targets[index]])
 
@@ -61,14 +54,14 @@ def test_alone(case: Case, loaded: Any) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_in_a_mixed_batch(case: Case, loaded: Any) -> None:
     _, reference, model = loaded(case)
-    sources, targets = inputs(case, model)
+    sources, targets = random_inputs(case, model)
     compare(model, reference, sources, targets)
 
 
 @pytest.mark.parametrize("case", DECODERS, ids=lambda case: case.name)
 def test_token_by_token_through_the_cache(case: Case, loaded: Any) -> None:
     _, _, model = loaded(case)
-    sources, targets = inputs(case, model)
+    sources, targets = random_inputs(case, model)
     sequences = targets or sources
     whole = model(triform.Batch.from_ids(sources), targets and triform.Batch.from_ids(targets))
     states = whole.split("last_hidden_state")
@@ -95,7 +88,7 @@ def test_token_by_token_through_the_cache(case: Case, loaded: Any) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_export_round_trip(case: Case, loaded: Any, tmp_path: Path) -> None:
     _, reference, model = loaded(case)
-    sources, targets = inputs(case, model)
+    sources, targets = random_inputs(case, model)
     model.save(tmp_path)
     again = triform.load(tmp_path)
     assert again.spec == model.spec

@@ -10,6 +10,7 @@ import transformers
 
 import triform
 from tests import checkpoints
+from tests.inputs.hard_texts import TEXTS as HARD_TEXTS
 from triform.errors import InputError, TruncationWarning, WrongTaskError
 
 TEXTS = [
@@ -69,6 +70,28 @@ def test_text_classification_by_the_last_token(tmp_path: Path) -> None:
     assert_same(ours(TEXTS), [reference(text)[0] for text in TEXTS])
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_labels": 4},
+        {"num_labels": 1},
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"num_labels": 1, "problem_type": "regression"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_text_classification_by_the_end_token(family: str, tmp_path: Path, config: dict[str, Any]) -> None:
+    if family == "bart":
+        checkpoints.bart("BartForSequenceClassification", tmp_path, **config)
+    else:
+        checkpoints.t5(tmp_path, "T5ForSequenceClassification", **config)
+    ours, reference = both("text-classification", tmp_path)
+    assert_same(ours(TEXTS), reference(TEXTS))
+    pairs = [{"text": TEXTS[0], "text_pair": TEXTS[1]}, {"text": TEXTS[2], "text_pair": TEXTS[4]}]
+    assert_same(ours(pairs, top_k=None), reference(pairs, top_k=None))
+
+
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("labels", [["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], ["O", "PER", "LOC"]], ids=str)
 def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], strategy: str) -> None:
@@ -126,7 +149,41 @@ def test_fill_mask(minilm: Path, tmp_path: Path) -> None:
         assert_same(ours(text), reference(text))
         assert_same(ours(text, top_k=2), reference(text, top_k=2))
     assert_same(ours(texts), [reference(text) for text in texts])
-    assert_same(ours(texts[0], targets=["cat", "dog"]), reference(texts[0], targets=["cat", "dog"]))
+    for targets in (["cat", "dog"], "cat"):
+        assert_same(ours(texts[0], targets=targets), reference(texts[0], targets=targets))
+    assert_same(ours(texts[1], targets=["cat", "dog", "a"]), reference(texts[1], targets=["cat", "dog", "a"]))
+
+
+@pytest.mark.parametrize(
+    ("task", "architecture", "options"),
+    [
+        ("text-classification", "BertForSequenceClassification", {"top_k": None}),
+        ("zero-shot-classification", "BertForSequenceClassification", {"candidate_labels": "sport, 猫 🐈"}),
+        ("token-classification", "BertForTokenClassification", {"ignore_labels": []}),
+        ("token-classification", "BertForTokenClassification", {"aggregation_strategy": "average"}),
+        ("fill-mask", "BertForMaskedLM", {"top_k": 3}),
+    ],
+    ids=str,
+)
+def test_hard_texts(minilm: Path, tmp_path: Path, task: str, architecture: str, options: dict[str, Any]) -> None:
+    """Accents, emoji, CJK and other scripts, control characters, very long words, blanks, the empty text."""
+    labels = {"contradiction": 0, "neutral": 1, "entailment": 2}
+    config = {"label2id": labels, "id2label": {number: name for name, number in labels.items()}}
+    ours, reference = both(task, checkpoints.bert(architecture, minilm, tmp_path, **config))
+    texts = [f"{text} [MASK]" for text in HARD_TEXTS] if task == "fill-mask" else HARD_TEXTS
+    if task == "zero-shot-classification":
+        texts = [text for text in texts if text]
+    for text in texts:
+        assert_same(ours(text, **options), reference(text, **options))
+
+
+def test_hard_prompts(tmp_path: Path) -> None:
+    ours, reference = both("text-generation", checkpoints.llama("LlamaForCausalLM", tmp_path))
+    options = {"max_new_tokens": 4, "return_full_text": False}
+    for text in HARD_TEXTS:
+        # The empty prompt too: the tokenizer begins with <s>.
+        if len(text) < 100:
+            assert ours(text, **options) == reference(text, do_sample=False, **options), text
 
 
 def test_fill_mask_needs_a_gap_and_known_targets(minilm: Path, tmp_path: Path) -> None:
@@ -158,6 +215,33 @@ def test_text_generation_settings(tmp_path: Path) -> None:
     assert drawn == [ours(prompt, do_sample=True, seed=1, max_new_tokens=8) for prompt in prompts]
     with pytest.raises(InputError, match="temperature=0: expected a number greater than 0"):
         ours(prompts, do_sample=True, temperature=0)
+
+
+def test_text_generation_with_details(tmp_path: Path) -> None:
+    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    [plain] = generate("A cat", max_new_tokens=6)
+    [answer] = generate("A cat", max_new_tokens=6, details=True)
+    assert set(plain) == {"generated_text"}
+    assert answer["generated_text"] == plain["generated_text"]
+    assert answer["finish_reason"] == "length"
+    model = generate.model
+    ids = generate.tokenizer.encode(["A cat"])[0].ids.tolist()
+    expected = list(model.stream(triform.Batch.from_ids([ids]), max_new_tokens=6, log_probabilities=True))
+    assert [token["id"] for token in answer["tokens"]] == [token.id for token in expected]
+    assert [token["log_probability"] for token in answer["tokens"]] == [token.log_probability for token in expected]
+    stop = plain["generated_text"][-2:]
+    [stopped] = generate("A cat", max_new_tokens=50, details=True, stop=stop)
+    assert stopped["finish_reason"] == "stop"
+
+
+def test_any_setting_of_generation(tmp_path: Path) -> None:
+    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    [answer] = generate("A cat", max_new_tokens=6, details=True)
+    banned = [token["id"] for token in answer["tokens"]]
+    [other] = generate("A cat", max_new_tokens=6, details=True, generate_kwargs={"suppress_tokens": banned})
+    assert not set(banned) & {token["id"] for token in other["tokens"]}
+    with pytest.raises(InputError, match="generate has no setting supress_tokens"):
+        generate("A cat", generate_kwargs={"supress_tokens": banned})
 
 
 def test_text_generation_stops_before_a_text(tmp_path: Path) -> None:
@@ -199,25 +283,26 @@ def test_translation(tmp_path: Path) -> None:
 
 
 def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
-    params = {"summarization": {"prefix": "summarize: ", "num_beams": 4}}
+    params = {"summarization": {"prefix": "summarize: ", "num_beams": 4, "early_stopping": True, "min_length": 9}}
     folder = checkpoints.t5(tmp_path, task_specific_params=params)
     answer = triform.pipeline("text2text-generation", model=folder, max_new_tokens=12)
     texts = ["The house is wonderful.", "A cat sat."]
-    expected = [text["generated_text"] for text in answer(["summarize: " + text for text in texts])]
-    assert expected != [text["generated_text"] for text in answer(texts)]
     summarize = triform.pipeline("summarization", model=folder, max_new_tokens=12)
-    assert summarize(texts) == [{"summary_text": text} for text in expected]
-    assert summarize(texts[0]) == [{"summary_text": expected[0]}]
-    assert summarize(texts, prefix="") == [{"summary_text": text["generated_text"]} for text in answer(texts)]
-    beams = answer(["summarize: " + text for text in texts], num_beams=3)
-    assert summarize(texts, num_beams=3) == [{"summary_text": text["generated_text"]} for text in beams]
+    # The config's settings for the task, and the caller's over them.
+    beams = [text["summary_text"] for text in summarize(texts, min_new_tokens=0)]
+    assert beams == [text["generated_text"] for text in answer(["summarize: " + text for text in texts], num_beams=4)]
+    greedy = [text["summary_text"] for text in summarize(texts, num_beams=1, min_new_tokens=0)]
+    assert greedy == [text["generated_text"] for text in answer(["summarize: " + text for text in texts])]
+    assert greedy != [text["generated_text"] for text in answer(texts)]
+    assert summarize(texts[0], min_new_tokens=0) == [{"summary_text": beams[0]}]
+    assert [len(found) for found in summarize(texts, num_return_sequences=3)] == [3, 3]
     with pytest.raises(InputError, match="summarization: expected a text, got 3"):
         summarize([3])
 
 
 def test_a_model_without_the_head_is_refused(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path)
-    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs Encoder or Decoder with SequenceHead"):
+    with pytest.raises(WrongTaskError, match=r"Encoder with TokenHead .* needs .* with SequenceHead"):
         triform.pipeline("text-classification", model=folder)
     with pytest.raises(WrongTaskError, match="generate needs a decoder with a language head"):
         triform.load(folder).generate(triform.Batch.from_ids([[1, 2]]))
@@ -244,4 +329,5 @@ def test_long_pairs_keep_their_segments(minilm: Path, tmp_path: Path) -> None:
     options = {"truncation": True, "max_length": 128}
     with pytest.warns(TruncationWarning, match="2 of 2 texts were longer than 128 tokens"):
         actual = ours(pairs)
+    assert [answer.pop("dropped_tokens") for answer in actual] == [115, 174]
     assert_same(actual, reference(pairs, **options))

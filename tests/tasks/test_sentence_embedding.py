@@ -64,7 +64,7 @@ def test_long_text_is_refused_or_cut_aloud(embed: Any, reference: Any) -> None:
     text = "word " * 300
     with pytest.raises(InputError, match="302 tokens, more than the 256 that fit"):
         embed(text)
-    with pytest.warns(TruncationWarning, match="46 tokens at their ends were not read"):
+    with pytest.warns(TruncationWarning, match="46 tokens were not read"):
         actual = embed(text, long_input="truncate")
     np.testing.assert_allclose(actual, reference.encode(text), rtol=0, atol=1e-5)
 
@@ -146,10 +146,11 @@ def test_refuses_what_it_does_not_know(minilm: Path, tmp_path: Path, embed: Any)
     folder = with_pooling(minilm, tmp_path / "model", pooling_mode="attention")
     with pytest.raises(UnsupportedModelError, match="pooling attention is not supported"):
         triform.pipeline("sentence-embedding", model=folder)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Dense"}]
-    (folder / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(UnsupportedModelError, match="module Dense is not supported"):
-        triform.pipeline("sentence-embedding", model=folder)
+    for kind, message in (("CNN", "module CNN is not supported"), ("Dense", "does not support Dense where it stands")):
+        modules = [{"idx": 0, "name": "0", "path": "", "type": f"sentence_transformers.models.{kind}"}]
+        (folder / "modules.json").write_text(json.dumps(modules))
+        with pytest.raises(UnsupportedModelError, match=message):
+            triform.pipeline("sentence-embedding", model=folder)
 
 
 def test_published_score_through_the_command_line(minilm: Path, data: Path, tmp_path: Path) -> None:
@@ -172,6 +173,7 @@ def embed_file(model: Path, texts: list[str], folder: Path) -> NDArray[np.float6
     """The vectors of texts, by way of files and `triform run`."""
     (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     arguments = ["--model", str(model), "--input", str(folder / "texts.txt"), "--output", str(folder / "vectors.jsonl")]
+    arguments.append("--overwrite")
     result = CliRunner().invoke(app, ["run", "sentence-embedding", *arguments, "--json"])
     assert result.exit_code == 0, result.output
     vectors = [json.loads(line) for line in (folder / "vectors.jsonl").read_text().splitlines()]

@@ -31,6 +31,10 @@ def test_equals_a_cross_encoder(minilm: Path, tmp_path: Path, config: dict[str, 
     compare(folder)
 
 
+def test_an_encoder_decoder_equals_a_cross_encoder(tmp_path: Path) -> None:
+    compare(checkpoints.bart("BartForSequenceClassification", tmp_path, num_labels=1))
+
+
 @pytest.mark.parametrize("activation", [None, IDENTITY])
 def test_equals_a_cross_encoder_as_it_saves_itself(minilm: Path, tmp_path: Path, activation: str | None) -> None:
     config = {} if activation is None else {"sbert_ce_default_activation_function": activation}

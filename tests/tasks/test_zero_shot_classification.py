@@ -31,6 +31,20 @@ def test_equals_transformers(minilm: Path, tmp_path: Path, names: list[str]) -> 
     ):
         assert_same(ours(texts, **options), reference(texts, **options))
         assert_same(ours(texts[0], **options), reference(texts[0], **options))
+    assert_same(ours(texts, LABELS), reference(texts, LABELS))
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_an_encoder_decoder_equals_transformers(family: str, tmp_path: Path) -> None:
+    config = {"id2label": dict(enumerate(NLI)), "label2id": {name: i for i, name in enumerate(NLI)}}
+    if family == "bart":
+        checkpoints.bart("BartForSequenceClassification", tmp_path, **config)
+    else:
+        checkpoints.t5(tmp_path, "T5ForSequenceClassification", **config)
+    ours, reference = both("zero-shot-classification", tmp_path)
+    texts = [text for text in TEXTS if text]
+    for options in ({"candidate_labels": LABELS}, {"candidate_labels": LABELS, "multi_label": True}):
+        assert_same(ours(texts, token_budget=64, **options), reference(texts, **options))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +53,7 @@ def test_equals_transformers(minilm: Path, tmp_path: Path, names: list[str]) -> 
         ({}, "candidate_labels=None: expected one or more labels"),
         ({"candidate_labels": []}, r"candidate_labels=\[\]: expected one or more labels"),
         ({"candidate_labels": " , "}, "candidate_labels=' , ': expected one or more labels"),
-        ({"candidate_labels": [3]}, r"candidate_labels=\[3\]: expected one or more labels"),
+        ({"candidate_labels": [3]}, r"candidate_labels=\[3\]: expected a text or a list of texts"),
         ({"candidate_labels": "a", "hypothesis_template": "It is."}, "hypothesis_template='It is.': expected {} where"),
         ({"candidate_labels": "a", "hypothesis_template": "{} {}"}, "hypothesis_template='{} {}': expected one {}"),
         ({"candidate_labels": "a", "hypothesis_template": "{x}"}, "hypothesis_template='{x}': expected one {}"),
@@ -56,6 +70,9 @@ def test_needs_a_text_and_a_model_of_entailment(minilm: Path, tmp_path: Path) ->
     classify = triform.pipeline("zero-shot-classification", model=nli(minilm, tmp_path / "nli", NLI))
     with pytest.raises(InputError, match="expected a text, got {'text': 'a'}"):
         classify({"text": "a"}, candidate_labels=LABELS)
+    # The field refuses it too.
+    with pytest.raises(InputError, match="the text is empty, so there is nothing to classify"):
+        classify("", candidate_labels=LABELS)
     for names in (["NEG", "POS"], ["entailment"]):
         folder = nli(minilm, tmp_path / names[0], names)
         with pytest.raises(WrongTaskError, match=f"of its labels, {', '.join(names)}, none begins with entail"):

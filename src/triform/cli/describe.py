@@ -11,16 +11,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from triform.cli.parameters import Debug, Json, ModelArgument, Revision
+from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
 from triform.model import Blueprint, inspect
 
 
-def describe(model: ModelArgument, json: Json = False, revision: Revision = None, debug: Debug = False) -> None:
+def describe(
+    model: ModelArgument,
+    json: Json = False,
+    revision: Revision = None,
+    adapter: Adapter = None,
+    debug: Debug = False,
+) -> None:
     """Show a model's resolved spec, its parameter count, and the tensor behind each parameter. Loads no weights.
 
     Example: triform describe MODEL
     """
-    blueprint = inspect(model, revision=revision)
+    blueprint = inspect(model, revision=revision, adapter=adapter)
     if json:
         typer.echo(json_library.dumps(_as_json(blueprint), ensure_ascii=False, indent=2))
         return
@@ -43,11 +49,12 @@ def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
     for name, piece in blueprint.assignment.sources.items():
         info = blueprint.tensors[piece.tensor]
         part = f" (part {piece.part + 1} of {piece.parts})" if piece.parts > 1 else ""
+        change = " + a change of the adapter" if name in blueprint.updates else ""
         yield {
             "name": name,
             "shape": list(blueprint.declared[name].shape),
             "dtype": info.dtype,
-            "tensor": piece.tensor + part + (" transposed" if piece.transposed else ""),
+            "tensor": piece.tensor + part + (" transposed" if piece.transposed else "") + change,
             "file": info.file,
         }
 

@@ -8,21 +8,36 @@ import typer
 
 from triform import __version__
 from triform.cli import debug
+from triform.cli.chat import chat
+from triform.cli.convert import convert
 from triform.cli.describe import describe
 from triform.cli.run import run
 from triform.cli.tokenize import tokenize
 from triform.errors import TriformError
 
+EPILOG = "\n\n".join(
+    (
+        "Examples:",
+        'triform run sentiment-analysis "What a fine day." --model MODEL',
+        "triform run embed --input reviews.csv --column review --output vectors.npy --model MODEL",
+        "Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 model, 5 engine, 6 NaN, 130 Ctrl-C.",
+        "Environment: TRIFORM_MODEL, TRIFORM_ENGINE and others stand for options, as the help of each command says. "
+        "NO_COLOR is honoured, and so are HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT.",
+        "Completion: triform --install-completion teaches the shell commands, tasks, options, engines and models.",
+    )
+)
+
 app = typer.Typer(
     name="triform",
-    help="One runtime for the three forms of transformer, from human input to human answer.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run, name="run")
+app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)
+app.command()(convert)
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,7 +46,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EPILOG)
 def common(
     version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
 ) -> None:

@@ -1,5 +1,6 @@
 """Arguments that several commands share."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -7,18 +8,69 @@ import typer
 from triform.cli import debug
 from triform.engines import ENGINES, Format
 
+
+def complete_engine(incomplete: str) -> list[str]:
+    """Names of engines, for the shell."""
+    return [name for name in ("auto", *ENGINES) if name.startswith(incomplete)]
+
+
+def complete_dtype(incomplete: str) -> list[str]:
+    """Formats of weights, for the shell."""
+    return [name for name in ("auto", *Format) if name.startswith(incomplete)]
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Folders, for the shell; those that hold a model are whole, others lead on."""
+    typed = Path(incomplete).expanduser()
+    parent = typed if incomplete.endswith("/") or not incomplete else typed.parent
+    try:
+        folders = sorted(path for path in parent.iterdir() if path.is_dir())
+    except OSError:
+        return []
+    start = incomplete[: incomplete.rfind("/") + 1]
+    return [
+        f"{start}{folder.name}" + ("" if (folder / "config.json").is_file() else "/")
+        for folder in folders
+        if folder.name.startswith(incomplete[len(start) :])
+    ]
+
+
 Revision = Annotated[
     str | None, typer.Option(envvar="TRIFORM_REVISION", help="Branch, tag or commit on the Hub.", show_default=False)
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Adapter = Annotated[
+    str | None,
+    typer.Option(
+        envvar="TRIFORM_ADAPTER", help="A LoRA adapter to put on the model: a folder or a Hub id.", show_default=False
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", envvar="TRIFORM_JSON", help="Print JSON.")]
 Debug = Annotated[
     bool, typer.Option("--debug", callback=debug.enable, envvar="TRIFORM_DEBUG", help="Show the traceback of an error.")
 ]
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", envvar="TRIFORM_MODEL", help="A folder, or a Hub id such as org/name.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="TRIFORM_MODEL",
+        help="A folder, or a Hub id such as org/name.",
+        autocompletion=complete_model,
+    ),
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="A folder, or a Hub id such as org/name.")]
-Engine = Annotated[str, typer.Option(envvar="TRIFORM_ENGINE", help=f"auto or {', '.join(ENGINES)}.")]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A folder, or a Hub id such as org/name.", autocompletion=complete_model),
+]
+Engine = Annotated[
+    str,
+    typer.Option(envvar="TRIFORM_ENGINE", help=f"auto or {', '.join(ENGINES)}.", autocompletion=complete_engine),
+]
 Dtype = Annotated[
-    str, typer.Option(envvar="TRIFORM_DTYPE", help=f"How to hold the weights: auto, {', '.join(Format)}.")
+    str,
+    typer.Option(
+        envvar="TRIFORM_DTYPE",
+        help=f"How to hold the weights: auto, {', '.join(Format)}.",
+        autocompletion=complete_dtype,
+    ),
 ]

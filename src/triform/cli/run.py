@@ -1,24 +1,47 @@
 """`triform run TASK`: one command for each task, its options read off the task itself."""
 
+import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import fields
-from inspect import Parameter, Signature
+from inspect import Parameter, Signature, getdoc
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, TextIO, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from triform.cli.answers import as_json, as_text
-from triform.cli.parameters import Debug, Dtype, Engine, Json, ModelOption, Revision
-from triform.cli.progress import counted
+from triform import __version__
+from triform.cli.answering import Answering, OnError
+from triform.cli.columns import Columns
+from triform.cli.forms import Form, form_of
+from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.cli.progress import progress
+from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
 from triform.errors import InputError
-from triform.tasks import TASKS, Task
+from triform.tasks import TASKS, Options, Task
 
-run = typer.Typer(help="Answer texts: triform run TASK TEXT --model MODEL.", no_args_is_help=True)
+EPILOG = """
+Examples:
+
+triform run embed "A cat sat on the mat." "Ein Hund." --model MODEL
+
+triform run sentiment-analysis --input reviews.csv --column review --output labels.jsonl --resume --model MODEL
+
+zcat reviews.txt.gz | triform run ner --input - --json --model MODEL | head
+
+triform run TASK --help lists the options of a task.
+"""
+
+run = typer.Typer(
+    help="Answer texts, a few or a file of millions: triform run TASK TEXT --model MODEL.",
+    no_args_is_help=True,
+    epilog=EPILOG,
+)
 
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="What to answer.", show_default=False)]
 Input = Annotated[
@@ -27,23 +50,64 @@ Input = Annotated[
         "--input",
         "-i",
         metavar="FILE|-",
-        help="Read a text from each line, or a JSON value from each line of a .jsonl file; - is standard input.",
+        help="Read rows from a .txt, .csv, .tsv or .jsonl file, .gz or not; - is standard input.",
         show_default=False,
     ),
 ]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write answers there.", show_default=False)
+Columned = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        "-c",
+        metavar="[FIELD=]NAME",
+        help="The column, or the key of a .jsonl file's objects, that holds the text; FIELD= for a task of several.",
+        show_default=False,
+    ),
+]
+Formatted = Annotated[
+    InputFormat | None,
+    typer.Option(
+        "--input-format", help="How the input holds its rows, where its name does not say.", show_default=False
+    ),
+]
+OutputFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write answers there: JSON in a .jsonl file, an array of vectors in a .npy file, else text.",
+        show_default=False,
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run with this --output ended.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an --output that is there already.")]
+OnErrorOption = Annotated[
+    OnError,
+    typer.Option(
+        "--on-error",
+        envvar="TRIFORM_ON_ERROR",
+        help="At a row that cannot be answered: stop, or put an error in the place of its answer and go on.",
+    ),
 ]
 
-COMMON = {
-    "model": (ModelOption, Parameter.empty),
+FROM_WHERE_TO_WHERE = {
     "input": (Input, None),
-    "output": (Output, None),
+    "input_format": (Formatted, None),
+    "column": (Columned, None),
+    "output": (OutputFile, None),
     "json": (Json, False),
+    "resume": (Resume, False),
+    "overwrite": (Overwrite, False),
+    "on_error": (OnErrorOption, OnError.STOP),
+    "debug": (Debug, False),
+}
+"""Options that change no answer."""
+LOADING = {
     "engine": (Engine, "auto"),
     "dtype": (Dtype, "auto"),
     "revision": (Revision, None),
-    "debug": (Debug, False),
+    "adapter": (Adapter, None),
 }
 
 
@@ -51,96 +115,145 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     """A function whose signature is the common arguments and the task's own options, for typer to read."""
     hints = get_type_hints(task.options_type)
     own = {
-        known.name: (_cli_type(hints[known.name], known.metadata["help"]), _cli_default(known.default))
+        known.name: (_cli_type(hints[known.name], known.name, known.metadata["help"]), _cli_default(known.default))
         for known in fields(task.options_type)
     }
 
     def command(**given: Any) -> None:
+        _check_usage(given)
+        if given["resume"] and is_whole(given["output"]):
+            print(f"{given['output']} is whole: there is nothing to go on with.", file=sys.stderr)
+            return
+        if given["output"] is not None and not (given["resume"] or given["overwrite"]):
+            check_untouched(given["output"])
         options = {name: given[name] for name in own if given[name] != own[name][1]}
-        common = {name: given[name] for name in ("engine", "dtype", "revision")}
-        texts, source = given["texts"] or [], given["input"]
-        if bool(texts) == (source is not None):
-            raise typer.BadParameter("give either texts or --input FILE.")
-        loaded = task.load(given["model"], **common, **options)
+        loading = {name: given[name] for name in LOADING}
+        columns = Columns(task, given["column"] or [])
         with ExitStack() as stack:
-            lines = iter(texts) if source is None else counted(read_lines(source, stack), task.name)
-            is_json = bool(task.fields) or str(source).endswith(".jsonl")
-            hint = f" {task.name} reads objects such as {task.example}" if task.fields else ""
-            where = "text" if source is None else f"{source}, line"
-            inputs = parse(lines, where, hint) if is_json else lines
-            target = sys.stdout if given["output"] is None else open_file("--output", given["output"], "w", stack)
-            write_answers(loaded(inputs), target, form=as_json if given["json"] else as_text)
+            source = None if given["input"] is None else Source(given["input"], stack)
+            if source is None:
+                rows = texts_of(given["texts"], columns)
+            else:
+                input_format = given["input_format"] or format_of(given["input"], of_objects=bool(task.fields))
+                rows = read_rows(source, input_format, columns)
+            loaded = task.load(given["model"], **loading, **options)
+            form = form_of(loaded, given["output"], json=given["json"])
+            output = open_output(given, loaded, form, loading | options)
+            if source is not None:
+                seen = isinstance(output, StreamOutput)
+                rows = stack.enter_context(progress(rows, source, output, answers_are_seen=seen))
+            answer(Answering(task=loaded, form=form, output=output, on_error=given["on_error"]), rows)
 
-    example = " ".join(["triform run", task.name, quote(task.example), *task.example_options.split(), "--model MODEL"])
-    command.__doc__ = f"{task.summary}\n\n{(task.__doc__ or '').strip()}\n\nExample: {example}"
+    one = f"triform run {task.name} {quote(task.example)}"
+    many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume"
+    rest = " ".join([*task.example_options.split(), "--model MODEL"])
+    command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
-    for name, (annotation, default) in {**COMMON, **own}.items():
+    everything = {"model": (ModelOption, Parameter.empty), **FROM_WHERE_TO_WHERE, **LOADING, **own}
+    for name, (annotation, default) in everything.items():
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
-def _cli_type(hint: Any, help: str) -> Any:
+def _check_usage(given: Mapping[str, Any]) -> None:
+    if bool(given["texts"]) == (given["input"] is not None):
+        raise typer.BadParameter("give either texts or --input FILE.")
+    if given["input"] is None and (given["column"] or given["input_format"]):
+        raise typer.BadParameter("--column and --input-format are for --input FILE.")
+    if given["resume"] and given["overwrite"]:
+        raise typer.BadParameter("give either --resume or --overwrite.")
+    if given["output"] is None and (given["resume"] or given["overwrite"]):
+        raise typer.BadParameter("--resume and --overwrite are for --output FILE.")
+
+
+def _cli_type(hint: Any, name: str, help: str) -> Any:
     text = str(hint)
     kind = list[str] | None if "Sequence[str]" in text else hint
-    return Annotated[kind, typer.Option(help=help)]
+    common = name in {known.name for known in fields(Options)}
+    parsing: dict[str, Any] = {}
+    if "Mapping" in text:
+        kind, parsing = Any, {"parser": json_object, "metavar": "JSON"}
+    return Annotated[kind, typer.Option(help=help, envvar=f"TRIFORM_{name.upper()}" if common else None, **parsing)]
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """The value of an option that holds several.
+
+    Raises:
+        BadParameter: it is no JSON object.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise typer.BadParameter(f'{text!r}: expected a JSON object, such as {{"early_stopping": true}}.')
+    return value
 
 
 def _cli_default(default: Any) -> Any:
     return list(default) if isinstance(default, tuple) else default
 
 
-def read_lines(source: str, stack: ExitStack) -> Iterator[str]:
-    """The lines of a file or of standard input, one after another.
+def texts_of(texts: list[str], columns: Columns) -> Iterator[Row]:
+    """The arguments as rows; JSON for tasks that read objects."""
+    for number, text in enumerate(texts, 1):
+        where = f"text {number}"
+        yield parse(where, text, columns) if columns.hint else Row(where, text)
+
+
+def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> Output:
+    """Where the answers go.
 
     Raises:
-        InputError: there is no such file, it is empty, or it is not text.
+        InputError: as `FileOutput`, or what is no file should be resumed.
     """
-    lines = sys.stdin if source == "-" else open_file("--input", source, "r", stack)
-    number = 0
-    try:
-        for line in lines:
-            number += 1
-            yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"--input {source} is not UTF-8, near line {number + 1}: {error}. Convert it first."
-        ) from error
-    if not number:
-        raise InputError(f"--input {source} is empty: expected a text on each line.")
-
-
-def open_file(option: str, path: str | Path, mode: str, stack: ExitStack) -> TextIO:
-    """A text file that `stack` will close.
-
-    Raises:
-        InputError: it cannot be opened.
-    """
-    try:
-        return stack.enter_context(open(path, mode, encoding="utf-8"))  # type: ignore[return-value]
-    except OSError as error:
-        raise InputError(f"{option} {path} cannot be opened: {error.strerror}.") from error
-
-
-def parse(lines: Iterator[str], where: str, hint: str) -> Iterator[Any]:
-    """JSON values, one on each line.
-
-    Raises:
-        InputError: a line is not JSON.
-    """
-    for number, line in enumerate(lines, 1):
+    path = given["output"]
+    if path is None:
+        return StreamOutput(sys.stdout.buffer)
+    if path.exists() and not path.is_file():
+        if given["resume"]:
+            raise InputError(f"--resume: --output {path} is no file, and what was written to it is gone.")
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where} {number}: not JSON: {error}.{hint}") from error
+            return StreamOutput(open(path, "wb"))
+        except OSError as error:
+            raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
+    return FileOutput(path, form, began(task, form, options), resume=given["resume"])
 
 
-def write_answers(answers: Iterator[Any], target: TextIO, *, form: Callable[[Any], str]) -> None:
-    """Write each answer as it comes."""
-    for answer in answers:
-        target.write(form(answer) + "\n")
-        target.flush()
+def began(task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All that answers depend on besides the rows."""
+    folder = task.model.checkpoint.folder
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    stamps = repr([(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files])
+    return {
+        "triform": __version__,
+        "task": task.name,
+        "model": str(folder.resolve()),
+        "files of the model": hashlib.blake2b(stamps.encode(), digest_size=8).hexdigest(),
+        "form": form.name,
+        **options,
+    }
+
+
+def answer(answering: Answering, rows: Iterator[Row]) -> None:
+    """Answer the rows, and say how to go on if a person ends that early."""
+    output = answering.output
+    try:
+        answering.run(rows)
+        output.finish()
+    except KeyboardInterrupt:
+        print(f"\nstopped. {output.how_to_go_on()}".rstrip(), file=sys.stderr)
+        raise
+    finally:
+        output.close()
+    if output.failed:
+        said = f"{output.failed:,} of {output.rows:,} rows could not be answered; what was wrong stands in their place."
+        if output.failed == output.rows:
+            raise InputError(said)
+        warnings.warn(said, stacklevel=2)
 
 
 for _task in TASKS:

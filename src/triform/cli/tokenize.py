@@ -8,8 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from triform.cli.parameters import Debug, Json, ModelArgument, Revision
+from triform.errors import InputError
 from triform.hub import find
-from triform.inputs import Tokenizer
+from triform.inputs import Chat, ChatTemplate, Tokenizer
 
 COLUMNS = ("token", "id", "segment id", "mask", "characters")
 
@@ -18,6 +19,9 @@ def tokenize(
     model: ModelArgument,
     text: Annotated[str, typer.Argument(help="What to tokenize.", show_default=False)],
     pair: Annotated[str | None, typer.Option(help="A second text, for models that read pairs.")] = None,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="TEXT is what a user says, or a conversation in JSON; show its prompt first.")
+    ] = False,
     json: Json = False,
     revision: Revision = None,
     debug: Debug = False,
@@ -26,8 +30,15 @@ def tokenize(
 
     Example: triform tokenize MODEL "A cat sat." --pair "It purred."
     """
-    tokenizer = Tokenizer.from_checkpoint(find(model, revision=revision))
-    encoded = tokenizer.encode([text if pair is None else (text, pair)])[0]
+    checkpoint = find(model, revision=revision)
+    tokenizer = Tokenizer.from_checkpoint(checkpoint)
+    if chat:
+        if pair is not None:
+            raise typer.BadParameter("give either --chat or --pair.")
+        prompt = ChatTemplate.from_checkpoint(checkpoint, tokenizer).render(_read_chat(text))
+        encoded = tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled)
+    else:
+        encoded = tokenizer.encode([text if pair is None else (text, pair)])[0]
     rows = [
         (token, token_id, segment, 1, characters if source is not None else None)
         for token, token_id, segment, characters, source in zip(
@@ -42,11 +53,24 @@ def tokenize(
     if json:
         typer.echo(json_library.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], ensure_ascii=False))
         return
+    if chat:
+        typer.echo(encoded.text)
     table = Table(*COLUMNS, caption=f"{len(rows)} tokens")
     for token, token_id, segment, mask, characters in rows:
         place = "" if characters is None else f"{characters[0]}–{characters[1]}"
         table.add_row(_plain(token), str(token_id), str(segment), str(mask), place)
     Console().print(table)
+
+
+def _read_chat(text: str) -> Chat:
+    """A conversation in JSON, or else one message of a user."""
+    if text.lstrip().startswith(("[", "{")):
+        try:
+            given = json_library.loads(text)
+        except (json_library.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"TEXT begins with a bracket, but is not JSON: {error}.") from error
+        return Chat.read(given)
+    return Chat.read([{"role": "user", "content": text}])
 
 
 def _plain(text: str) -> str:

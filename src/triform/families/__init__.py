@@ -41,18 +41,27 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def find_family(config: Mapping[str, Any], where: str) -> Family:
-    """The family of a config.json, by its `model_type`.
+    """The family of a config.json, by its `model_type`: one of Triform's own, or of a package that brings it.
 
     Raises:
-        UnsupportedModelError: there is none.
+        UnsupportedModelError: there is none, or the package's cannot be used.
     """
     model_type = config.get("model_type")
     for family in FAMILIES:
         if family.model_type == model_type:
             return family
-    known = ", ".join(sorted(family.model_type for family in FAMILIES))
+    # What is installed is looked through only for a model that Triform does not have: it takes time.
+    from triform.families import plugins
+
+    built_in = {family.model_type for family in FAMILIES}
+    others = plugins.declared()
+    plugins.refuse_rivals(others, built_in)
+    if isinstance(model_type, str) and model_type in others:
+        return plugins.load(others[model_type])
+    more = f", and of other packages {', '.join(sorted(others))}" if others else ""
     raise UnsupportedModelError(
-        f"{where}: model_type {model_type!r} is not supported. This version of Triform reads {known}."
+        f"{where}: model_type {model_type!r} is not supported. "
+        f"This version of Triform reads {', '.join(sorted(built_in))}{more}."
     )
 
 

@@ -1,13 +1,16 @@
 """BART: Denoising Sequence-to-Sequence Pre-training. Lewis et al. 2019, arXiv:1910.13461."""
 
+from dataclasses import replace
+
 from triform import spec
 from triform.families.attention import biased_heads, scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone
+from triform.families.heads import backbone, end_token_head, source_again, span_head
 from triform.weights import Rename, Row, Table
 
 NORM = spec.LayerNorm(eps=1e-5)
+READS_SOURCE_AGAIN = {"BartForSequenceClassification", "BartForQuestionAnswering"}
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder:
@@ -16,7 +19,8 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder:
     config.expect("static_position_embeddings", False)
     num_positions = config.integer("max_position_embeddings", 1024)
     position = spec.Learned(num_positions=num_positions + 2, offset=2)
-    return encoder_decoder(config, position, embedding_norm=NORM, context_length=num_positions)
+    both = encoder_decoder(config, position, embedding_norm=NORM, context_length=num_positions)
+    return replace(both, target=source_again(config)) if architecture in READS_SOURCE_AGAIN else both
 
 
 def encoder_decoder(
@@ -64,7 +68,7 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
         spec.FeedForward(intermediate_size=config.integer(f"{side}_ffn_dim"), activation=activation, bias=True)
     )
     block = tuple(spec.Residual(core=core, residual_norm=NORM) for core in cores)
-    return (block,) * config.integer(f"{side}_layers")
+    return (block,) * config.num_layers(f"{side}_layers")
 
 
 def language_head(config: Config) -> spec.LanguageHead:
@@ -85,10 +89,13 @@ def weights(model: spec.Model) -> Table:
             *stack_rules("decoder"),
         ),
         heads=(
-            Rename("lm_head.weight",              "language_head.weight"),
-            Row("final_logits_bias",              "language_head.bias"),
+            Rename("lm_head.weight",                 "language_head.weight"),
+            Row("final_logits_bias",                 "language_head.bias"),
+            Rename("classification_head.dense.*",    "pooler.*"),
+            Rename("classification_head.out_proj.*", "classification_head.*"),
+            Rename("qa_outputs.*",                   "span_head.*"),
         ),
-        ignored=("encoder.version", "decoder.version", "classification_head.*", "qa_outputs.*"),
+        ignored=("encoder.version", "decoder.version"),
     )
     # fmt: on
 
@@ -119,7 +126,12 @@ def stack_rules(stack: str) -> list[Rename]:
 
 FAMILY = Family(
     model_type="bart",
-    architectures={"BartModel": backbone, "BartForConditionalGeneration": language_head},
+    architectures={
+        "BartModel": backbone,
+        "BartForConditionalGeneration": language_head,
+        "BartForSequenceClassification": end_token_head,
+        "BartForQuestionAnswering": span_head,
+    },
     form=form,
     weights=weights,
 )

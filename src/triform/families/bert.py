@@ -49,7 +49,7 @@ def encoder(
     return spec.Encoder(
         stack=spec.Stack(
             embedding=embedding,
-            blocks=(block,) * config.integer("num_hidden_layers"),
+            blocks=(block,) * config.num_layers("num_hidden_layers"),
             context_length=positions.num_positions - positions.offset,
         )
     )

@@ -1,10 +1,10 @@
 """Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
 
-import sys
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from triform.errors import UnsupportedModelError
+from triform.hub import Checkpoint
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
 
 ACTIVATIONS = {
@@ -49,6 +49,16 @@ GENERATION = frozenset(
 )
 """Keys of older configs for `generation/`, which reads them there."""
 
+MAX_SIZE = 2**31 - 1
+"""Nothing that a config counts is larger. Arrays are compared with the checkpoint's, and need no limit of their own."""
+
+MAX_LAYERS = 1000
+"""Wang et al. 2022, "DeepNet: Scaling Transformers to 1,000 Layers": no published model is deeper."""
+
+MAX_LABELS = 100_000
+
+MAX_FLOAT32 = 3.4e38
+
 _REQUIRED: Any = object()
 
 
@@ -59,6 +69,11 @@ class Config:
         self.where = where
         self._values = values
         self._known: set[str] = set()
+
+    @classmethod
+    def of_file(cls, checkpoint: Checkpoint, name: str) -> Self:
+        """The contents of a JSON file that must hold an object."""
+        return cls(checkpoint.read_object(name), str(checkpoint.folder / name))
 
     def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
         self._known.add(key)
@@ -73,15 +88,19 @@ class Config:
 
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Say what is wrong with the value of a key."""
-        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r}; expected {expected}.")
+        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r:.300}; expected {expected}.")
 
-    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1) -> int:
-        """A whole number of at least `minimum`."""
-        expected = f"a whole number of at least {minimum}"
+    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
+        """A whole number from `minimum` to `maximum`."""
+        expected = f"a whole number of at least {minimum} and at most {maximum}"
         value: int = self._read(key, default, expected, int)
-        if value < minimum:
+        if not minimum <= value <= maximum:
             self.refuse(key, expected)
         return value
+
+    def num_layers(self, key: str, default: int = _REQUIRED) -> int:
+        """How many blocks a stack has; each is a Python object long before there are weights to compare with."""
+        return self.integer(key, default, maximum=MAX_LAYERS)
 
     def default(self, key: str, value: Any) -> None:
         """Give an absent key a value."""
@@ -112,10 +131,11 @@ class Config:
         return value
 
     def number(self, key: str, default: float = _REQUIRED) -> float:
-        """A number above 0."""
-        value = self._read(key, default, "a number above 0", int, float)
-        if not 0 < value < sys.float_info.max:
-            self.refuse(key, "a number above 0")
+        """A number above 0 that float32 can hold."""
+        expected = f"a number above 0 and below {MAX_FLOAT32:g}"
+        value = self._read(key, default, expected, int, float)
+        if not 0 < value < MAX_FLOAT32:
+            self.refuse(key, expected)
         return float(value)
 
     def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
@@ -126,12 +146,27 @@ class Config:
         """A string."""
         return str(self._read(key, default, "a string", str))
 
+    def optional_string(self, key: str) -> str | None:
+        """A string, or None where it is absent."""
+        return None if self._values.get(key) is None else self.string(key)
+
     def strings(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
         """A list of strings."""
         values = self._read(key, default, "a list of strings", list, tuple)
         if not all(isinstance(value, str) for value in values):
             self.refuse(key, "a list of strings")
         return tuple(values)
+
+    def one_or_more_strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
+        """A list of strings, or a lone one."""
+        return (self.string(key),) if isinstance(self._values.get(key), str) else self.strings(key, default)
+
+    def texts(self, key: str) -> dict[str, str]:
+        """An object of strings; without the key an empty one."""
+        values = self.mapping(key) or {}
+        if not all(isinstance(value, str) for value in values.values()):
+            self.refuse(key, "an object of strings")
+        return dict(values)
 
     def mapping(self, key: str) -> Mapping[str, Any] | None:
         """An object, or None where it is absent."""
@@ -162,7 +197,8 @@ class Config:
     def labels(self) -> tuple[str, ...]:
         """The names of the classes, in the order of the logits."""
         self.ignore("label2id")
-        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(self.integer("num_labels", 2))}
+        count = self.integer("num_labels", 2, maximum=MAX_LABELS)
+        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
             return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:

@@ -30,7 +30,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
     block = (spec.Residual(core=attention, residual_norm=NORM), spec.Residual(core=feed_forward, residual_norm=NORM))
     return spec.Encoder(
         stack=spec.Stack(
-            embedding=embedding, blocks=(block,) * config.integer("n_layers", 6), context_length=num_positions
+            embedding=embedding, blocks=(block,) * config.num_layers("n_layers", 6), context_length=num_positions
         )
     )
 

@@ -4,7 +4,7 @@ from triform import spec
 from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, token_head
+from triform.families.heads import backbone, last_token_head, span_head, token_head
 from triform.weights import Rename, Table, Transpose
 
 
@@ -35,7 +35,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
                 hidden_size=hidden_size,
                 position=spec.Learned(num_positions=num_positions),
             ),
-            blocks=(block,) * config.integer("n_layer", 12),
+            blocks=(block,) * config.num_layers("n_layer", 12),
             final_norm=norm,
             context_length=num_positions,
         )
@@ -69,8 +69,9 @@ def weights(model: spec.Model) -> Table:
         heads=(
             Rename("lm_head.weight",          "language_head.weight"),
             *(Rename(f"{name}.*",             "classification_head.*") for name in classifiers),
+            Rename("qa_outputs.*",            "span_head.*"),
         ),
-        ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*", "qa_outputs.*"),
+        ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*"),
     )
     # fmt: on
 
@@ -82,6 +83,7 @@ FAMILY = Family(
         "GPT2LMHeadModel": language_head,
         "GPT2ForTokenClassification": token_head,
         "GPT2ForSequenceClassification": last_token_head,
+        "GPT2ForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

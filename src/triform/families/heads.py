@@ -18,6 +18,21 @@ def last_token_head(config: Config) -> spec.SequenceHead:
     return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
 
 
+def source_again(config: Config) -> spec.SourceAgain:
+    """What the decoder of an encoder-decoder reads where a head classifies."""
+    return spec.SourceAgain(start=config.integer("decoder_start_token_id", minimum=0))
+
+
+def end_token_head(config: Config) -> spec.SequenceHead:
+    """A class for the sequence, by its end token and a tanh pooler, as encoder-decoders have it."""
+    return spec.SequenceHead(
+        labels=config.labels(),
+        problem=config.problem(),
+        pooling=spec.LastOf(token=config.integer("eos_token_id", minimum=0)),
+        pooler=spec.Activation.TANH,
+    )
+
+
 def span_head(config: Config) -> spec.SpanHead:
     """Where an answer starts and ends."""
     config.expect("num_labels", 2)

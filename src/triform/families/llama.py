@@ -10,7 +10,7 @@ from triform import spec
 from triform.families.attention import ALL_BIASES
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, token_head
+from triform.families.heads import backbone, last_token_head, span_head, token_head
 from triform.weights import Rename, Table
 
 
@@ -57,7 +57,7 @@ def decoder(
             spec.Residual(core=replace(attention, window=window), pre_norm=norm),
             spec.Residual(core=feed_forward, pre_norm=norm),
         )
-        for window in windows or [None] * config.integer("num_hidden_layers")
+        for window in windows or [None] * config.num_layers("num_hidden_layers")
     ]
     return spec.Decoder(
         stack=spec.Stack(
@@ -78,9 +78,11 @@ def language_head(config: Config) -> spec.LanguageHead:
 
 def weights(model: spec.Model, *more: Rename) -> Table:
     """The names of the tensors; `more` are those that a descendant adds."""
+    # The class with a span head has always had another name for the backbone.
+    prefix = "transformer." if isinstance(model.head, spec.SpanHead) else "model."
     # fmt: off
     return Table(
-        prefix="model.",
+        prefix=prefix,
         rules=(
             Rename("embed_tokens.weight",                      "embedding.word.weight"),
             Rename("layers.*.input_layernorm.weight",          "blocks.*.attention.pre_norm.weight"),
@@ -98,8 +100,9 @@ def weights(model: spec.Model, *more: Rename) -> Table:
         heads=(
             Rename("lm_head.weight",                           "language_head.weight"),
             Rename("score.*",                                  "classification_head.*"),
+            Rename("qa_outputs.*",                             "span_head.*"),
         ),
-        ignored=("layers.*.self_attn.rotary_emb.inv_freq", "qa_outputs.*"),
+        ignored=("layers.*.self_attn.rotary_emb.inv_freq",),
     )
     # fmt: on
 
@@ -111,6 +114,7 @@ FAMILY = Family(
         "LlamaForCausalLM": language_head,
         "LlamaForTokenClassification": token_head,
         "LlamaForSequenceClassification": last_token_head,
+        "LlamaForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

@@ -4,7 +4,7 @@ from triform import spec
 from triform.families import llama
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, token_head
+from triform.families.heads import backbone, last_token_head, span_head, token_head
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -19,7 +19,7 @@ def windows(config: Config) -> list[int | None]:
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window")
     window = window if config.boolean("use_sliding_window", False) else None
-    num_layers, first = config.integer("num_hidden_layers"), config.integer("max_window_layers", 28, minimum=0)
+    num_layers, first = config.num_layers("num_hidden_layers"), config.integer("max_window_layers", 28, minimum=0)
     types = config.strings("layer_types", ()) or [
         "sliding_attention" if window is not None and layer >= first else "full_attention"
         for layer in range(num_layers)
@@ -36,6 +36,7 @@ FAMILY = Family(
         "Qwen2ForCausalLM": llama.language_head,
         "Qwen2ForTokenClassification": token_head,
         "Qwen2ForSequenceClassification": last_token_head,
+        "Qwen2ForQuestionAnswering": span_head,
     },
     form=form,
     weights=llama.weights,

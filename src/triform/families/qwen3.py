@@ -5,7 +5,7 @@ from triform.families import llama, qwen2
 from triform.families.attention import ALL_BIASES
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, token_head
+from triform.families.heads import backbone, last_token_head, span_head, token_head
 from triform.weights import Rename, Table
 
 
@@ -34,6 +34,7 @@ FAMILY = Family(
         "Qwen3ForCausalLM": llama.language_head,
         "Qwen3ForTokenClassification": token_head,
         "Qwen3ForSequenceClassification": last_token_head,
+        "Qwen3ForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

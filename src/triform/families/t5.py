@@ -6,10 +6,11 @@ v1.1 and Flan-T5 gate the feed-forward and do not scale the output (arXiv:1910.1
 from triform import spec
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, token_head
+from triform.families.heads import backbone, end_token_head, source_again, span_head, token_head
 from triform.weights import Rename, Table
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
+READS_SOURCE_AGAIN = {"T5ForSequenceClassification", "T5ForQuestionAnswering"}
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encoder:
@@ -18,12 +19,13 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encode
     config.expect("is_decoder", False)
     # n_positions is the length of pretraining; relative positions know no limit.
     config.ignore("tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "n_positions")
-    num_layers = config.integer("num_layers", 6)
+    num_layers = config.num_layers("num_layers", 6)
     encoder = stack(config, num_layers, spec.Mask.BIDIRECTIONAL)
-    decoder = stack(config, config.integer("num_decoder_layers", num_layers), spec.Mask.CAUSAL)
+    decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), spec.Mask.CAUSAL)
     if architecture in ENCODER_ALONE:
         return spec.Encoder(stack=encoder)
-    return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True)
+    target = source_again(config) if architecture in READS_SOURCE_AGAIN else None
+    return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True, target=target)
 
 
 def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
@@ -75,6 +77,8 @@ def weights(model: spec.Model) -> Table:
     """The names of the tensors."""
     alone = isinstance(model.form, spec.Encoder)
     encoder = "" if alone else "encoder."
+    # One of tokens has another name than one of sequences.
+    classifier = "classification_head.out_proj" if isinstance(model.head, spec.SequenceHead) else "classifier"
     gated = isinstance(model.input_stack.blocks[0][-1].core, spec.GatedFeedForward)
     # fmt: off
     return Table(
@@ -88,7 +92,9 @@ def weights(model: spec.Model) -> Table:
         ),
         heads=(
             Rename("lm_head.weight",              "language_head.weight"),
-            Rename("classifier.*",                "classification_head.*"),
+            Rename("classification_head.dense.*", "pooler.*"),
+            Rename(f"{classifier}.*",             "classification_head.*"),
+            Rename("qa_outputs.*",                "span_head.*"),
         ),
         ignored=(
             "decoder.block.*.layer.1.EncDecAttention.relative_attention_bias.weight",
@@ -135,6 +141,8 @@ FAMILY = Family(
         "T5ForConditionalGeneration": language_head,
         "T5EncoderModel": backbone,
         "T5ForTokenClassification": token_head,
+        "T5ForSequenceClassification": end_token_head,
+        "T5ForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,

@@ -1,6 +1,6 @@
 """One token for each sequence, again and again: the best, or one drawn by its probability."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +28,7 @@ class GeneratedToken(NamedTuple):
 
 def tokens(
     decoding: Decoding, config: GenerationConfig, stopping: Stopping, *, log_probabilities: bool = False
-) -> Iterator[GeneratedToken]:
+) -> Generator[GeneratedToken]:
     """The tokens of all sequences, step by step, end tokens included.
 
     Sequences of different lengths go together; one that ends leaves the batch and gives its pages back.
@@ -59,7 +59,7 @@ def tokens(
             logits = decoding.advance([growing[sequence] for sequence in active])
 
 
-def gather(steps: Iterator[GeneratedToken], num_sequences: int) -> list[Completion]:
+def gather(steps: Iterable[GeneratedToken], num_sequences: int) -> list[Completion]:
     """The whole answers of a stream of tokens."""
     own: list[list[GeneratedToken]] = [[] for _ in range(num_sequences)]
     for token in steps:

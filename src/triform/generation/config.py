@@ -64,14 +64,17 @@ def number(expected: str, accepts: Callable[[float], bool] = lambda value: True)
     return Rule(expected, is_one)
 
 
-def at_least(minimum: int) -> Rule:
+def at_least(minimum: int, maximum: int = 2**31 - 1) -> Rule:
     """A whole number."""
 
     def is_one(value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= minimum
+        return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) <= maximum
 
-    return Rule(f"a whole number of at least {minimum}", is_one)
+    return Rule(f"a whole number of at least {minimum} and at most {maximum}", is_one)
 
+
+MAX_BEAMS, MAX_ANSWERS = 1000, 10_000
+"""Each sequence has a cache of its own, so that a slip of the pen would fill any memory."""
 
 TOKEN = Rule("the id of a token", at_least(0).accepts)
 TOKENS = Rule(
@@ -147,10 +150,10 @@ class GenerationConfig:
     """Draw among the best tokens whose probabilities together reach this. Holtzman et al. 2020."""
     min_p: float | None = setting(None, number("a number from 0 to 1", lambda value: 0 <= value <= 1))
     """Draw among tokens at least so probable, as a share of the best one's. Nguyen et al. 2024."""
-    seed: int | None = setting(None, at_least(0))
+    seed: int | None = setting(None, at_least(0, 2**64))
     """The same seed draws the same tokens; None is another one each time."""
 
-    num_beams: int = setting(1, at_least(1))
+    num_beams: int = setting(1, at_least(1, MAX_BEAMS))
     """How many beginnings of each answer to keep in view; 1 is no beam search."""
     length_penalty: float = setting(1.0, number("a number"))
     """A beam's log-probability is divided by its length to this power."""
@@ -158,7 +161,7 @@ class GenerationConfig:
     """Whether to stop at `num_beams` whole answers, when better ones are unlikely, or ("never") impossible."""
     renormalize_logits: bool = setting(False, SWITCH)
     """Whether probabilities add up to 1 again once settings have taken tokens away, before beams are compared."""
-    num_return_sequences: int = setting(1, at_least(1))
+    num_return_sequences: int = setting(1, at_least(1, MAX_ANSWERS))
     """How many answers to each prompt."""
 
     given: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ from triform.generation.config import ContextEnd, GenerationConfig
 from triform.generation.sequence import GrowingSequence
 from triform.generation.session import Session, common_beginning
 from triform.inputs import Batch
-from triform.models import Decoder, Encoder, EncoderDecoder, EncoderOutput, Network
+from triform.models import Decoder, EncoderDecoder, EncoderOutput, Network
 
 
 class Decoding:
@@ -34,7 +34,7 @@ class Decoding:
         config: GenerationConfig,
         session: Session | None = None,
     ) -> None:
-        if isinstance(network, Encoder) or not isinstance(model.head, spec.LanguageHead):
+        if not (isinstance(network, Decoder | EncoderDecoder) and isinstance(model.head, spec.LanguageHead)):
             form, head = type(model.form).__name__, type(model.head).__name__ if model.head else "no head"
             raise WrongTaskError(f"generate needs a decoder with a language head; this model is {form} with {head}.")
         self.engine = engine

@@ -1,5 +1,6 @@
 """Tokens that tokenizer_config.json and its older companions put beside the vocabulary: kept whole in any text."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +71,12 @@ def token_of(settings: dict[str, Any], role: str) -> str | None:
     return content if isinstance(content, str) else None
 
 
+def with_space_before_mask(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings whose mask token stands for a word together with the space before it, unless they describe it."""
+    mask = settings.get("mask_token")
+    return {**settings, "mask_token": {"content": mask, "lstrip": True}} if isinstance(mask, str) else settings
+
+
 def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: str, file: str) -> tuple[str, int]:
     """The token of a role that the template needs, and its id.
 
@@ -107,7 +114,9 @@ def listed_tokens(settings: dict[str, Any]) -> list[str]:
 
 def _listed(settings: dict[str, Any]) -> Iterator[Any]:
     for name in ("additional_special_tokens", "extra_special_tokens"):
-        listed = settings.get(name) or ()
+        listed = settings.get(name) or []
+        if not isinstance(listed, list | dict):
+            raise TokenizerError(f"tokenizer_config.json: {name} must list tokens, got {listed!r}. Correct the file.")
         yield from listed.values() if isinstance(listed, dict) else listed
 
 
@@ -140,8 +149,15 @@ def _flags(value: Any) -> dict[str, bool]:
     return {name: bool(value[name]) for name in names if name in value} if isinstance(value, dict) else {}
 
 
+def is_id(value: Any) -> bool:
+    """Whether a value can number a token."""
+    return type(value) is int and 0 <= value < 2**31
+
+
 def _as_id(checkpoint: Checkpoint, value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise TokenizerError(f"{checkpoint.folder}: an added token's id must be a number, got {value!r}.") from error
+    number = int(value) if isinstance(value, str) and re.fullmatch("[0-9]{1,10}", value) else value
+    if not is_id(number):
+        raise TokenizerError(
+            f"{checkpoint.folder}: an added token's id must be a whole number, got {value!r:.100}. Correct the file."
+        )
+    return int(number)

@@ -1,8 +1,9 @@
 """A packed batch: the tokens of all its sequences end to end, with no padding between them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,31 @@ class EncodedText:
     """(n, 2) where each token begins and ends in its own text, in characters; (0, 0) for a special token."""
     sources: tuple[int | None, ...]
     """(n,) 0 for a token of `text`, 1 for one of `pair`, None for a special token."""
+    words: tuple[int | None, ...] | None = None
+    """(n,) the number of each token's word in its own text, as the tokenizer parts words; None for a special token."""
     dropped: int = 0
     """Tokens cut off to fit the model."""
+    messages: tuple[Mapping[str, Any], ...] | None = None
+    """The conversation that `text` was made of, where it was one."""
+    window: "Window | None" = None
+    """Where this is a window of a longer text, what it stands for."""
+
+    @property
+    def whole(self) -> "EncodedText":
+        """The text that this is a window of, or itself."""
+        return self if self.window is None else self.window.whole
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Window:
+    """Which tokens of a long text one of its overlapping windows answers for: each token is in one window's share."""
+
+    whole: EncodedText
+    """The text that was cut, with its special tokens."""
+    begin: int
+    """The first row of the window that it answers for."""
+    end: int
+    """One beyond the last such row."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,14 +128,30 @@ class Batch:
         out[mask] = values
         return out
 
-    def split(self, token_budget: int) -> Iterator["Batch"]:
-        """Consecutive parts of at most `token_budget` tokens each; a longer sequence is a part of its own."""
+    def split(self, token_budget: int, *, whole_texts: bool = False) -> Iterator["Batch"]:
+        """Consecutive parts of at most `token_budget` tokens each; a longer sequence is a part of its own.
+
+        With `whole_texts` all windows of a text stay in one part, however many tokens they have.
+        """
+        borders = self._borders() if whole_texts else np.arange(len(self) + 1)
+        offsets = self.offsets[borders]
         begin = 0
-        while begin < len(self):
-            end = int(np.searchsorted(self.offsets, self.offsets[begin] + token_budget, side="right")) - 1
+        while begin < len(borders) - 1:
+            end = int(np.searchsorted(offsets, offsets[begin] + token_budget, side="right")) - 1
             end = max(end, begin + 1)
-            yield self.slice(begin, end)
+            yield self.slice(int(borders[begin]), int(borders[end]))
             begin = end
+
+    def whole_texts(self) -> list[EncodedText]:
+        """The texts, and of those that were cut into windows the whole."""
+        assert self.texts is not None
+        return list(dict.fromkeys(text.whole for text in self.texts))
+
+    def _borders(self) -> Integers:
+        """The number of the first sequence of each text, and one beyond the last."""
+        assert self.texts is not None
+        firsts = [b for b, text in enumerate(self.texts) if b == 0 or text.whole is not self.texts[b - 1].whole]
+        return np.array([*firsts, len(self)])
 
     def slice(self, begin: int, end: int) -> "Batch":
         """Sequences `begin` up to `end`."""

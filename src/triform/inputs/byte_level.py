@@ -9,10 +9,10 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
-from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import add_to, require, switch
-from triform.inputs.library import LibraryBackend
+from triform.inputs.added_tokens import add_to, require, switch, with_space_before_mask
+from triform.inputs.library import LibraryBackend, damage_in
+from triform.inputs.vocabulary import read_vocabulary
 
 WORDS_AND_SINGLE_DIGITS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -37,10 +37,7 @@ def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBa
     Raises:
         TokenizerError: a file is missing or damaged, or a setting is not what it must be.
     """
-    mask = settings.get("mask_token")
-    if isinstance(mask, str):
-        # It stands for a word together with the space before it, as in the tokenizer.json of these models.
-        settings = {**settings, "mask_token": {"content": mask, "lstrip": True}}
+    settings = with_space_before_mask(settings)
     tokenizer = _open(checkpoint, settings)
     prefix_space = switch(settings, "add_prefix_space", False)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix_space)
@@ -77,14 +74,11 @@ def build_digits_apart(checkpoint: Checkpoint, settings: dict[str, Any]) -> Libr
 
 def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokenizer:
     vocabulary, merges = (str(checkpoint.folder / name) for name in ("vocab.json", "merges.txt"))
-    try:
+    read_vocabulary(checkpoint.folder / "vocab.json")  # the library lets tokens through that are said twice
+    with damage_in(f"{vocabulary} or {merges}"):
         model = models.BPE.from_file(
             vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False
         )
-    except Exception as error:  # the library raises nothing more precise, and does not say which file
-        raise TokenizerError(
-            f"{vocabulary} or {merges} is damaged, or one is not the other's: {error}. Fetch both again."
-        ) from error
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.decoder = decoders.ByteLevel()
     add_to(tokenizer, checkpoint, settings)

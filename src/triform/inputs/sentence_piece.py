@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import tokenizers
 
-from triform.inputs.backend import Text, Tokens, shares
+from triform.inputs.backend import Side, Text, Tokens, shares
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -24,6 +24,8 @@ Token = tuple[int, str, tuple[int, int]]
 NO_SPACE_BEFORE = b"\x1a\x02\x18\x00"
 """Put behind a model file's bytes: normalizer_spec { add_dummy_prefix: false }. Protobuf merges repeated messages."""
 
+SPACE = "▁"
+"""How pieces write the space before them."""
 
 TEXT = "$"
 """The place of the text in a template."""
@@ -72,15 +74,25 @@ class SentencePieceBackend:
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
         return [self._round([self._cut(part) for part in _parts(text)], special_tokens) for text in texts]
 
-    def encode_cut(self, text: Text, *, max_length: int, special_tokens: bool) -> Tokens:
+    def encode_cut(
+        self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
+    ) -> Tokens:
         bare = [self._cut(part) for part in _parts(text)]
         num_special = self.template.num_special(pair=len(bare) == 2) if special_tokens else 0
-        kept = shares([len(tokens) for tokens in bare], num_special=num_special, max_length=max_length)
-        return self._round([tokens[:share] for tokens, share in zip(bare, kept, strict=True)], special_tokens)
+        lengths = [len(tokens) for tokens in bare]
+        kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        cut = [
+            tokens[:share] if side == "right" else tokens[len(tokens) - share :]
+            for tokens, share in zip(bare, kept, strict=True)
+        ]
+        return self._round(cut, special_tokens)
+
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        return self._round([self._cut(text, spelled)], special_tokens=False)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         found = [self.tokens[number] for number in ids if number in self.tokens]
-        return self.join(token for token in found if not (skip_special_tokens and token in self._special))
+        return self.join(token for token in found if not (skip_special_tokens and token in self.special_tokens))
 
     def join(self, tokens: Iterable[str]) -> str:
         return self.joined(list(tokens))
@@ -88,9 +100,16 @@ class SentencePieceBackend:
     def id_of(self, token: str) -> int | None:
         return self.ids.get(token)
 
+    def token_of(self, id: int) -> str | None:
+        return self.tokens.get(id)
+
     @cached_property
-    def _special(self) -> frozenset[str]:
+    def special_tokens(self) -> frozenset[str]:
         return frozenset(token.content for token in self.added if token.special)
+
+    @cached_property
+    def _whole_tokens(self) -> frozenset[str]:
+        return frozenset(token.content for token in self.added)
 
     @cached_property
     def _added_pattern(self) -> re.Pattern[str] | None:
@@ -117,12 +136,23 @@ class SentencePieceBackend:
             tokens=[token[1] for token, _, _ in rows],
             characters=[token[2] for token, _, _ in rows],
             sources=[source for _, _, source in rows],
+            words=self._words([token[1] for token, _, _ in rows], [source for _, _, source in rows]),
         )
 
-    def _cut(self, text: str) -> list[Token]:
+    def _words(self, tokens: list[str], sources: list[int | None]) -> list[int | None]:
+        """A word begins with the mark of a space, or where an added token does."""
+        words: list[int | None] = []
+        numbers: dict[int, int] = {}
+        for token, source in zip(tokens, sources, strict=True):
+            if source is not None and (token.startswith(SPACE) or token in self._whole_tokens or source not in numbers):
+                numbers[source] = numbers.get(source, -1) + 1
+            words.append(None if source is None else numbers[source])
+        return words
+
+    def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:
         """The tokens of a text, without any round it."""
         tokens: list[Token] = []
-        for begin, end, added in _split(text, self._added_pattern):
+        for begin, end, added in _split(text, self._added_pattern, spelled):
             if added is not None:
                 tokens.append(self._whole(added, begin, end))
                 continue
@@ -161,10 +191,14 @@ def _parts(text: Text) -> tuple[str, ...]:
     return text if isinstance(text, tuple) else (text,)
 
 
-def _split(text: str, pattern: re.Pattern[str] | None) -> Iterator[tuple[int, int, str | None]]:
+def _split(
+    text: str, pattern: re.Pattern[str] | None, spelled: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, str | None]]:
     """Where the added tokens and the stretches between them begin and end; and the token, or None for a stretch."""
-    begin = 0
+    begin, letters = 0, set(spelled)
     for match in pattern.finditer(text) if pattern else ():
+        if match.span(match.lastindex or 0) in letters:
+            continue
         if begin < match.start():
             yield begin, match.start(), None
         yield match.start(), match.end(), match[match.lastindex or 0]

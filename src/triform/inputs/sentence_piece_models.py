@@ -1,6 +1,5 @@
-"""The three ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
+"""The four ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
 
-import json
 import re
 from functools import partial
 from itertools import groupby
@@ -12,14 +11,22 @@ from tokenizers import decoders
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.added_tokens import listed_tokens, read_added_tokens, switch, token_of
+from triform.inputs.added_tokens import (
+    listed_tokens,
+    read_added_tokens,
+    switch,
+    token_of,
+    with_space_before_mask,
+)
 from triform.inputs.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
+from triform.inputs.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)
 NUM_EXTRA_IDS = 100
+MAX_EXTRA_IDS = 10_000
 DECODER = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
@@ -35,8 +42,11 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
     processor = _open(path)
     ids = _own_ids(processor)
     count = settings.get("extra_ids", NUM_EXTRA_IDS)
-    if not isinstance(count, int) or count < 0:
-        raise TokenizerError(f"tokenizer_config.json: extra_ids must be a count, got {count!r}. Correct the file.")
+    if type(count) is not int or not 0 <= count <= MAX_EXTRA_IDS:
+        raise TokenizerError(
+            f"tokenizer_config.json: extra_ids must be a count of at most {MAX_EXTRA_IDS}, got {count!r}. "
+            "Correct the file."
+        )
     extra = [token for number in reversed(range(count)) if (token := f"<extra_id_{number}>") not in ids]
     ids |= {token: len(processor) + place for place, token in enumerate(extra)}
     settings = {**settings, "additional_special_tokens": [*(settings.get("additional_special_tokens") or ()), *extra]}
@@ -86,6 +96,40 @@ def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> Senten
     )
 
 
+def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """sentencepiece.bpe.model, whose pieces come one later, behind four tokens in the order of fairseq.
+
+    cls_token before a text, sep_token after it, two of them between a pair; mask_token has the last id.
+
+    Conneau et al. 2019, "Unsupervised Cross-lingual Representation Learning at Scale"; Ott et al. 2019, "fairseq".
+
+    Raises:
+        TokenizerError: the file is damaged, or a setting is not what it must be.
+    """
+    path = checkpoint.folder / "sentencepiece.bpe.model"
+    processor = _open(path)
+    settings = with_space_before_mask(settings)
+    own = processor.id_to_piece([0, 1, 2]) if len(processor) > 2 else []
+    if own != ["<unk>", "<s>", "</s>"]:
+        raise TokenizerError(f"{path} begins with {own}, not with <unk>, <s> and </s>. Fetch the file again.")
+    ids = {piece: number + 1 for piece, number in _own_ids(processor).items()}
+    ids |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(processor) + 1}
+    added = _add(checkpoint, settings, ids)
+    start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
+    return SentencePieceBackend(
+        first=processor,
+        rest=processor,
+        ids=ids,
+        tokens={number: token for token, number in ids.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=False,
+        added=added,
+        template=Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end))),
+        trims_spaces=True,
+        joined=_join,
+    )
+
+
 def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
     """source.spm cuts, vocab.json numbers; eos_token after every text. A code such as >>fra<< may come first.
 
@@ -99,10 +143,10 @@ def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> S
     """
     processor, target = (_open(checkpoint.folder / name) for name in ("source.spm", "target.spm"))
     path = checkpoint.folder / "vocab.json"
-    ids = _read_vocabulary(path)
+    ids = read_vocabulary(path)
     added = _add(checkpoint, settings, ids)
     separate = switch(settings, "separate_vocabs", False)
-    answers = _read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
+    answers = read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
     end = _role(settings, "eos_token", ids, path)
     return SentencePieceBackend(
         first=processor,
@@ -129,6 +173,8 @@ def _open(path: Path, changes: bytes = b"") -> "SentencePieceProcessor":
         raise TokenizerError(f"{path.parent} has no {path.name}, the SentencePiece model. Fetch it.") from error
     except Exception as error:  # the library raises nothing more precise
         raise TokenizerError(f"{path} is damaged, or no SentencePiece model: {error}. Fetch the file again.") from error
+    if not len(processor):
+        raise TokenizerError(f"{path} holds no pieces. Fetch the file again.")
     return processor
 
 
@@ -148,18 +194,6 @@ def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str],
 
 def _own_ids(processor: "SentencePieceProcessor") -> dict[str, int]:
     return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
-
-
-def _read_vocabulary(path: Path) -> dict[str, int]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise TokenizerError(f"{path.parent} has no {path.name}, which numbers the pieces. Fetch it.") from error
-    except (ValueError, RecursionError) as error:
-        raise TokenizerError(f"{path} is damaged: {error}. Fetch the file again.") from error
-    if not isinstance(content, dict) or not all(type(number) is int for number in content.values()):
-        raise TokenizerError(f"{path}: expected a JSON object of tokens and their ids. Fetch the file again.")
-    return content
 
 
 def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:

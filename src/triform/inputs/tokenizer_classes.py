@@ -38,6 +38,7 @@ BRACKETS = {
     "mask_token": "[MASK]",
 }
 ANGLES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+WRAPPED = {**ANGLES, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"}
 END_OF_TEXT = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")
 
 TABLE = (
@@ -54,6 +55,12 @@ TABLE = (
         roles=BRACKETS,
     ),
     TokenizerClass(
+        names=("MPNetTokenizer",),
+        files=("vocab.txt",),
+        build=word_piece.build_wrapped,
+        roles={**WRAPPED, "unk_token": "[UNK]"},
+    ),
+    TokenizerClass(
         names=("GPT2Tokenizer",),
         files=("vocab.json", "merges.txt"),
         build=byte_level.build_bare,
@@ -63,7 +70,7 @@ TABLE = (
         names=("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),
         files=("vocab.json", "merges.txt"),
         build=byte_level.build_wrapped,
-        roles={**ANGLES, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": "<mask>"},
+        roles=WRAPPED,
     ),
     TokenizerClass(
         names=("Qwen2Tokenizer",),
@@ -82,6 +89,12 @@ TABLE = (
         files=("tokenizer.model",),
         build=sentence_piece_models.build_with_bytes,
         roles=ANGLES,
+    ),
+    TokenizerClass(
+        names=("XLMRobertaTokenizer",),
+        files=("sentencepiece.bpe.model",),
+        build=sentence_piece_models.build_with_shifted_ids,
+        roles=WRAPPED,
     ),
     TokenizerClass(
         names=("MarianTokenizer",),
@@ -105,32 +118,51 @@ def tokenizer_class(checkpoint: Checkpoint, settings: dict[str, Any]) -> Tokeniz
     Raises:
         TokenizerError: no class is named, or it is not in the table, or a file that it needs is missing.
     """
-    config = checkpoint.read_object("config.json") if checkpoint.has("config.json") else {}
     found = [name for name in (*TOKENIZER_FILES, "merges.txt") if checkpoint.has(name)]
     beginning = f"{checkpoint.folder} has no tokenizer.json" + (f"; it brings {', '.join(found)}. " if found else ". ")
     remedy = "Save the tokenizer there with transformers: AutoTokenizer.from_pretrained(…).save_pretrained(folder)."
     if not found:
         raise TokenizerError(beginning + remedy)
-    for name in (settings.get("tokenizer_class"), config.get("tokenizer_class")):
-        if isinstance(name, str) and name.removesuffix("Fast") not in OF_NO_ALGORITHM:
-            break
-    else:
-        name = config.get("model_type")
+    name = class_name(checkpoint, settings)
+    if name is None or name.removesuffix("Fast") in OF_NO_ALGORITHM:
+        name = _read_config(checkpoint).get("model_type")
     if not isinstance(name, str):
         raise TokenizerError(
             f"{beginning}Which class of tokenizer they are for is not said: expected tokenizer_class in "
             f"tokenizer_config.json, or model_type in config.json. Add the first. Or: {remedy}"
         )
-    for kind in TABLE:
-        if _stem(name) in map(_stem, kind.names):
-            break
-    else:
+    kind = find_class(name)
+    if kind is None:
         known = ", ".join(name for kind in TABLE for name in kind.names)
         raise TokenizerError(f"{beginning}They are for {name!r}; this version builds {known}. {remedy}")
     missing = [file for file in kind.files if not checkpoint.has(file)]
     if missing:
         raise TokenizerError(f"{beginning}{kind.names[0]} also needs {', '.join(missing)}. Fetch it. Or: {remedy}")
     return kind
+
+
+def default_roles(checkpoint: Checkpoint, settings: dict[str, Any]) -> dict[str, str]:
+    """The special tokens of a checkpoint with tokenizer.json where its files do not name them: those of its class."""
+    name = class_name(checkpoint, settings) or _read_config(checkpoint).get("model_type")
+    kind = find_class(name) if isinstance(name, str) else None
+    return {} if kind is None else kind.roles
+
+
+def class_name(checkpoint: Checkpoint, settings: dict[str, Any]) -> str | None:
+    """The class that tokenizer_config.json, or else config.json, names, one that says which algorithm before others."""
+    named = [settings.get("tokenizer_class"), _read_config(checkpoint).get("tokenizer_class")]
+    names = [name for name in named if isinstance(name, str)]
+    telling = [name for name in names if name.removesuffix("Fast") not in OF_NO_ALGORITHM]
+    return next(iter([*telling, *names]), None)
+
+
+def find_class(name: str) -> TokenizerClass | None:
+    """The row of a class, or of a model type of the same name."""
+    return next((kind for kind in TABLE if _stem(name) in map(_stem, kind.names)), None)
+
+
+def _read_config(checkpoint: Checkpoint) -> dict[str, Any]:
+    return checkpoint.read_object("config.json") if checkpoint.has("config.json") else {}
 
 
 def _stem(name: str) -> str:

@@ -7,9 +7,10 @@ from triform.engines import Engine, Format, Use
 from triform.models.decoder import Decoder
 from triform.models.encoder import Encoder
 from triform.models.encoder_decoder import EncoderDecoder
+from triform.models.rereader import Rereader
 from triform.models.scope import ParameterSource, Scope
 
-Network = Encoder | Decoder | EncoderDecoder
+Network = Encoder | Decoder | EncoderDecoder | Rereader
 
 
 def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network:
@@ -20,6 +21,8 @@ def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network
             return Encoder(scope, form, model.head)
         case spec.Decoder() as form:
             return Decoder(scope, form, model.head)
+        case spec.EncoderDecoder(target=spec.SourceAgain() as target) as form:
+            return Rereader(scope, form, model.head, target)
         case spec.EncoderDecoder() as form:
             return EncoderDecoder(scope, form, model.head)
 

@@ -28,4 +28,4 @@ class Decoder:
     ) -> Output:
         """Batch → Output. With a cache, sequence b goes on where sequence b of the cache ended."""
         states, layers = self._stack(batch, cache=cache, tap=tap, hidden_states=hidden_states)
-        return with_head(self._head, states, batch.spans, logits_at=logits_at, hidden_states=layers)
+        return with_head(self._head, states, batch.ids, batch.spans, logits_at=logits_at, hidden_states=layers)

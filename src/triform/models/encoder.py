@@ -31,4 +31,4 @@ class Encoder:
         if cache is not None:
             raise InputError("cache: an encoder sees whole sequences, so it keeps no cache. Call it without one.")
         states, layers = self._stack(batch, tap=tap, hidden_states=hidden_states)
-        return with_head(self._head, states, batch.spans, logits_at=logits_at, hidden_states=layers)
+        return with_head(self._head, states, batch.ids, batch.spans, logits_at=logits_at, hidden_states=layers)

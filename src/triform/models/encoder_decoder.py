@@ -36,8 +36,12 @@ class EncoderDecoder:
         hidden_states: bool = False,
         logits_at: Integers | None = None,
         tap: Tap | None = None,
+        head_ids: Integers | None = None,
     ) -> Output:
-        """Source, or its states, and the decoder's ids as fed → Output, with one target for each source."""
+        """Source, or its states, and the decoder's ids as fed → Output, with one target for each source.
+
+        To the head, the decoder's rows stand for the target's tokens, or else for those of `head_ids`.
+        """
         if isinstance(source, Batch):
             source = self.encode(source, hidden_states=hidden_states, tap=tap)
         if len(source.spans) != len(target):
@@ -45,4 +49,7 @@ class EncoderDecoder:
                 f"source and target must pair up: got {len(source.spans)} sources and {len(target)} targets."
             )
         states, layers = self._decoder(target, cache=cache, memory=source.memory, tap=tap, hidden_states=hidden_states)
-        return with_head(self._head, states, target.spans, logits_at=logits_at, hidden_states=layers, encoder=source)
+        ids = target.ids if head_ids is None else head_ids
+        return with_head(
+            self._head, states, ids, target.spans, logits_at=logits_at, hidden_states=layers, encoder=source
+        )

@@ -1,5 +1,6 @@
 """What stands on the last hidden states: token-level and sequence-level heads."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -16,13 +17,14 @@ from triform.models.scope import Scope
 class Head(Protocol):
     """Last hidden states → logits, and which of their rows belong to which sequence."""
 
-    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
-        """(T, D) → (T, V), for the `rows` asked for or for all; or (B, labels)."""
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        """(T, D) and the (T,) ids that the rows stand for → (T, V), for `rows` or for all; or (B, labels)."""
 
 
 def with_head(
     head: Head | None,
     states_TD: Array,
+    ids: Integers,
     spans: Spans,
     *,
     logits_at: Integers | None,
@@ -30,7 +32,7 @@ def with_head(
     encoder: EncoderOutput | None = None,
 ) -> Output:
     """The output of a form: its last hidden states, and what the head makes of them."""
-    logits, logits_spans = (None, None) if head is None else head(states_TD, spans, logits_at)
+    logits, logits_spans = (None, None) if head is None else head(states_TD, ids, spans, logits_at)
     return Output(
         last_hidden_state=states_TD,
         spans=spans,
@@ -56,7 +58,7 @@ class LanguageHead:
         self._weight = (word if head.tied else scope).linear("weight", embedding.vocab_size, size)
         self._bias = scope.vector("bias", embedding.vocab_size) if head.bias else None
 
-    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
         if self._transform is not None:
             x = self._norm(self._transform(x, activation=self._activation))
@@ -72,7 +74,7 @@ class TokenHead:
         self._engine = scope.engine
         self._linear = Linear(scope, hidden_size, num_scores, bias=bias)
 
-    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
         return self._linear(x), spans
 
@@ -81,19 +83,44 @@ class SequenceHead:
     """A score for every label, for the whole sequence."""
 
     def __init__(self, scope: Scope, head: spec.SequenceHead, hidden_size: int) -> None:
-        self._engine = scope.engine
-        self._pooling = head.pooling
+        self._pool = build_pooling(scope.engine, head.pooling)
         self._activation = head.pooler
         self._pooler = Linear(scope / "pooler", hidden_size, hidden_size, bias=True) if head.pooler else None
         self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
 
-    def __call__(self, states_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         if rows is not None:
             raise InputError("logits_at: this model scores whole sequences, not tokens. Call it without logits_at.")
-        x = self._engine.pool(states_TD, spans, self._pooling)
+        x = self._pool(states_TD, ids, spans)
         if self._pooler is not None:
             x = self._pooler(x, activation=self._activation)
         return self._linear(x), Spans.of_lengths(np.ones(len(spans), np.int64))
+
+
+def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callable[[Array, Integers, Spans], Array]:
+    """(states, ids, spans) → one vector for each sequence."""
+    match pooling:
+        case spec.Pooling():
+            return lambda states_TD, ids, spans: engine.pool(states_TD, spans, pooling)
+        case spec.LastOf():
+            return lambda states_TD, ids, spans: engine.rows(states_TD, rows_of_last(pooling.token, ids, spans))
+
+
+def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
+    """(B,) the last row of each sequence that has this id.
+
+    Raises:
+        InputError: a sequence has none.
+    """
+    found = np.flatnonzero(ids == token)
+    rows: Integers = np.concatenate([[-1], found])[np.searchsorted(found, spans.ends)]
+    missing = np.flatnonzero(rows < spans.begins).tolist()
+    if missing:
+        raise InputError(
+            f"Sequence {missing[0]} has no id {token}, the end of a text, at which this model scores it. "
+            "Let the tokenizer put its special tokens round the text, or end the sequence with that id."
+        )
+    return rows
 
 
 def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:

@@ -10,9 +10,9 @@ from triform.spec.block import Block, Core, Residual
 from triform.spec.embedding import Embedding
 from triform.spec.feed_forward import Activation, FeedForward, GatedFeedForward
 from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
-from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, Stack
+from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, SourceAgain, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
-from triform.spec.pooling import Pooling
+from triform.spec.pooling import LastOf, Pooling
 from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary, Sinusoidal
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Head",
     "Heads",
     "LanguageHead",
+    "LastOf",
     "LayerNorm",
     "Learned",
     "LinearScaling",
@@ -46,6 +47,7 @@ __all__ = [
     "SelfAttention",
     "SequenceHead",
     "Sinusoidal",
+    "SourceAgain",
     "SpanHead",
     "Stack",
     "TokenHead",

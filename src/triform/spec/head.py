@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from triform.spec.feed_forward import Activation
 from triform.spec.norm import Norm
-from triform.spec.pooling import Pooling
+from triform.spec.pooling import LastOf, Pooling
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class SequenceHead:
 
     labels: tuple[str, ...]
     problem: Problem
-    pooling: Pooling
+    pooling: Pooling | LastOf
     pooler: Activation | None = None
     """Activation of a dense layer between pooling and projection, where there is one."""
     bias: bool = True

@@ -34,6 +34,14 @@ class Decoder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SourceAgain:
+    """The decoder reads what the encoder reads, one token late. Lewis et al. 2019, section 3.1."""
+
+    start: int
+    """The id that comes before the source, in place of its last token."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderDecoder:
     """A decoder that also sees the encoder's states: T5, BART."""
 
@@ -41,6 +49,8 @@ class EncoderDecoder:
     decoder: Stack
     shares_embedding: bool
     """Whether both stacks use one word table, the encoder's."""
+    target: SourceAgain | None = None
+    """What the decoder reads; None where the caller says it, such as what has been generated so far."""
 
 
 Form = Encoder | Decoder | EncoderDecoder

@@ -1,5 +1,6 @@
 """From a vector per token to a vector per sequence."""
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -14,3 +15,10 @@ class Pooling(StrEnum):
     """Their sum divided by √n."""
     WEIGHTED_MEAN = "weighted_mean"
     """Their mean weighted by position + 1, as in SGPT (Muennighoff 2022, section 3)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastOf:
+    """The row at the last token of this id, such as the one that ends a text."""
+
+    token: int

@@ -56,6 +56,7 @@ def pipeline(
     engine: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
+    adapter: str | Path | None = None,
     **options: Any,
 ) -> Task[Any, Any]:
     """A task with a model, ready to be called with one input, a list, or an iterator.
@@ -66,6 +67,7 @@ def pipeline(
         engine: "auto", or one by name.
         dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16.
         revision: branch, tag or commit on the Hub.
+        adapter: a folder or Hub id of a LoRA adapter in PEFT's layout.
         options: the task's own, such as `top_k`; a call may override them.
 
     Raises:
@@ -76,7 +78,7 @@ def pipeline(
     if task.startswith("translation_") and "_to_" in task:
         source, _, target = task.removeprefix("translation_").partition("_to_")
         task, options = "translation", {"src_lang": source, "tgt_lang": target, **options}
-    return find_task(task).load(model, engine=engine, dtype=dtype, revision=revision, **options)
+    return find_task(task).load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, **options)
 
 
 __all__ = ["TASKS", "Options", "Task", "find_task", "pipeline"]

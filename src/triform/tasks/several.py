@@ -21,6 +21,8 @@ class TaskOfSeveral(Task[Rows, Answer]):
     Inputs are taken one at a time, however many sequences they become; the token budget still cuts those.
     """
 
+    chunk = 1
+
     @abstractmethod
     def preprocess(self, inputs: Sequence[Any], options: Any) -> Batch:
         """One human input → Batch of all its sequences."""
@@ -32,8 +34,23 @@ class TaskOfSeveral(Task[Rows, Answer]):
     def _stream(self, inputs: Iterable[Any], options: Options) -> Iterator[Answer]:
         for number, given in enumerate(inputs):
             try:
-                batch = self.preprocess([given], options)
+                [batch] = self.batches([given], options)
             except InputError as error:
                 raise InputError(f"Input {number}: {error}") from error
-            parts = [self.forward(part, options) for part in batch.split(options.token_budget)]
-            yield from self.postprocess(batch, np.concatenate(parts), options)
+            yield from self.answers(batch, options)
+
+    def batches(self, inputs: Sequence[Any], options: Any) -> Iterator[Batch]:
+        """One input → one batch of all its sequences."""
+        yield self.preprocess(inputs, options)
+
+    def num_inputs(self, batch: Batch) -> int:
+        return 1
+
+    def answers(self, batch: Batch, options: Any) -> list[Answer]:
+        """The one answer, put together of parts within the token budget."""
+        return self.postprocess(batch, in_parts(self, batch, options), options)
+
+
+def in_parts(task: Task[Rows, Any], batch: Batch, options: Any) -> Rows:
+    """The rows of all sequences of a batch, which goes through the model in parts within the token budget."""
+    return np.concatenate([task.forward(part, options) for part in batch.split(options.token_budget)])

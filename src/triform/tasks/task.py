@@ -1,37 +1,45 @@
 """What all tasks share: human input in, human answer out, in three steps that each task spells out."""
 
+import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
 from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_type_hints
 
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError
-from triform.inputs import Batch, LongInput, Tokenizer
+from triform.inputs import Batch, EncodedText, LongInput, Tokenizer
+from triform.inputs.backend import Side, Text
 from triform.model import Model, load
 from triform.tasks.text_input import Fields
 
 Tensors = TypeVar("Tensors")
 Answer = TypeVar("Answer")
 
-CHUNK = 256
-"""Inputs that are tokenized together; a stream is never read further ahead."""
 
+def option(default: Any, help: str, *, minimum: int | None = None, choices: Sequence[StrEnum] = ()) -> Any:
+    """A field of a task's options, with the help that the command line shows.
 
-def option(default: Any, help: str, *, minimum: int | None = None) -> Any:
-    """A field of a task's options, with the help that the command line shows; `minimum` is for whole numbers."""
-    return field(default=default, metadata={"help": help, "minimum": minimum})
+    `minimum` is for whole numbers, `choices` for an enum of which the task takes some values only.
+    """
+    return field(default=default, metadata={"help": help, "minimum": minimum, "choices": choices})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
     """What can be set for a whole pipeline, or for one call."""
 
-    long_input: LongInput = option(LongInput.ERROR, "What to do with text longer than the model can read.")
+    long_input: LongInput = option(
+        LongInput.ERROR,
+        "Refuse text longer than the model can read (error), or cut it (truncate).",
+        choices=(LongInput.ERROR, LongInput.TRUNCATE),
+    )
     token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.", minimum=1)
 
 
@@ -58,12 +66,15 @@ class Task(ABC, Generic[Tensors, Answer]):
     """What the model must have on top; None for the backbone alone."""
     forms: ClassVar[tuple[type[spec.Encoder] | type[spec.Decoder] | type[spec.EncoderDecoder], ...]]
     """Which forms can do it."""
+    chunk: ClassVar[int] = 256
+    """Inputs that are tokenized together; a stream is never read further ahead."""
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.options = self._with(self.options_type(), options)
         self._check_model()
+        tokenizer.check_fits(model.spec.input_stack.embedding.vocab_size)
 
     @classmethod
     def load(
@@ -73,10 +84,12 @@ class Task(ABC, Generic[Tensors, Answer]):
         engine: str = "auto",
         dtype: str = "auto",
         revision: str | None = None,
+        adapter: str | Path | None = None,
         **options: Any,
     ) -> Self:
         """Load a model and its tokenizer for this task; arguments as in `triform.load`."""
-        loaded = load(model, engine=engine, dtype=dtype, revision=revision, with_head=cls.head is not None)
+        with_head = cls.head is not None
+        loaded = load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, with_head=with_head)
         return cls(loaded, Tokenizer.from_checkpoint(loaded.checkpoint), **options)
 
     @abstractmethod
@@ -112,23 +125,45 @@ class Task(ABC, Generic[Tensors, Answer]):
 
     def _stream(self, inputs: Iterable[Any], options: Any) -> Iterator[Answer]:
         remaining = iter(inputs)
-        while chunk := list(islice(remaining, CHUNK)):
-            for batch in self.preprocess(chunk, options).split(options.token_budget):
-                yield from self.postprocess(batch, self.forward(batch, options), options)
+        while chunk := list(islice(remaining, self.chunk)):
+            for batch in self.batches(chunk, options):
+                yield from self.answers(batch, options)
 
-    def encode(self, texts: Sequence[str | tuple[str, str]], options: Any, *, max_length: int | None = None) -> Batch:
-        """Texts → Batch, within what the model can read.
+    def batches(self, inputs: Sequence[Any], options: Any) -> Iterator[Batch]:
+        """Up to `chunk` inputs → consecutive batches of some of them, within the token budget."""
+        yield from self.preprocess(inputs, options).split(options.token_budget)
+
+    def num_inputs(self, batch: Batch) -> int:
+        """How many inputs one of `batches` is for."""
+        return len(batch)
+
+    def answers(self, batch: Batch, options: Any) -> list[Answer]:
+        """The answers to the inputs of one batch."""
+        return self.postprocess(batch, self.forward(batch, options), options)
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        options: Any,
+        *,
+        max_length: int | None = None,
+        side: Side | None = None,
+        only_first: bool = False,
+    ) -> Batch:
+        """Texts → Batch, within what the model can read; `side` and `only_first` as `Tokenizer.encode` has them.
 
         Warns:
             TruncationWarning: some were cut, as `long_input="truncate"` allows.
         """
         limit = self.limit(max_length)
-        encoded = self.tokenizer.encode(texts, max_length=limit, long_input=options.long_input)
+        encoded = self.tokenizer.encode(
+            texts, max_length=limit, long_input=options.long_input, side=side, only_first=only_first
+        )
         dropped = [text.dropped for text in encoded if text.dropped]
         if dropped:
             warnings.warn(
                 f"{len(dropped)} of {len(encoded)} texts were longer than {limit} tokens; "
-                f"{sum(dropped)} tokens at their ends were not read.",
+                f"{sum(dropped)} tokens were not read.",
                 TruncationWarning,
                 stacklevel=2,
             )
@@ -144,7 +179,8 @@ class Task(ABC, Generic[Tensors, Answer]):
         unknown = sorted(set(changes) - set(own))
         if unknown:
             raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(own)}.")
-        return replace(options, **{name: _checked(own[name], value) for name, value in changes.items()})
+        kinds = get_type_hints(self.options_type) if changes else {}
+        return replace(options, **{name: _checked(own[name], kinds[name], value) for name, value in changes.items()})
 
     def _check_model(self) -> None:
         model = self.model.spec
@@ -160,18 +196,49 @@ class Task(ABC, Generic[Tensors, Answer]):
         )
 
 
-def _checked(option: Field[Any], value: Any) -> Any:
-    """The value of an option, an enum's by its name.
+def dropped_from(text: EncodedText) -> dict[str, int]:
+    """What an answer adds where its text was cut: `{"dropped_tokens": …}`, how many; nothing where all was read."""
+    return {"dropped_tokens": text.dropped} if text.dropped else {}
+
+
+def _checked(option: Field[Any], kind: Any, value: Any) -> Any:
+    """The value of an option of this type, an enum's by its name.
 
     Raises:
-        InputError: it is not one of the enum's, or no whole number large enough.
+        InputError: it is of another type, not one of the enum's that the task takes, or a number that is too small.
     """
     if isinstance(option.default, StrEnum):
-        kind = type(option.default)
-        if value not in set(kind):
-            raise InputError(f"{option.name}={value!r}: expected one of {', '.join(kind)}.")
-        return kind(value)
+        names = type(option.default)
+        choices = option.metadata["choices"] or tuple(names)
+        if not isinstance(value, str) or value not in choices:
+            raise InputError(f"{option.name}={str(value)!r:.300}: expected one of {', '.join(choices)}.")
+        return names(value)
     minimum = option.metadata["minimum"]
-    if minimum is not None and value is not None and (not isinstance(value, int) or value < minimum):
-        raise InputError(f"{option.name}={value!r}: expected a whole number of at least {minimum}.")
+    if isinstance(value, Integral) and int(value) >= 2**62:  # sums with it stay within 64 bits
+        raise InputError(f"{option.name}={value}: expected a smaller number.")
+    kinds = set(get_args(kind)) if isinstance(kind, UnionType) else {kind}
+    fits = any(KINDS[one][1](value) for one in kinds)
+    if not fits or (minimum is not None and value is not None and value < minimum):
+        least = "" if minimum is None else f" of at least {minimum}"
+        expected = " or ".join(words + least * (one is int) for one, (words, _) in KINDS.items() if one in kinds)
+        raise InputError(f"{option.name}={value!r:.300}: expected {expected}.")
     return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
+    float: ("a number", _is_number),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    str: ("a text", lambda value: isinstance(value, str)),
+    Sequence[str]: (
+        "a list of texts",
+        lambda value: isinstance(value, list | tuple) and all(isinstance(text, str) for text in value),
+    ),
+    Mapping[str, Any]: ("an object", lambda value: isinstance(value, Mapping)),
+    NoneType: ("None", lambda value: value is None),
+}
+"""The types that options have: in words, and whether a value is of them."""

@@ -1,6 +1,7 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
-from triform.weights.export import write_json, write_tensors
+from triform.weights.adapter import Adapter, Update
+from triform.weights.export import copy_small_files, write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
@@ -8,6 +9,7 @@ from triform.weights.tensors import FORMATS, Tensors, open_tensors
 
 __all__ = [
     "FORMATS",
+    "Adapter",
     "Assignment",
     "ParameterLoader",
     "Piece",
@@ -16,6 +18,8 @@ __all__ = [
     "Table",
     "Tensors",
     "Transpose",
+    "Update",
+    "copy_small_files",
     "join",
     "match",
     "open_tensors",

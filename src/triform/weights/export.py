@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -11,30 +12,51 @@ import numpy as np
 from safetensors import TensorSpec, serialize_file
 
 from triform.engines import StoredTensor
-from triform.hub import INDEX, WEIGHTS
+from triform.hub import MODEL, MODULES, Files
 
 SHARD_BYTES = 5_000_000_000
 """The largest file, as `transformers` cuts them."""
 
 
 def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
-    """Write tensors under their checkpoint names into one file, or into shards with an index.
+    """Write tensors under their checkpoint names, as `write_shards` does."""
+    sizes = {name: tensor.array.nbytes for name, tensor in tensors.items()}
+    write_shards(folder, sizes, partial(_write_file, tensors=tensors), shard_bytes=shard_bytes)
+
+
+def write_shards(
+    folder: Path,
+    sizes: Mapping[str, int],
+    write_file: Callable[[list[str], Path], None],
+    *,
+    files: Files = MODEL,
+    shard_bytes: int = SHARD_BYTES,
+) -> None:
+    """Write tensors into one file, or into shards with an index.
 
     All files are written before the first takes its place, so a model may be saved over the folder it was loaded from,
     and a failure on the way leaves what was there. Shards of an earlier save are taken away.
+
+    Arguments:
+        folder: where to.
+        sizes: the bytes of each tensor by its name, in the order of the files.
+        write_file: writes the tensors of these names into the file of this path.
+        files: what the files are called.
+        shard_bytes: the largest file, unless one tensor is larger.
     """
-    shards = list(_shards(tensors, shard_bytes))
-    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
-    files = dict(zip(names if len(shards) > 1 else [WEIGHTS], shards, strict=True))
+    shards = list(_shards(sizes, shard_bytes))
+    pattern = files.shards.replace("*", "{:05d}")
+    names = [pattern.format(number, len(shards)) for number in range(1, len(shards) + 1)]
+    written = dict(zip(names if len(shards) > 1 else [files.weights], shards, strict=True))
     with _in_place(folder) as write:
-        for file, own in files.items():
-            write(file, partial(_write_file, tensors=tensors, names=own))
-        if len(files) > 1:
-            total = sum(tensor.array.nbytes for tensor in tensors.values())
-            weight_map = {name: file for file, own in files.items() for name in own}
-            write(INDEX, partial(_write_json, content={"metadata": {"total_size": total}, "weight_map": weight_map}))
-    stale = {*folder.glob("model-*-of-*.safetensors"), folder / WEIGHTS, folder / INDEX}
-    kept = {folder / file for file in (*files, INDEX)} if len(files) > 1 else {folder / WEIGHTS}
+        for file, own in written.items():
+            write(file, partial(write_file, own))
+        if len(written) > 1:
+            weight_map = {name: file for file, own in written.items() for name in own}
+            content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
+            write(files.index, partial(_write_json, content=content))
+    stale = {*folder.glob(files.shards), folder / files.weights, folder / files.index}
+    kept = {folder / file for file in (*written, files.index)} if len(written) > 1 else {folder / files.weights}
     for path in stale - kept:
         path.unlink(missing_ok=True)
 
@@ -68,19 +90,33 @@ def _write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _shards(tensors: Mapping[str, StoredTensor], shard_bytes: int) -> Iterator[list[str]]:
+def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
     names: list[str] = []
-    size = 0
-    for name, tensor in tensors.items():
-        if names and size + tensor.array.nbytes > shard_bytes:
+    total = 0
+    for name, size in sizes.items():
+        if names and total + size > shard_bytes:
             yield names
-            names, size = [], 0
+            names, total = [], 0
         names.append(name)
-        size += tensor.array.nbytes
+        total += size
     yield names
 
 
-def _write_file(path: Path, tensors: Mapping[str, StoredTensor], names: list[str]) -> None:
+def copy_small_files(source: Path, target: Path) -> None:
+    """Tokenizer, modules, generation settings: all that is neither the config nor the model's own weights."""
+    if source.resolve() == target.resolve():
+        return
+    for path in sorted(source.rglob("*")):
+        relative = path.relative_to(source)
+        if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
+            continue
+        is_small = path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md")
+        if (is_small and not path.match("*.index.json")) or relative.match(f"{MODULES}/{MODEL.weights}"):
+            (target / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / relative)
+
+
+def _write_file(names: list[str], path: Path, tensors: Mapping[str, StoredTensor]) -> None:
     # The library reads the numbers where they lie, so the arrays must stay alive until it is done.
     arrays = {name: np.ascontiguousarray(tensors[name].array) for name in names}
     specs = {

@@ -1,6 +1,5 @@
 """The tensors of a checkpoint: safetensors files, one or sharded, validated by their library and mapped into memory."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from triform import strict_json
 from triform.engines import Format, StoredTensor
 from triform.errors import WeightError
-from triform.hub import INDEX, WEIGHTS, Checkpoint
+from triform.hub import MODEL, Checkpoint, Files
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
 NUMPY_TYPES = {Format.FLOAT32: np.float32, Format.FLOAT16: np.float16, Format.BFLOAT16: np.uint16}
@@ -47,6 +47,10 @@ class Tensors(Mapping[str, TensorInfo]):
     def __len__(self) -> int:
         return len(self._infos)
 
+    def having(self, infos: dict[str, TensorInfo]) -> "Tensors":
+        """Other tensors, whose files lie in the same folder or are named in full."""
+        return Tensors(self._folder, infos)
+
     def bytes(self, name: str) -> NDArray[np.uint8]:
         """The tensor's bytes, a view of the mapped file."""
         info = self[name]
@@ -68,46 +72,48 @@ class Tensors(Mapping[str, TensorInfo]):
         return np.array_equal(self.bytes(first), self.bytes(second))
 
 
-def open_tensors(checkpoint: Checkpoint) -> Tensors:
+def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     """Read the headers of a checkpoint's safetensors files.
 
     Raises:
         WeightError: there are none, one is damaged, or the index and the files disagree.
     """
-    folder = checkpoint.folder
-    if checkpoint.has(INDEX):
-        weight_map = checkpoint.read_object(INDEX).get("weight_map")
+    folder, index = checkpoint.folder, checkpoint.folder / files.index
+    if checkpoint.has(files.index):
+        weight_map = checkpoint.read_object(files.index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
-            raise WeightError(f"{folder / INDEX}: expected a weight_map from tensor names to files.")
-        files = sorted(set(weight_map.values()))
-        infos = {name: info for file in files for name, info in _read_header(folder, file).items()}
+            raise WeightError(f"{index}: expected a weight_map from tensor names to files.")
+        shards = sorted(set(weight_map.values()))
+        infos = {name: info for file in shards for name, info in _read_header(index, file).items()}
         lost = [f"{name}: not in {file}" for name, file in weight_map.items() if name not in infos]
         if lost:
-            raise WeightError(f"{folder / INDEX} names tensors that its files lack:\n  " + "\n  ".join(lost))
+            raise WeightError(f"{index} names tensors that its files lack:\n  " + "\n  ".join(lost))
         return Tensors(folder, infos)
-    if checkpoint.has(WEIGHTS):
-        return Tensors(folder, _read_header(folder, WEIGHTS))
+    if checkpoint.has(files.weights):
+        return Tensors(folder, _read_header(index, files.weights))
     if any(folder.glob("*.bin")):
         raise WeightError(
-            f"{folder} holds its weights in a .bin file, a pickle, which can run code when it is read. Convert it: "
-            "load it with transformers and call save_pretrained(folder), which writes model.safetensors."
+            f"{folder} holds its weights in a .bin file, a pickle, which can run code when it is read. "
+            f"Convert it, without running any: triform convert {checkpoint.source}"
         )
-    raise WeightError(f"{folder} has neither {WEIGHTS} nor {INDEX}. Fetch the weights, or name another folder.")
+    raise WeightError(
+        f"{folder} has neither {files.weights} nor {files.index}. Fetch the weights, or name another folder."
+    )
 
 
-def _read_header(folder: Path, file: str) -> dict[str, TensorInfo]:
-    path = folder / file
-    if path.parent.resolve() != folder.resolve():
-        raise WeightError(f"{folder / INDEX} names {file}, which lies outside the model's folder.")
+def _read_header(index: Path, file: str) -> dict[str, TensorInfo]:
+    path = index.parent / file
+    if path.parent.resolve() != index.parent.resolve():
+        raise WeightError(f"{index} names {file}, which lies outside the model's folder.")
     try:
         # The library checks the header against the file; only then is it safe to take the offsets from it.
         with safe_open(path, framework="numpy"):
             pass
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = json.loads(stream.read(size))
+            header = strict_json.loads(stream.read(size))
     except FileNotFoundError as error:
-        raise WeightError(f"{path} is missing, though {INDEX} names it. Fetch the model again.") from error
+        raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
     header.pop("__metadata__", None)

@@ -1,6 +1,7 @@
 """Positions: added to the embedding, turning queries and keys inside attention, or as a bias on its scores."""
 
 import math
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -30,11 +31,22 @@ class Sinusoidal:
 
     def __init__(self, scope: Scope, sinusoidal: spec.Sinusoidal, size: int) -> None:
         self._engine = scope.engine
-        self._table = scope.engine.asarray(sinusoids(sinusoidal.num_positions, size))
+        self._num_positions = sinusoidal.num_positions
+        self._size = size
+        self._waves: Array | None = None
 
     def __call__(self, step: Step) -> Array:
         """(T, D)."""
-        return self._engine.rows(self._table, step.positions())
+        positions = step.positions()
+        return self._engine.rows(self._table(int(positions.max()) + 1), positions)
+
+    def _table(self, length: int) -> Array:
+        """At least `length` rows; twice as many each time that they do not reach."""
+        waves = self._waves
+        if waves is None or waves.shape[0] < length:
+            num_rows = min(1 << length.bit_length(), self._num_positions)
+            waves = self._waves = self._engine.asarray(sinusoids(num_rows, self._size))
+        return waves
 
 
 def build_absolute_position(
@@ -83,7 +95,11 @@ class Rotary:
     def __init__(self, scope: Scope, rotary: spec.Rotary) -> None:
         self._engine = scope.engine
         self._spec = rotary
-        self._frequencies = rotary_frequencies(rotary)
+
+    @cached_property
+    def _frequencies(self) -> NDArray[np.float32]:
+        # Not before the weights have borne the size of a head out.
+        return rotary_frequencies(self._spec)
 
     def turn(self, x_TNH: Array, step: Step) -> Array:
         engine = self._engine

@@ -22,9 +22,18 @@ class GenerationOptions(Options):
     num_beams: int | None = option(None, "Beam search with so many beams; 1 is none.", minimum=1)
     length_penalty: float | None = option(None, "Of beams: above 0 is for longer answers, below 0 for shorter.")
     repetition_penalty: float | None = option(None, "Above 1: tokens seen before become less likely.")
+    max_time: float | None = option(None, "End all answers of a batch after so many seconds.")
+    at_context_end: str | None = option(
+        None, "Where the context has no room for the new tokens: refuse (error), stop, or forget its beginning (slide)."
+    )
     no_repeat_ngram_size: int | None = option(None, "No run of so many tokens comes twice; 0 for no rule.", minimum=0)
+
+    generate_kwargs: Mapping[str, Any] | None = option(
+        None, "Any other setting of generation by its name in the field, as a JSON object."
+    )
 
     def settings(self) -> Mapping[str, Any]:
         """Those of `Model.generate` that are set."""
         names = {known.name for known in fields(GenerationOptions)} - {known.name for known in fields(Options)}
-        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        own = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        return {**own.pop("generate_kwargs", {}), **own}

@@ -1,4 +1,9 @@
-"""A text for a text: whatever an encoder-decoder was trained to answer."""
+"""A text for a text: whatever an encoder-decoder was trained to answer.
+
+As the pipelines of transformers 4 have it, but for what holds where the caller names no beams and no length: here the
+checkpoint's settings, those for the task over the general ones. The last pipelines take 4 beams and 256 new tokens
+then, even where generation_config.json names other beams, or `task_specific_params` another length.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,9 +11,10 @@ from typing import Any, ClassVar
 
 from triform import spec
 from triform.errors import InputError
+from triform.families import Config
 from triform.inputs import Batch
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, option
+from triform.tasks.task import Task, dropped_from, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +22,11 @@ class Text2TextGenerationOptions(GenerationOptions):
     """Options of text2text-generation, and of the tasks that are a kind of it."""
 
     prefix: str | None = option(None, "Text to put before each input, in place of the one the model brings.")
+    num_return_sequences: int = option(1, "Answers to each text, when drawing or with beams.", minimum=1)
 
 
-class Text2TextGeneration(Task[list[list[int]], dict[str, str]]):
-    """Answers `{generated_text}` for a text."""
+class Text2TextGeneration(Task[list[list[int]], Any]):
+    """Answers `{generated_text}` for a text, or a list of them where `num_return_sequences` is above 1."""
 
     name = "text2text-generation"
     summary = "Whatever a model of two stacks answers to each text."
@@ -38,21 +45,50 @@ class Text2TextGeneration(Task[list[list[int]], dict[str, str]]):
         return self.encode([prefix + text for text in inputs], options)
 
     def forward(self, batch: Batch, options: Text2TextGenerationOptions) -> list[list[int]]:
-        return self.model.generate(batch, num_return_sequences=1, **options.settings())
+        settings = {**self.own_settings(options), **options.settings()}
+        return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **settings)
 
-    def postprocess(
-        self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions
-    ) -> list[dict[str, str]]:
-        return [{self.key: self.tokenizer.decode(ids)} for ids in tensors]
+    def postprocess(self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions) -> list[Any]:
+        assert batch.texts is not None
+        count = options.num_return_sequences
+        answers = [
+            [{self.key: self.tokenizer.decode(ids), **dropped_from(text)} for ids in tensors[first : first + count]]
+            for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
+        ]
+        return [answer[0] if count == 1 else answer for answer in answers]
 
-    def one(self, given: Any, answer: dict[str, str], options: Text2TextGenerationOptions) -> list[dict[str, str]]:
-        return [answer]
+    def one(self, given: Any, answer: Any, options: Text2TextGenerationOptions) -> Any:
+        return [answer] if options.num_return_sequences == 1 else answer
 
     def prefix(self, options: Any) -> str:
         """What the model's config says to put before a text: for this task, or for all."""
-        own = self.task_params().get(self.name, {}).get("prefix")
-        return str(own or self.model.blueprint.config.get("prefix") or "")
+        return self.prefixes().get(self.task_name(options)) or self._config.optional_string("prefix") or ""
 
-    def task_params(self) -> Mapping[str, Any]:
-        """`task_specific_params` of config.json; only their prefixes are followed."""
-        return self.model.blueprint.config.get("task_specific_params") or {}
+    def prefixes(self) -> Mapping[str, str]:
+        """Those of `task_specific_params` in config.json, by their tasks."""
+        where = self._config.where
+        return {name: Config(own, where).optional_string("prefix") or "" for name, own in self._task_params().items()}
+
+    def own_settings(self, options: Text2TextGenerationOptions) -> dict[str, Any]:
+        """How the model's config says to generate for this task; the caller's settings go over it."""
+        own = dict(self._task_params().get(self.task_name(options), {}))
+        own.pop("prefix", None)
+        if options.num_beams == 1:
+            # What is for beams alone is of no use without them.
+            own = {name: value for name, value in own.items() if name not in ("length_penalty", "early_stopping")}
+        return own
+
+    def task_name(self, options: Any) -> str:
+        """By which config.json knows the task."""
+        return self.name
+
+    def _task_params(self) -> Mapping[str, Mapping[str, Any]]:
+        """`task_specific_params` of config.json: for each task a prefix and settings of generation."""
+        params = self._config.mapping("task_specific_params") or {}
+        if not all(isinstance(own, dict) for own in params.values()):
+            self._config.refuse("task_specific_params", "an object for each task")
+        return params
+
+    @property
+    def _config(self) -> Config:
+        return Config(self.model.blueprint.config, str(self.model.checkpoint.folder / "config.json"))

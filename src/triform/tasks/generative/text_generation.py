@@ -1,12 +1,20 @@
-"""A text that goes on."""
+"""A text, or a conversation, that goes on."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from triform import spec
-from triform.inputs import Batch, EncodedText
+from triform.errors import InputError
+from triform.generation import Completion
+from triform.generation.config import MAX_NEW_TOKENS
+from triform.inputs import Batch, Chat, ChatTemplate, EncodedText, LongInput, Message
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, option
+from triform.tasks.task import Task, dropped_from, option
+
+Generated = str | list[Message]
+"""A text, or the messages of a conversation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +24,20 @@ class TextGenerationOptions(GenerationOptions):
     return_full_text: bool = option(True, "Whether the answer begins with the prompt.")
     num_return_sequences: int = option(1, "Answers to each prompt, when drawing or with beams.", minimum=1)
     stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
+    details: bool = option(False, "Whether the answer also says what ended it, and how probable each token was.")
+    continue_final_message: bool | None = option(
+        None, "Whether a conversation's last message goes on; by default the assistant's does, and another is answered."
+    )
 
 
-class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
-    """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says."""
+class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
+    """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says.
+
+    A prompt is a text or a conversation: a list of messages `{"role": …, "content": …}`, or an object that has them as
+    `messages`, with `tools`, `documents` or `chat_template_kwargs` for the model's chat template. Then `generated_text`
+    is the list with the assistant's answer. With `details` there are also `finish_reason` (stop, length, context or
+    time) and `tokens`, `[{id, text, log_probability}]`.
+    """
 
     name = "text-generation"
     summary = "Goes on where each text ends."
@@ -28,27 +46,108 @@ class TextGeneration(Task[list[list[int]], list[dict[str, str]]]):
     head = spec.LanguageHead
     forms = (spec.Decoder,)
 
-    def preprocess(self, inputs: Sequence[str], options: TextGenerationOptions) -> Batch:
-        return self.encode(list(inputs), options)
+    @cached_property
+    def chat_template(self) -> ChatTemplate:
+        """How messages become text.
 
-    def forward(self, batch: Batch, options: TextGenerationOptions) -> list[list[int]]:
-        return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **options.settings())
+        Raises:
+            TokenizerError: the checkpoint does not say.
+        """
+        return ChatTemplate.from_checkpoint(self.model.checkpoint, self.tokenizer)
+
+    def __call__(self, inputs: Any, **options: Any) -> Any:
+        """Answer one prompt, a list of them, or an iterable piece by piece. A list of messages is one prompt."""
+        if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], Mapping) and "role" in inputs[0]:
+            inputs = {"messages": inputs}
+        return super().__call__(inputs, **options)
+
+    def preprocess(self, inputs: Sequence[Any], options: TextGenerationOptions) -> Batch:
+        chats: dict[int, EncodedText] = {}
+        for number, given in enumerate(inputs):
+            if isinstance(given, list | Mapping):
+                try:
+                    chats[number] = self._encode_chat(given, options)
+                except InputError as error:
+                    if len(inputs) == 1:
+                        raise
+                    raise InputError(f"Input {number}: {error}") from error
+        texts = [given for number, given in enumerate(inputs) if number not in chats]
+        if not chats:
+            return self._encode_texts(texts, options)
+        encoded = iter((self._encode_texts(texts, options).texts or ()) if texts else ())
+        return Batch.from_texts([chats[number] if number in chats else next(encoded) for number in range(len(inputs))])
+
+    def _encode_texts(self, texts: Sequence[Any], options: TextGenerationOptions) -> Batch:
+        # What stands last is what the model goes on from, so a prompt is cut at its beginning.
+        room = None if options.long_input is LongInput.ERROR else self._room_for_prompts(options)
+        return self.encode(texts, options, max_length=room, side="left")
+
+    def _encode_chat(self, given: Any, options: TextGenerationOptions) -> EncodedText:
+        chat = Chat.read(given)
+        prompt = self.chat_template.render(chat, continue_final_message=_continues(chat.messages, options))
+        encoded = self.tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled, max_length=self.limit())
+        return replace(encoded, messages=chat.messages)
+
+    def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
+        """The most tokens of a prompt beside the new ones; unless these are counted, at least half of the context."""
+        limit = self.limit()
+        if limit is None:
+            return None
+        if options.max_new_tokens is None:
+            return max(limit - MAX_NEW_TOKENS, limit // 2)
+        return max(limit - options.max_new_tokens, 1)
+
+    def forward(self, batch: Batch, options: TextGenerationOptions) -> list[Completion]:
+        return self.model.complete(
+            batch,
+            num_return_sequences=options.num_return_sequences,
+            log_probabilities=options.details,
+            stop_strings=options.stop,
+            **options.settings(),
+        )
 
     def postprocess(
-        self, batch: Batch, tensors: list[list[int]], options: TextGenerationOptions
-    ) -> list[list[dict[str, str]]]:
+        self, batch: Batch, tensors: list[Completion], options: TextGenerationOptions
+    ) -> list[list[dict[str, Any]]]:
         assert batch.texts is not None
         count = options.num_return_sequences
         return [
-            [{"generated_text": self._continued(text, ids, options)} for ids in tensors[first : first + count]]
+            [self._answer(text, completion, options) for completion in tensors[first : first + count]]
             for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
         ]
 
-    def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> str:
-        # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
-        prompt = self.tokenizer.decode(text.ids.tolist())
-        added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
+    def _answer(self, text: EncodedText, completion: Completion, options: TextGenerationOptions) -> dict[str, Any]:
+        answer = {"generated_text": self._continued(text, completion.ids, options), **dropped_from(text)}
+        if options.details:
+            answer["finish_reason"] = str(completion.finish_reason)
+            answer["tokens"] = [
+                {"id": id, "text": self.tokenizer.decode([id], skip_special_tokens=False), "log_probability": value}
+                for id, value in zip(completion.ids, completion.log_probabilities or (), strict=True)
+            ]
+        return answer
+
+    def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> Generated:
+        messages = text.messages
+        if messages is None or _continues(messages, options):
+            # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
+            prompt = self.tokenizer.decode(text.ids.tolist())
+            added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
+        else:
+            added = self.tokenizer.decode(ids)
         stops = [options.stop] if isinstance(options.stop, str) else options.stop or ()
         ends = [added.find(stop) for stop in stops if stop in added]
         added = added[: min(ends, default=len(added))]
-        return text.text + added if options.return_full_text else added
+        if not options.return_full_text:
+            return added
+        if messages is None:
+            return text.text + added
+        if _continues(messages, options):
+            return [*messages[:-1], {**messages[-1], "content": messages[-1]["content"] + added}]
+        return [*messages, {"role": "assistant", "content": added}]
+
+
+def _continues(messages: Sequence[Message], options: TextGenerationOptions) -> bool:
+    """Whether the last message goes on: as the caller says, or else where it is the assistant's."""
+    if options.continue_final_message is not None:
+        return options.continue_final_message
+    return bool(messages[-1]["role"] == "assistant")

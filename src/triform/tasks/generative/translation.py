@@ -29,11 +29,10 @@ class Translation(Text2TextGeneration):
 
     def prefix(self, options: TranslationOptions) -> str:
         """The prefix of the pair of languages, where the model names some."""
-        params = self.task_params()
-        prefixes = {name: own.get("prefix", "") for name, own in params.items() if name.startswith("translation_")}
-        wanted = f"translation_{options.src_lang}_to_{options.tgt_lang}"
+        prefixes = {name: own for name, own in self.prefixes().items() if name.startswith("translation_")}
+        wanted = self.task_name(options)
         if wanted in prefixes:
-            return str(prefixes[wanted])
+            return prefixes[wanted]
         if prefixes or options.src_lang or options.tgt_lang:
             pairs = [name.removeprefix("translation_").replace("_to_", " to ") for name in prefixes]
             raise InputError(
@@ -41,3 +40,6 @@ class Translation(Text2TextGeneration):
                 f"{', '.join(pairs) or 'no languages'}. Choose a pair of those, or set prefix yourself."
             )
         return super().prefix(options)
+
+    def task_name(self, options: TranslationOptions) -> str:
+        return f"translation_{options.src_lang}_to_{options.tgt_lang}"

@@ -1,4 +1,4 @@
-"""A vector for a text, as sentence-transformers makes it: pooled, and normalised where the model says so."""
+"""A vector for a text, as sentence-transformers makes it: pooled, and then what the model's modules say."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,117 +9,35 @@ from numpy.typing import NDArray
 
 from triform import spec
 from triform.engines import Spans
-from triform.errors import InputError, UnsupportedModelError
-from triform.hub import Checkpoint
+from triform.errors import InputError
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
+from triform.tasks.sequence_level.sentence_transformers import Dense, DenseLayer, Normalize, Recipe
 from triform.tasks.task import Options, Task, option
 
 Vector = NDArray[np.float32]
 
-POOLINGS = {
-    "cls": spec.Pooling.FIRST,
-    "max": spec.Pooling.MAX,
-    "mean": spec.Pooling.MEAN,
-    "mean_sqrt_len_tokens": spec.Pooling.MEAN_SQRT_LENGTH,
-    "weightedmean": spec.Pooling.WEIGHTED_MEAN,
-    "lasttoken": spec.Pooling.LAST,
-}
-"""As 1_Pooling/config.json names them; several are concatenated in this order."""
-
-OLDER_NAMES = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Recipe:
-    """What sentence-transformers' files say."""
-
-    poolings: tuple[spec.Pooling, ...] = (spec.Pooling.MEAN,)
-    """Mean, where a model brings no modules.json."""
-    pools_prompt: bool = True
-    """Whether the tokens of a prompt are pooled with those of the text."""
-    normalize: bool = False
-    max_length: int | None = None
-    lowercase: bool = False
-    prompts: dict[str, str]
-    default_prompt: str | None = None
-
-    @classmethod
-    def read(cls, checkpoint: Checkpoint) -> "Recipe":
-        """Read modules.json and the files it points to.
-
-        Raises:
-            UnsupportedModelError: a module or a pooling that Triform does not have.
-        """
-        settings: dict[str, Any] = {}
-        if checkpoint.has("config_sentence_transformers.json"):
-            own = checkpoint.read_object("config_sentence_transformers.json")
-            settings["default_prompt"] = own.get("default_prompt_name")
-            prompts = own.get("prompts") or {}
-        else:
-            prompts = {}
-        if checkpoint.has("sentence_bert_config.json"):
-            own = checkpoint.read_object("sentence_bert_config.json")
-            settings |= {"max_length": own.get("max_seq_length"), "lowercase": bool(own.get("do_lower_case"))}
-        if not checkpoint.has("modules.json"):
-            return cls(prompts=prompts, **settings)
-        for module in checkpoint.read_json("modules.json"):
-            match module["type"].rsplit(".", 1)[-1]:
-                case "Transformer":
-                    pass
-                case "Pooling":
-                    settings |= _read_pooling(checkpoint, module["path"])
-                case "Normalize":
-                    settings["normalize"] = True
-                case other:
-                    raise UnsupportedModelError(
-                        f"{checkpoint.folder / 'modules.json'}: module {other} is not supported; "
-                        "Triform has Transformer, Pooling and Normalize."
-                    )
-        return cls(prompts=prompts, **settings)
-
-
-def _read_pooling(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
-    name = f"{path}/config.json"
-    config = checkpoint.read_object(name)
-    modes = config.get("pooling_mode") or [new for old, new in OLDER_NAMES.items() if config.get(old)] or ["mean"]
-    modes = [modes] if isinstance(modes, str) else modes
-    unknown = [mode for mode in modes if mode not in POOLINGS]
-    if unknown:
-        raise UnsupportedModelError(
-            f"{checkpoint.folder / name}: pooling {', '.join(unknown)} is not supported; "
-            f"Triform has {', '.join(POOLINGS)}."
-        )
-    return {
-        "poolings": tuple(POOLINGS[mode] for mode in modes),
-        "pools_prompt": config.get("include_prompt", True),
-    }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PromptOptions(Options):
+class VectorOptions(Options):
     """Options of whatever embeds sentences."""
 
     prompt: str | None = option(None, "Text to put before each input, as some models were trained with.")
     prompt_name: str | None = option(None, "One of the prompts that the model brings, by its name.")
+    truncate_dim: int | None = option(
+        None, "Keep only so many of the first numbers, for models trained to allow it (Matryoshka).", minimum=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SentenceEmbeddingOptions(PromptOptions):
+class SentenceEmbeddingOptions(VectorOptions):
     """Options of sentence-embedding."""
 
     normalize: bool | None = option(None, "Scale vectors to length 1; by default as the model says.")
 
 
 class SentenceEmbedding(Task[Vector, Vector]):
-    """Answers a float32 vector for a text, an array (N, hidden) for a list of N."""
+    """Answers a float32 vector for a text, an array (N, size) for a list of N."""
 
     name = "sentence-embedding"
     aliases = ("embed",)
@@ -132,8 +50,13 @@ class SentenceEmbedding(Task[Vector, Vector]):
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
         self.recipe = Recipe.read(model.checkpoint)
+        self._modules = [
+            DenseLayer(model.engine, model.checkpoint, module) if isinstance(module, Dense) else model.engine.normalize
+            for module in self.recipe.modules
+        ]
+        self._size(self.options)  # so that a truncate_dim that is too large is known at once
 
-    def preprocess(self, inputs: Sequence[str], options: PromptOptions) -> Batch:
+    def preprocess(self, inputs: Sequence[str], options: VectorOptions) -> Batch:
         for text in inputs:
             if not isinstance(text, str):
                 raise InputError(f"{self.name}: expected a text, got {text!r}.")
@@ -143,19 +66,31 @@ class SentenceEmbedding(Task[Vector, Vector]):
         return self.encode(texts, options, max_length=self.recipe.max_length)
 
     def forward(self, batch: Batch, options: SentenceEmbeddingOptions) -> Vector:
-        engine, vectors = self.model.engine, self.pool(batch, options)
-        normalize = self.recipe.normalize if options.normalize is None else options.normalize
-        return engine.to_numpy(engine.normalize(engine.asarray(vectors))) if normalize else vectors
+        return self.embed(batch, options, normalize=options.normalize)
 
     def postprocess(self, batch: Batch, tensors: Vector, options: SentenceEmbeddingOptions) -> list[Vector]:
         return list(tensors)
 
     def many(self, answers: list[Vector]) -> Vector:
-        width = self.model.spec.input_stack.embedding.hidden_size * len(self.recipe.poolings)
-        return np.array(answers, np.float32).reshape(-1, width)
+        return np.array(answers, np.float32).reshape(len(answers), -1 if answers else self._size(self.options))
 
-    def pool(self, batch: Batch, options: PromptOptions) -> Vector:
-        """(B, width) the vectors of the texts, not normalised."""
+    def embed(self, batch: Batch, options: VectorOptions, *, normalize: bool | None) -> Vector:
+        """(B, size) the vectors of the texts: pooled, through the modules, cut.
+
+        `normalize` true scales what was cut, false leaves out the model's last normalisation, None does neither.
+        """
+        engine, size = self.model.engine, self._size(options)
+        modules = self._modules
+        if normalize is False and self.recipe.modules and isinstance(self.recipe.modules[-1], Normalize):
+            modules = modules[:-1]
+        x = engine.asarray(self._pool(batch, options))
+        for module in modules:
+            x = module(x)
+        # As in sentence-transformers, behind all modules: what is cut off a vector of length 1 is not made up for.
+        vectors: Vector = engine.to_numpy(x)[:, :size]
+        return engine.to_numpy(engine.normalize(engine.asarray(vectors))) if normalize else vectors
+
+    def _pool(self, batch: Batch, options: VectorOptions) -> Vector:
         engine, states = self.model.engine, self.model(batch).last_hidden_state
         spans = batch.spans
         if not self.recipe.pools_prompt:
@@ -166,7 +101,16 @@ class SentenceEmbedding(Task[Vector, Vector]):
         joined: Vector = np.concatenate([engine.to_numpy(v) for v in vectors], axis=-1)
         return joined
 
-    def _prompt(self, options: PromptOptions) -> str:
+    def _size(self, options: Any) -> int:
+        """How long the vectors are."""
+        size = self.model.spec.input_stack.embedding.hidden_size * len(self.recipe.poolings)
+        for module in self.recipe.modules:
+            size = module.out_features if isinstance(module, Dense) else size
+        if options.truncate_dim is not None and options.truncate_dim > size:
+            raise InputError(f"truncate_dim={options.truncate_dim}: the model's vectors have only {size} numbers.")
+        return min(size, options.truncate_dim or self.recipe.truncate_dim or size)
+
+    def _prompt(self, options: VectorOptions) -> str:
         if options.prompt is not None:
             return options.prompt
         name = options.prompt_name or self.recipe.default_prompt
@@ -177,7 +121,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
             raise InputError(f"prompt_name={name!r}: the model brings these prompts: {known}.")
         return self.recipe.prompts[name]
 
-    def _prompt_length(self, options: PromptOptions) -> int:
+    def _prompt_length(self, options: VectorOptions) -> int:
         """Rows that a prompt takes, the leading special token included, without the closing one."""
         prompt = self._prompt(options)
         if not prompt:

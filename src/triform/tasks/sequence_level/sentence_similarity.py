@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
-from triform.tasks.sequence_level.sentence_embedding import PromptOptions, SentenceEmbedding, Vector
+from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding, Vector, VectorOptions
 from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.text_input import Fields, read_object
 
@@ -18,7 +18,7 @@ class SentenceSimilarity(TaskOfSeveral[list[float]]):
     summary = "How near each of several sentences is in meaning to a source, from -1 to 1."
     example = '{"source_sentence": "A cat sat.", "sentences": ["A kitten was sitting.", "It rains."]}'
     fields: ClassVar[Fields] = {"source_sentence": str, "sentences": list[str]}
-    options_type = PromptOptions
+    options_type = VectorOptions
     head = None
     forms = (spec.Encoder, spec.Decoder)
 
@@ -26,15 +26,14 @@ class SentenceSimilarity(TaskOfSeveral[list[float]]):
         super().__init__(model, tokenizer, **options)
         self._embedding = SentenceEmbedding(model, tokenizer)
 
-    def preprocess(self, inputs: Sequence[Any], options: PromptOptions) -> Batch:
+    def preprocess(self, inputs: Sequence[Any], options: VectorOptions) -> Batch:
         [given] = inputs
         source, sentences = read_object(given, self.fields)
         return self._embedding.preprocess([source, *sentences], options)
 
-    def forward(self, batch: Batch, options: PromptOptions) -> Vector:
-        engine = self.model.engine
-        return engine.to_numpy(engine.normalize(engine.asarray(self._embedding.pool(batch, options))))
+    def forward(self, batch: Batch, options: VectorOptions) -> Vector:
+        return self._embedding.embed(batch, options, normalize=True)
 
-    def postprocess(self, batch: Batch, tensors: Rows, options: PromptOptions) -> list[list[float]]:
+    def postprocess(self, batch: Batch, tensors: Rows, options: VectorOptions) -> list[list[float]]:
         source, sentences = tensors[0], tensors[1:]
         return [(sentences @ source).tolist()]

@@ -11,7 +11,7 @@ from triform import spec
 from triform.inputs import Batch
 from triform.models import Output
 from triform.tasks.probabilities import Numbers, sigmoid, softmax
-from triform.tasks.task import Options, Task, option
+from triform.tasks.task import Options, Task, dropped_from, option
 from triform.tasks.text_input import read_texts
 
 
@@ -43,7 +43,7 @@ class TextClassification(Task[Output, Any]):
     example = "What a fine day."
     options_type = TextClassificationOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def preprocess(self, inputs: Sequence[Any], options: TextClassificationOptions) -> Batch:
         return self.encode(read_texts(inputs), options)
@@ -56,9 +56,10 @@ class TextClassification(Task[Output, Any]):
         assert isinstance(head, spec.SequenceHead)
         scores = self._function(head, options)(self.model.engine.to_numpy(tensors.logits))
         order = np.argsort(-scores, axis=-1, kind="stable")
+        assert batch.texts is not None
         answers = [
-            [{"label": head.labels[label], "score": float(row[label])} for label in best.tolist()]
-            for row, best in zip(scores, order, strict=True)
+            [{"label": head.labels[label], "score": float(row[label]), **dropped_from(text)} for label in best.tolist()]
+            for text, row, best in zip(batch.texts, scores, order, strict=True)
         ]
         return [answer[0] if options.top_k == 0 else answer[: options.top_k] for answer in answers]
 

@@ -11,12 +11,13 @@ import numpy as np
 
 from triform import spec
 from triform.errors import UnsupportedModelError, WrongTaskError
+from triform.families import Config
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
 from triform.tasks.probabilities import Numbers, sigmoid
 from triform.tasks.several import Rows, TaskOfSeveral
-from triform.tasks.task import Options, option
+from triform.tasks.task import Options, dropped_from, option
 from triform.tasks.text_input import Fields, read_object
 
 ACTIVATIONS: dict[str, Callable[[Any], Numbers]] = {"Identity": np.asarray, "Sigmoid": sigmoid}
@@ -41,7 +42,7 @@ class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
     fields: ClassVar[Fields] = {"query": str, "documents": list[str]}
     options_type = TextRankingOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
@@ -69,7 +70,8 @@ class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
         answer = []
         for index in np.argsort(-scores, kind="stable")[: options.top_k].tolist():
             text = {"text": batch.texts[index].pair} if options.return_documents else {}
-            answer.append({"index": index, "score": float(scores[index]), **text})
+            dropped = dropped_from(batch.texts[index])
+            answer.append({"index": index, "score": float(scores[index]), **text, **dropped})
         return [answer]
 
 
@@ -80,17 +82,14 @@ def read_activation(checkpoint: Checkpoint) -> str:
         UnsupportedModelError: another activation, or a prompt.
     """
     name = "config_sentence_transformers.json"
-    own = checkpoint.read_object(name) if checkpoint.has(name) else {}
-    if own.get("default_prompt_name"):
-        raise UnsupportedModelError(
-            f"{checkpoint.folder / name}: default_prompt_name is {own['default_prompt_name']!r}; "
-            "Triform ranks without prompts only. Choose a reranker that needs none."
-        )
-    config = checkpoint.read_object("config.json")
-    older = (config.get("sentence_transformers") or {}).get("activation_fn")
-    oldest = config.get("sbert_ce_default_activation_function")
-    path = own.get("activation_fn") or older or oldest or "Sigmoid"
-    activation = str(path).rsplit(".", 1)[-1]
+    config = Config.of_file(checkpoint, "config.json")
+    own = Config.of_file(checkpoint, name) if checkpoint.has(name) else Config({}, name)
+    if own.optional_string("default_prompt_name"):
+        own.refuse("default_prompt_name", "none: Triform ranks without prompts only. Choose a reranker that needs none")
+    older = Config(config.mapping("sentence_transformers") or {}, config.where).optional_string("activation_fn")
+    oldest = config.optional_string("sbert_ce_default_activation_function")
+    path = own.optional_string("activation_fn") or older or oldest or "Sigmoid"
+    activation = path.rsplit(".", 1)[-1]
     if activation not in ACTIVATIONS:
         raise UnsupportedModelError(
             f"{checkpoint.folder}: activation {path!r} is not supported; Triform has {', '.join(ACTIVATIONS)}."

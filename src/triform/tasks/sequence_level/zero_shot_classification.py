@@ -12,14 +12,14 @@ from triform.inputs import Batch, Tokenizer
 from triform.model import Model
 from triform.tasks.probabilities import softmax
 from triform.tasks.several import Rows, TaskOfSeveral
-from triform.tasks.task import Options, option
+from triform.tasks.task import Options, dropped_from, option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ZeroShotClassificationOptions(Options):
     """Options of zero-shot-classification."""
 
-    candidate_labels: Sequence[str] | None = option(None, "The labels to choose from.")
+    candidate_labels: str | Sequence[str] | None = option(None, "The labels to choose from.")
     hypothesis_template: str = option("This example is {}.", "What is put to the model; {} stands for a label.")
     multi_label: bool = option(False, "Whether each label is judged by itself, so that several may hold.")
 
@@ -36,7 +36,7 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
     example_options = "--candidate-labels sports --candidate-labels politics"
     options_type = ZeroShotClassificationOptions
     head = spec.SequenceHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
     def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
@@ -52,12 +52,20 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
         # As the reference implementation has it: the label at the other end.
         self._contradiction = len(head.labels) - 1 if self._entailment == 0 else 0
 
+    def __call__(self, inputs: Any, candidate_labels: str | Sequence[str] | None = None, **options: Any) -> Any:
+        """Answer one text, a list of them, or an iterable; labels may be given without their name, as in the field."""
+        labels = {} if candidate_labels is None else {"candidate_labels": candidate_labels}
+        return super().__call__(inputs, **labels, **options)
+
     def preprocess(self, inputs: Sequence[Any], options: ZeroShotClassificationOptions) -> Batch:
         [text] = inputs
         if not isinstance(text, str):
             raise InputError(f"{self.name}: expected a text, got {text!r}.")
+        if not text:
+            raise InputError(f"{self.name}: the text is empty, so there is nothing to classify. Leave it out.")
         hypotheses = [hypothesis(options.hypothesis_template, label) for label in labels_of(options)]
-        return self.encode([(text, one) for one in hypotheses], options)
+        # Where the text is cut, no hypothesis is.
+        return self.encode([(text, one) for one in hypotheses], options, only_first=True)
 
     def forward(self, batch: Batch, options: ZeroShotClassificationOptions) -> Rows:
         logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
@@ -76,6 +84,8 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
                 "sequence": batch.texts[0].text,
                 "labels": [labels[index] for index in order],
                 "scores": scores[order].tolist(),
+                # The longer a hypothesis, the less of the text stands beside it.
+                **dropped_from(max(batch.texts, key=lambda text: text.dropped)),
             }
         ]
 

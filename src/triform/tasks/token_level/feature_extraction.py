@@ -1,32 +1,51 @@
 """A vector for each token, as the backbone leaves it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.inputs import Batch
-from triform.models import Output
-from triform.tasks.task import Options, Task
+from triform.inputs import Batch, LongInput, merge_windows
+from triform.tasks.several import Rows
+from triform.tasks.task import option
 from triform.tasks.text_input import read_texts
+from triform.tasks.windowed import WindowedTask, WindowOptions
 
 
-class FeatureExtraction(Task[Output, NDArray[np.float32]]):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureExtractionOptions(WindowOptions):
+    """Options of feature-extraction.
+
+    Long text is refused unless windows are asked for: the vector of a special token, which many take for the whole
+    text's, has only seen a window.
+    """
+
+    long_input: LongInput = option(
+        LongInput.ERROR,
+        "Refuse text longer than the model can read (error), or read it in windows that overlap (window).",
+        choices=(LongInput.ERROR, LongInput.WINDOW),
+    )
+
+
+class FeatureExtraction(WindowedTask[NDArray[np.float32]]):
     """Answers a float32 array (n, hidden) for a text of n tokens, special ones included; a list of such for a list."""
 
     name = "feature-extraction"
     summary = "A vector for each token of each text."
     example = "A cat sat on the mat."
+    options_type = FeatureExtractionOptions
     head = None
     forms = (spec.Encoder, spec.Decoder)
 
-    def preprocess(self, inputs: Sequence[Any], options: Options) -> Batch:
-        return self.encode(read_texts(inputs), options)
+    def preprocess(self, inputs: Sequence[Any], options: FeatureExtractionOptions) -> Batch:
+        return self.encode_windows(read_texts(inputs), options)
 
-    def forward(self, batch: Batch, options: Options) -> Output:
-        return self.model(batch)
+    def forward(self, batch: Batch, options: FeatureExtractionOptions) -> Rows:
+        states: Rows = self.model.engine.to_numpy(self.model(batch).last_hidden_state)
+        return states
 
-    def postprocess(self, batch: Batch, tensors: Output, options: Options) -> list[NDArray[np.float32]]:
-        return [self.model.engine.to_numpy(states) for states in tensors.split("last_hidden_state")]
+    def postprocess(self, batch: Batch, tensors: Rows, options: FeatureExtractionOptions) -> list[NDArray[np.float32]]:
+        return [states for _, states in merge_windows(batch, tensors)]

@@ -5,27 +5,32 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triform import spec
 from triform.engines import Integers
 from triform.errors import InputError, TokenizerError
-from triform.inputs import Batch
-from triform.models import Output
-from triform.tasks.probabilities import softmax
-from triform.tasks.task import Options, Task, option
+from triform.inputs import Batch, shares_of
+from triform.tasks.probabilities import Numbers, softmax
+from triform.tasks.several import Rows
+from triform.tasks.task import option
 from triform.tasks.text_input import read_texts
+from triform.tasks.windowed import WindowedTask, WindowOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FillMaskOptions(Options):
+class FillMaskOptions(WindowOptions):
     """Options of fill-mask."""
 
     top_k: int = option(5, "How many candidates to list for each gap, the best first.", minimum=1)
-    targets: Sequence[str] | None = option(None, "Consider these tokens only.")
+    targets: str | Sequence[str] | None = option(None, "Consider this token only, or these.")
 
 
-class FillMask(Task[Output, Any]):
-    """Answers `[{score, token, token_str, sequence}]` for a text with one mask token, a list of such for several."""
+class FillMask(WindowedTask[Any]):
+    """Answers `[{score, token, token_str, sequence}]` for a text with one mask token, a list of such for several.
+
+    A long text is read in windows that overlap, each gap with the most that fits around it.
+    """
 
     name = "fill-mask"
     summary = "The best words for each gap, written as the model's mask token."
@@ -35,23 +40,31 @@ class FillMask(Task[Output, Any]):
     forms = (spec.Encoder,)
 
     def preprocess(self, inputs: Sequence[Any], options: FillMaskOptions) -> Batch:
-        batch = self.encode(read_texts(inputs), options)
-        gaps = self._gaps(batch)
-        for number, (begin, end) in enumerate(batch.spans.pairs()):
-            if not ((begin <= gaps) & (gaps < end)).any():
+        batch = self.encode_windows(read_texts(inputs), options)
+        for number, text in enumerate(batch.whole_texts()):
+            if self._mask_id not in text.ids:
                 raise InputError(f"Text {number} has no {self._mask}: {inputs[number]!r}. Write it where the gap is.")
-        return batch
+        assert batch.texts is not None
+        gaps = self._gaps(batch)
+        # A window without a gap of its own is not read.
+        spans = zip(batch.texts, batch.spans.pairs(), strict=True)
+        return Batch.from_texts([text for text, (begin, end) in spans if gaps[begin:end].any()])
 
-    def forward(self, batch: Batch, options: FillMaskOptions) -> Output:
-        return self.model(batch, logits_at=self._gaps(batch))
+    def forward(self, batch: Batch, options: FillMaskOptions) -> Rows:
+        output = self.model(batch, logits_at=np.flatnonzero(self._gaps(batch)))
+        logits: Rows = self.model.engine.to_numpy(output.logits)
+        return logits
 
-    def postprocess(self, batch: Batch, tensors: Output, options: FillMaskOptions) -> list[Any]:
-        rows = zip(batch.spans.pairs(), tensors.split("logits"), strict=True)
-        return [self._answer(batch.ids[begin:end], logits, options) for (begin, end), logits in rows]
+    def postprocess(self, batch: Batch, tensors: Rows, options: FillMaskOptions) -> list[Any]:
+        answers = []
+        begin = 0
+        for text in batch.whole_texts():
+            gaps = np.flatnonzero(text.ids == self._mask_id)
+            answers.append(self._answer(text.ids, gaps, softmax(tensors[begin : begin + len(gaps)]), options))
+            begin += len(gaps)
+        return answers
 
-    def _answer(self, ids: Integers, logits: Any, options: FillMaskOptions) -> Any:
-        probabilities = softmax(self.model.engine.to_numpy(logits))
-        gaps = np.flatnonzero(ids == self._mask_id)
+    def _answer(self, ids: Integers, gaps: Integers, probabilities: Numbers, options: FillMaskOptions) -> Any:
         candidates = self._candidates(options.targets, probabilities.shape[-1])
         answers = []
         for gap, scores in zip(gaps.tolist(), probabilities, strict=True):
@@ -70,9 +83,10 @@ class FillMask(Task[Output, Any]):
             "sequence": self.tokenizer.decode(filled.tolist(), skip_special_tokens=num_gaps == 1),
         }
 
-    def _candidates(self, targets: Sequence[str] | None, vocab_size: int) -> Integers:
+    def _candidates(self, targets: str | Sequence[str] | None, vocab_size: int) -> Integers:
         if targets is None:
             return np.arange(vocab_size)
+        targets = [targets] if isinstance(targets, str) else targets
         ids = {target: self.tokenizer.id_of(target) for target in targets}
         unknown = [target for target, token in ids.items() if token is None]
         if unknown or not ids:
@@ -81,8 +95,10 @@ class FillMask(Task[Output, Any]):
             )
         return np.array(sorted({token for token in ids.values() if token is not None}))
 
-    def _gaps(self, batch: Batch) -> Integers:
-        return np.flatnonzero(batch.ids == self._mask_id)
+    def _gaps(self, batch: Batch) -> NDArray[np.bool_]:
+        """(T,) whether each row is a gap, and its window the one to answer for it."""
+        gaps: NDArray[np.bool_] = (batch.ids == self._mask_id) & shares_of(batch)
+        return gaps
 
     @property
     def _mask(self) -> str:

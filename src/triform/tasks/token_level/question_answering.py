@@ -1,7 +1,8 @@
 """Where in a text the answer to a question stands.
 
-As the pipeline of transformers 4 had it, but that an answer is the tokens the model chose, not widened to whole words;
-that the same words in two places are two answers; and that a long question is refused, not cut.
+As the pipeline of transformers 4 has it, but that spans of score 0, which are no answers, are not listed; that `top_k`
+above 1, or a list of inputs, gives a list even where it has one answer only; and that a context without a token is
+refused.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triform import spec
-from triform.engines import Integers
 from triform.errors import InputError
 from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
+from triform.inputs.windows import OVERLAP
 from triform.tasks.probabilities import Numbers, softmax
 from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, option
@@ -24,9 +25,15 @@ from triform.tasks.text_input import Fields, read_object
 class QuestionAnsweringOptions(Options):
     """Options of question-answering."""
 
+    long_input: LongInput = option(
+        LongInput.WINDOW,
+        "Read a long context in windows that overlap, or refuse it (error).",
+        choices=(LongInput.WINDOW, LongInput.ERROR),
+    )
     top_k: int = option(1, "How many answers to list, the best first; 1 gives the best one alone.", minimum=1)
     max_answer_len: int = option(15, "Most tokens of an answer.", minimum=1)
     handle_impossible_answer: bool = option(False, "Whether the answer may be that there is none: an empty text.")
+    align_to_words: bool = option(True, "Whether an answer that begins or ends inside a word takes in all of it.")
     max_seq_len: int = option(384, "Most tokens of question and context together; a longer context is cut.", minimum=1)
     doc_stride: int | None = option(
         None, "Tokens that the pieces of a long context share; by default 128, or half a piece.", minimum=0
@@ -34,22 +41,21 @@ class QuestionAnsweringOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Candidates:
-    """The answers that one window allows. N of them."""
+class Candidate:
+    """A pair of a first and a last token in one window."""
 
-    scores: Numbers
-    """(N,)"""
-    characters: Integers
-    """(N, 2) begin and end in the whole context."""
-    no_answer: float
-    """The score of there being none."""
+    score: float
+    """The product of the probabilities of both."""
+    first: int
+    last: int
+    """Rows of the window."""
 
 
 class QuestionAnswering(TaskOfSeveral[Any]):
     """Answers `{score, start, end, answer}` for `{question, context}`, or a list of them where `top_k` is above 1.
 
     `start` and `end` count characters of the context. A long context is read in windows that overlap; none of it is
-    left out.
+    left out. Where the same words are found more than once, that is one answer, with the sum of the scores.
     """
 
     name = "question-answering"
@@ -58,19 +64,40 @@ class QuestionAnswering(TaskOfSeveral[Any]):
     fields: ClassVar[Fields] = {"question": str, "context": str}
     options_type = QuestionAnsweringOptions
     head = spec.SpanHead
-    forms = (spec.Encoder, spec.Decoder)
+    forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
+
+    def __call__(self, inputs: Any = None, context: Any = None, *, question: Any = None, **options: Any) -> Any:
+        """Answer `{question, context}`, a list of them, or an iterable.
+
+        Both may also stand by themselves: as two texts, as `question=` and `context=`, or as lists of the same length;
+        one context serves any number of questions.
+        """
+        if question is not None or context is not None:
+            if inputs is not None and question is not None:
+                raise InputError(f"{self.name}: expected the question once, got it twice.")
+            inputs = paired(inputs if question is None else question, context)
+        return super().__call__(inputs, **options)
 
     def preprocess(self, inputs: Sequence[Any], options: QuestionAnsweringOptions) -> Batch:
         [given] = inputs
-        if options.long_input is LongInput.TRUNCATE:
-            raise InputError("long_input='truncate': a long context is read in windows and never cut. Leave it out.")
         question, context = read_object(given, self.fields)
         for name in self.fields:
-            if not given[name].strip():
+            if not given[name]:
                 raise InputError(f"{name} is empty: expected a text, got {given[name]!r}.")
         [whole] = self.tokenizer.encode([(question, context)])
+        if 1 not in whole.sources:
+            raise InputError(f"context has no token: {context!r}. Leave it out.")
+        if options.handle_impossible_answer and not self._can_say_none(whole):
+            raise InputError(
+                "handle_impossible_answer: this model has no token that stands for there being no answer. Leave it out."
+            )
         limit = self.limit(options.max_seq_len)
-        return Batch.from_texts(cut_into_windows(whole, max_length=limit, overlap=options.doc_stride))
+        if options.long_input is LongInput.ERROR and limit is not None and len(whole.ids) > limit:
+            raise InputError(
+                f"Question and context have {len(whole.ids)} tokens, more than the {limit} that fit. Shorten the "
+                'context, or let it be read in parts with long_input="window".'
+            )
+        return Batch.from_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))
 
     def forward(self, batch: Batch, options: QuestionAnsweringOptions) -> Rows:
         logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
@@ -80,45 +107,77 @@ class QuestionAnswering(TaskOfSeveral[Any]):
         assert batch.texts is not None
         context = batch.texts[0].pair
         assert context is not None
-        windows = [
-            candidates_in(text, tensors[begin:end], options.max_answer_len)
-            for text, (begin, end) in zip(batch.texts, batch.spans.pairs(), strict=True)
-        ]
-        best = best_of(windows, options.top_k)
-        if options.handle_impossible_answer:
+        # As in the field: some candidates will turn out to be one answer.
+        count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
+        answers: dict[str, dict[str, Any]] = {}
+        no_answer = np.inf
+        for text, (begin, end) in zip(batch.texts, batch.spans.pairs(), strict=True):
+            can_say_none = self._can_say_none(text)
+            starts, ends = probabilities_in(text, tensors[begin:end], can_say_none=can_say_none)
             # There is none only where no window has one.
-            best = sorted([*best, (min(window.no_answer for window in windows), 0, 0)], key=lambda one: -one[0])
-        answers = [
-            {"score": score, "start": start, "end": end, "answer": context[start:end]}
-            for score, start, end in best[: options.top_k]
-        ]
-        return [answers[0] if options.top_k == 1 else answers]
+            no_answer = min(no_answer, float(starts[0] * ends[0]))
+            for found in best_of(text, starts, ends, max_length=options.max_answer_len, count=count):
+                first, last = characters_of(text, found, align_to_words=options.align_to_words)
+                words = context[first:last]
+                answer = {"score": 0.0, "start": first, "end": last, "answer": words}
+                answers.setdefault(words.lower(), answer)["score"] += found.score
+        best = list(answers.values())
+        if options.handle_impossible_answer:
+            best.append({"score": no_answer, "start": 0, "end": 0, "answer": ""})
+        best = sorted(best, key=lambda answer: -answer["score"])[: options.top_k]
+        return [best[0] if options.top_k == 1 else best]
+
+    def _can_say_none(self, text: EncodedText) -> bool:
+        """Whether the first token, such as [CLS], stands for there being no answer: one that has seen the text."""
+        return text.sources[0] is None and not isinstance(self.model.spec.form, spec.Decoder)
 
 
-def candidates_in(text: EncodedText, logits_TX: Rows, max_answer_len: int) -> Candidates:
-    """All pairs of a start and an end in one window's context; a score is the product of both probabilities."""
-    is_context = np.array([source == 1 for source in text.sources])
-    is_read = is_context.copy()
-    # The first token, [CLS], stands for there being no answer.
-    is_read[0] = True
-    starts, ends = softmax(np.where(is_read[:, None], logits_TX, -np.inf).T)
-    rows = np.flatnonzero(is_context)
-    firsts, lasts = (rows[index] for index in np.nonzero(np.triu(np.tri(len(rows), k=max_answer_len - 1))))
-    return Candidates(
-        scores=starts[firsts] * ends[lasts],
-        characters=np.stack([text.characters[firsts, 0], text.characters[lasts, 1]], axis=-1),
-        no_answer=float(starts[0] * ends[0]),
-    )
+def paired(questions: Any, contexts: Any) -> Any:
+    """`{question, context}`, or a list of them.
+
+    Raises:
+        InputError: lists of different lengths.
+    """
+    if not isinstance(questions, list | tuple):
+        return {"question": questions, "context": contexts}
+    contexts = contexts if isinstance(contexts, list | tuple) else [contexts] * len(questions)
+    if len(questions) != len(contexts):
+        raise InputError(f"Expected as many contexts as questions, got {len(contexts)} and {len(questions)}.")
+    return [{"question": question, "context": context} for question, context in zip(questions, contexts, strict=True)]
 
 
-def best_of(windows: Sequence[Candidates], top_k: int) -> list[tuple[float, int, int]]:
-    """(score, start, end) of the best candidates of all windows; of those for the same characters the best one."""
-    scores = np.concatenate([window.scores for window in windows])
-    characters = np.concatenate([window.characters for window in windows])
-    best: dict[tuple[int, int], float] = {}
-    for index in np.argsort(-scores, kind="stable").tolist():
-        start, end = characters[index].tolist()
-        best.setdefault((start, end), float(scores[index]))
-        if len(best) == top_k:
-            break
-    return [(score, start, end) for (start, end), score in best.items()]
+def _overlap(whole: EncodedText, limit: int | None, options: QuestionAnsweringOptions) -> int | None:
+    """How many tokens the windows share; by default what the field has, where a long question leaves room for it."""
+    if options.doc_stride is not None or limit is None:
+        return options.doc_stride
+    overlap = min(OVERLAP, limit // 2)
+    room = limit - sum(source != 1 for source in whole.sources)
+    return overlap if overlap < room else None
+
+
+def probabilities_in(text: EncodedText, logits_TX: Rows, *, can_say_none: bool) -> Numbers:
+    """(2, T) for each token of one window that the answer starts there, and ends there; 0 where none may."""
+    is_read = np.array([source == 1 for source in text.sources])
+    is_read[0] |= can_say_none
+    return softmax(np.where(is_read[:, None], logits_TX, -np.inf).T)
+
+
+def best_of(text: EncodedText, starts: Numbers, ends: Numbers, *, max_length: int, count: int) -> list[Candidate]:
+    """The best `count` pairs of tokens in one window's context, at most `max_length` tokens long."""
+    rows = np.flatnonzero([source == 1 for source in text.sources])
+    firsts, lasts = (rows[index] for index in np.nonzero(np.triu(np.tri(len(rows), k=max_length - 1))))
+    scores = starts[firsts] * ends[lasts]
+    best = np.argsort(-scores, kind="stable")[:count].tolist()
+    return [Candidate(score=float(scores[i]), first=int(firsts[i]), last=int(lasts[i])) for i in best if scores[i]]
+
+
+def characters_of(text: EncodedText, found: Candidate, *, align_to_words: bool) -> tuple[int, int]:
+    """Where in the whole context an answer begins and ends; with `align_to_words` as much of a word as is in view."""
+    first, last = found.first, found.last
+    if align_to_words and text.words is not None:
+        first_word, last_word = text.words[first], text.words[last]
+        if first_word is not None and last_word is not None:
+            in_context = [row for row, source in enumerate(text.sources) if source == 1]
+            first = next(row for row in in_context if text.words[row] == first_word)
+            last = next(row for row in reversed(in_context) if text.words[row] == last_word)
+    return int(text.characters[first, 0]), int(text.characters[last, 1])

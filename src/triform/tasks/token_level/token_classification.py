@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from triform import spec
-from triform.inputs import Batch, EncodedText
-from triform.models import Output
+from triform.inputs import Batch, EncodedText, merge_windows
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.task import Options, Task, option
+from triform.tasks.several import Rows
+from triform.tasks.task import option
+from triform.tasks.windowed import WindowedTask, WindowOptions
 
 
 class Aggregation(StrEnum):
@@ -30,7 +31,7 @@ class Aggregation(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TokenClassificationOptions(Options):
+class TokenClassificationOptions(WindowOptions):
     """Options of token-classification."""
 
     aggregation_strategy: Aggregation = option(Aggregation.NONE, "Whether to put the tokens of an entity together.")
@@ -52,10 +53,11 @@ class Token:
     """Whether it goes on with the word of the token before it."""
 
 
-class TokenClassification(Task[Output, list[dict[str, Any]]]):
+class TokenClassification(WindowedTask[list[dict[str, Any]]]):
     """Answers `[{entity, score, index, word, start, end}]`; with aggregation `{entity_group, score, word, start, end}`.
 
-    `start` and `end` count characters of the text.
+    `start` and `end` count characters of the text, `index` its tokens. A long text is read in windows that overlap,
+    none of it left out, and tokens are put together once the windows are, so that an entity across a border is whole.
     """
 
     name = "token-classification"
@@ -67,20 +69,20 @@ class TokenClassification(Task[Output, list[dict[str, Any]]]):
     forms = (spec.Encoder, spec.Decoder)
 
     def preprocess(self, inputs: Sequence[str], options: TokenClassificationOptions) -> Batch:
-        return self.encode(list(inputs), options)
+        return self.encode_windows(list(inputs), options)
 
-    def forward(self, batch: Batch, options: TokenClassificationOptions) -> Output:
-        return self.model(batch)
+    def forward(self, batch: Batch, options: TokenClassificationOptions) -> Rows:
+        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
+        return logits
 
     def postprocess(
-        self, batch: Batch, tensors: Output, options: TokenClassificationOptions
+        self, batch: Batch, tensors: Rows, options: TokenClassificationOptions
     ) -> list[list[dict[str, Any]]]:
-        assert batch.texts is not None
         strategy = options.aggregation_strategy
         key = "entity" if strategy is Aggregation.NONE else "entity_group"
         answers = []
-        for text, logits in zip(batch.texts, tensors.split("logits"), strict=True):
-            tokens = list(self._tokens(text, softmax(self.model.engine.to_numpy(logits))))
+        for text, logits in merge_windows(batch, tensors):
+            tokens = list(self._tokens(text, softmax(logits)))
             entities = self._entities(tokens, strategy)
             if strategy is not Aggregation.NONE:
                 entities = [self._together(group) for group in neighbours(entities)]

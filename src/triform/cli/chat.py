@@ -1,0 +1,201 @@
+"""`triform chat MODEL`: a conversation in a terminal, or through a pipe, a line for each turn."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import fields
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from triform.cli.conversation import Conversation
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, ModelArgument, Revision
+from triform.errors import InputError
+from triform.generation import FinishReason
+from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
+
+COMMANDS = """\
+/help        this list
+/reset       forget what was said
+/save FILE   write the conversation, as one line of JSON
+/exit        leave, as Ctrl-D does
+Ctrl-C stops an answer. A text that begins with / is written with //."""
+
+# A model's words must not move the cursor or rename the window: control characters are shown as pictures of themselves.
+PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
+PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
+
+
+def _as_in_task(name: str) -> Any:
+    """An option of text-generation, with its help."""
+    return typer.Option(
+        help=next(known.metadata["help"] for known in fields(TextGenerationOptions) if known.name == name),
+        show_default=False,
+    )
+
+
+def chat(
+    model: ModelArgument,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What the model is told first.", show_default=False)
+    ] = None,
+    max_new_tokens: Annotated[int | None, _as_in_task("max_new_tokens")] = None,
+    do_sample: Annotated[bool | None, _as_in_task("do_sample")] = None,
+    temperature: Annotated[float | None, _as_in_task("temperature")] = None,
+    top_k: Annotated[int | None, _as_in_task("top_k")] = None,
+    top_p: Annotated[float | None, _as_in_task("top_p")] = None,
+    min_p: Annotated[float | None, _as_in_task("min_p")] = None,
+    repetition_penalty: Annotated[float | None, _as_in_task("repetition_penalty")] = None,
+    seed: Annotated[int | None, _as_in_task("seed")] = None,
+    engine: Engine = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    adapter: Adapter = None,
+    debug: Debug = False,
+) -> None:
+    """Talk with a model that has a chat template. From a pipe, each line is a turn and each answer is printed plain.
+
+    Example: triform chat MODEL --system "Answer briefly."
+    """
+    options: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "do_sample": do_sample,
+        "temperature": temperature,
+        "top_k": top_k,
+        "top_p": top_p,
+        "min_p": min_p,
+        "repetition_penalty": repetition_penalty,
+        "seed": seed,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    task = TextGeneration.load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, **given)
+    conversation = Conversation(task, system)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _talk(conversation, model)
+    else:
+        _answer_lines(conversation)
+
+
+def _answer_lines(conversation: Conversation) -> None:
+    """Answer each line; the first error ends it."""
+    for text in _lines():
+        if text.strip() and not _obey(text, conversation):
+            for piece in conversation.answer(_unescaped(text)):
+                print(piece, end="", flush=True)
+            print()
+            if cause := _cut_off(conversation):
+                print(f"warning: {cause}", file=sys.stderr)
+
+
+def _lines() -> Iterator[str]:
+    try:
+        for line in sys.stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"Standard input is not UTF-8: {error}. Convert it first.") from error
+
+
+def _talk(conversation: Conversation, model: str) -> None:
+    """Answer a person; an error ends a turn and not the conversation."""
+    _note(f"{model}. /help lists the commands, /exit or Ctrl-D leaves.")
+    for text in _questions():
+        try:
+            if not _obey(text, conversation):
+                _show_answer(conversation, _unescaped(text))
+        except InputError as error:
+            typer.echo(f"error: {error}", err=True)
+            _note("The conversation is as it was before. /reset begins a new one.")
+        except KeyboardInterrupt:  # once more, when the answer has stopped already
+            print()
+
+
+def _questions() -> Iterator[str]:
+    """What a person types, until they leave."""
+    with suppress(ImportError):
+        import readline  # noqa: F401 (importing it gives `input` a history)
+    while True:
+        try:
+            text = input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            print()
+            _note("/exit or Ctrl-D leaves.")
+            continue
+        if text.strip():
+            yield text
+
+
+def _show_answer(conversation: Conversation, text: str) -> None:
+    begin = perf_counter()
+    stopped = False
+    with closing(conversation.answer(text)) as pieces:
+        try:
+            for piece in pieces:
+                print(piece.translate(PICTURES), end="", flush=True)
+        except KeyboardInterrupt:
+            stopped = True
+    seconds = perf_counter() - begin
+    print()
+    count = conversation.num_tokens
+    _note(f"{count} tokens in {seconds:.1f} s, {count / seconds:.1f} tokens/s" + (", stopped" if stopped else ""))
+    if cause := _cut_off(conversation):
+        _note(cause)
+    if stopped and not count:
+        _note("Nothing was said, so the question is forgotten.")
+
+
+def _obey(text: str, conversation: Conversation) -> bool:
+    """Whether a line was a command, which then has been followed.
+
+    Raises:
+        InputError: there is no such command, or it cannot be followed.
+    """
+    if not text.startswith("/") or text.startswith("//"):
+        return False
+    name, _, argument = text.strip().partition(" ")
+    match name, argument.strip():
+        case "/help", "":
+            typer.secho(COMMANDS, dim=True)
+        case "/reset", "":
+            conversation.reset()
+        case "/save", path if path:
+            _save(conversation, path)
+        case "/exit", "":
+            raise typer.Exit
+        case _:
+            raise InputError(f"{text!r} is no command. The commands are:\n{COMMANDS}")
+    return True
+
+
+def _save(conversation: Conversation, path: str) -> None:
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            file.write(json.dumps(conversation.messages, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise InputError(f"/save {path}: {error.strerror}. Name a new file in a folder that exists.") from error
+
+
+def _unescaped(text: str) -> str:
+    return text[1:] if text.startswith("//") else text
+
+
+def _cut_off(conversation: Conversation) -> str | None:
+    """Why an answer is not whole, where neither the model nor the person ended it."""
+    match conversation.finish_reason:
+        case FinishReason.LENGTH:
+            limit = "the most that --max-new-tokens or the model's own settings allow"
+        case FinishReason.CONTEXT:
+            limit = "the end of the model's context; /reset begins a new conversation"
+        case _:
+            return None
+    return f"The answer was cut off after {conversation.num_tokens} tokens, {limit}."
+
+
+def _note(text: str) -> None:
+    """Something that nobody said; dim, and on a terminal only."""
+    if sys.stdout.isatty():
+        typer.secho(text, dim=True)

@@ -1,0 +1,281 @@
+"""Adapters in PEFT's layout: low-rank changes of weights, and tensors that take the place of the model's.
+
+An adapter names tensors as the model it was trained on does; the family's table says which parameters they are, so that
+one for a fused tensor changes each of its parts. All is merged while the parameters are loaded: W + scale·B·A, computed
+in float32 (Hu et al. 2021, arXiv:2106.09685, section 4.1).
+"""
+
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from triform.engines import Format, StoredTensor
+from triform.engines.reference.parameter import Floats, widen
+from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
+from triform.hub import ADAPTER, Checkpoint
+from triform.weights.table import Piece, Table
+from triform.weights.tensors import FORMATS, TensorInfo, Tensors, open_tensors
+
+PREFIX = "base_model.model."
+"""What stands before the model's own names in the files."""
+LINEAR = ("lora_A", "lora_B")
+"""(r, in) and (out, r)."""
+EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
+"""(r, rows) and (D, r)."""
+MAGNITUDE = "lora_magnitude_vector"
+PARTS = "|".join((*LINEAR, *EMBEDDING, MAGNITUDE))
+LOW_RANK = re.compile(rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?")
+"""What changes the weight of a module."""
+WHOLE = re.compile(r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)")
+"""What takes the place of a module's tensor: biases, heads, embeddings."""
+
+READ = frozenset(
+    "peft_type task_type base_model_name_or_path r lora_alpha use_rslora use_dora rank_pattern alpha_pattern".split()
+)
+IGNORED = frozenset(
+    """
+    auto_mapping peft_version revision inference_mode target_modules exclude_modules lora_dropout fan_in_fan_out bias
+    modules_to_save layers_to_transform layers_pattern megatron_config megatron_core loftq_config eva_config
+    corda_config lora_ga_config runtime_config qalora_group_size velora_config ephemeral_gpu_offload
+    """.split()
+)
+"""What was trained and how; the tensors show what of it matters here."""
+EXPECTED: dict[str, tuple[Any, ...]] = {
+    # Others begin from changed weights of the model, which these tensors are relative to.
+    "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
+    **dict.fromkeys(("lora_bias", "use_qalora", "ensure_weight_tying"), (False,)),
+}
+"""The values that Triform implements. A key that stands nowhere here must be absent, null or empty."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Update:
+    """W + scale·B·A; with a magnitude m, m·(W + scale·B·A) / ‖W + scale·B·A‖ for each output channel.
+
+    The magnitude is DoRA's: Liu et al. 2024, arXiv:2402.09353, equation 5.
+    """
+
+    a: Floats
+    """(r, in), or (r, rows) for a table."""
+    b: Floats
+    """(out, r), or (D, r)."""
+    scale: float
+    magnitude: Floats | None
+    is_table: bool
+
+    def __call__(self, tensor: StoredTensor) -> StoredTensor:
+        """The changed tensor, in float32."""
+        delta = self.b @ self.a
+        weight = widen(tensor.array, tensor.format) + np.float32(self.scale) * (delta.T if self.is_table else delta)
+        if self.magnitude is not None:
+            # Columns of a table are its output channels.
+            norm = np.linalg.norm(weight, axis=0 if self.is_table else 1)
+            factor = self.magnitude / norm
+            weight *= factor if self.is_table else factor[:, None]
+        return StoredTensor(np.ascontiguousarray(weight, np.float32), Format.FLOAT32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapter:
+    """The contents of an adapter's files, sorted by what they do."""
+
+    checkpoint: Checkpoint
+    config: Mapping[str, Any]
+    tensors: Tensors
+    low_rank: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Module of the model → part → the adapter's tensor."""
+    whole: dict[str, str] = field(default_factory=dict)
+    """Tensor of the model → the adapter's that takes its place."""
+
+    @classmethod
+    def open(cls, checkpoint: Checkpoint) -> "Adapter":
+        """Read an adapter's config and the headers of its files.
+
+        Raises:
+            ModelNotFoundError: there is none.
+            UnsupportedModelError: it is no LoRA, or of a kind that Triform does not have.
+            WeightError: its files are damaged, or hold tensors that nothing is known of.
+        """
+        if not checkpoint.has(ADAPTER.config):
+            raise ModelNotFoundError(
+                f"{checkpoint.folder} has no {ADAPTER.config}, so it is no adapter in PEFT's layout. "
+                f"Name the folder that holds {ADAPTER.config} and {ADAPTER.weights}."
+            )
+        config = checkpoint.read_object(ADAPTER.config)
+        _check(config, str(checkpoint.folder / ADAPTER.config))
+        adapter = cls(checkpoint=checkpoint, config=config, tensors=open_tensors(checkpoint, ADAPTER))
+        problems = [problem for name in adapter.tensors for problem in adapter._sort(name)]
+        _raise_all(checkpoint, problems)
+        return adapter
+
+    def _sort(self, name: str) -> Iterator[str]:
+        own, info = name.removeprefix(PREFIX), self.tensors[name]
+        low_rank, whole = LOW_RANK.fullmatch(own), WHOLE.fullmatch(own)
+        if info.dtype not in FORMATS:
+            yield f"dtype       {name} {info.dtype}, expected one of {', '.join(FORMATS)}"
+        elif low_rank:
+            self.low_rank.setdefault(low_rank["module"], {})[low_rank["part"]] = name
+        elif ".original_module." in own:
+            pass  # The model's own, of which bias="all" keeps a copy.
+        elif whole:
+            target = f"{whole['module']}.{whole['last']}"
+            other = self.whole.setdefault(target, name)
+            if not self.tensors.equal(other, name):
+                yield f"differs     {name} from {other}"
+        else:
+            yield f"unexpected  {name} {list(info.shape)}"
+
+    def note_base(self, base: Checkpoint) -> None:
+        """Warn where the adapter names another model of the Hub than the one it is put on."""
+        named = self.config.get("base_model_name_or_path")
+        is_hub_id = isinstance(named, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", named)
+        if base.revision is not None and is_hub_id and named != base.source:
+            warnings.warn(
+                f"The adapter {self.checkpoint.source} was trained on {named}, not on {base.source}.",
+                AdapterWarning,
+                stacklevel=2,
+            )
+
+    def changes(self, table: Table) -> set[str]:
+        """The canonical names of all that it changes."""
+        names = [*self.whole, *(f"{module}.weight" for module in self.low_rank)]
+        return {canonical for name in names for canonical, _ in table.to_canonical(name)}
+
+    def num_labels(self, table: Table) -> int | None:
+        """How many labels the classification head has that it brings; None where it brings none."""
+        for name, tensor in self.whole.items():
+            shape = self.tensors[tensor].shape
+            if shape and any(canonical == "classification_head.weight" for canonical, _ in table.to_canonical(name)):
+                return shape[0]
+        return None
+
+    def laid_over(self, tensors: Tensors, table: Table) -> Tensors:
+        """The tensors of a model, with those of the adapter in the places of what they replace."""
+        replaced = {canonical for name in self.whole for canonical, _ in table.to_canonical(name)}
+        infos: dict[str, TensorInfo] = {}
+        for name, info in tensors.items():
+            held = {canonical for canonical, _ in table.to_canonical(name)}
+            if not held or held - replaced:
+                infos[name] = info
+        folder = self.checkpoint.folder.resolve()
+        for name, tensor in self.whole.items():
+            info = self.tensors[tensor]
+            infos[name] = replace(info, file=str(folder / info.file))
+        return tensors.having(infos)
+
+    def updates(self, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
+        """Canonical name → the change of that parameter.
+
+        Raises:
+            WeightError: modules that nothing is known of, parts that are missing or misshapen. Lists them all.
+        """
+        updates: dict[str, Update] = {}
+        problems: list[str] = []
+        for module, parts in self.low_rank.items():
+            name = f"{module}.weight"
+            found = [(canonical, piece) for canonical, piece in table.to_canonical(name) if canonical in shapes]
+            if not found and not table.is_ignored(name) and not table.is_of_a_head(name):
+                problems.append(f"unexpected  {module}, which has no weight in this model")
+            for canonical, piece in found:
+                wrong = list(self._problems_of(module, parts, shapes[canonical], piece))
+                problems += wrong
+                if not wrong:
+                    updates[canonical] = self._update(module, parts, piece)
+        _raise_all(self.checkpoint, problems)
+        return updates
+
+    def _problems_of(
+        self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], piece: Piece
+    ) -> Iterator[str]:
+        """What is wrong with the change of a parameter of this shape, which is a piece of the module's weight."""
+        first, second = EMBEDDING if EMBEDDING[0] in parts else LINEAR
+        needed = {first, second} | ({MAGNITUDE} if self.config.get("use_dora") else set())
+        yield from (f"missing     {module}.{part}" for part in sorted(needed - set(parts)))
+        yield from (f"unexpected  {parts[part]}" for part in sorted(set(parts) - needed))
+        if len(shape) != 2:
+            yield f"unexpected  {module}, whose weight is no matrix"
+            return
+        rank, _ = self._rank_and_scale(module)
+        out_features, in_features = shape[0] * piece.parts, shape[1]
+        if first in EMBEDDING:
+            out_features, in_features = shape[1], shape[0]
+        expected = {first: (rank, in_features), second: (out_features, rank), MAGNITUDE: (out_features,)}
+        for part in needed & set(parts):
+            actual = self.tensors[parts[part]].shape
+            if actual != expected[part]:
+                yield f"misshapen   {parts[part]} {list(actual)}, expected {list(expected[part])}"
+
+    def _update(self, module: str, parts: Mapping[str, str], piece: Piece) -> Update:
+        is_table = EMBEDDING[0] in parts
+        first, second = EMBEDDING if is_table else LINEAR
+        own = replace(piece, transposed=False)  # B's rows are output channels, however the model stores its weight
+        magnitude = own.cut(self._read(parts[MAGNITUDE])) if MAGNITUDE in parts else None
+        return Update(
+            a=self._read(parts[first]),
+            b=own.cut(self._read(parts[second])),
+            scale=self._rank_and_scale(module)[1],
+            magnitude=magnitude,
+            is_table=is_table,
+        )
+
+    def _read(self, name: str) -> Floats:
+        tensor = self.tensors.read(name)
+        return widen(tensor.array, tensor.format)
+
+    def _rank_and_scale(self, module: str) -> tuple[int, float]:
+        rank = _by_pattern(self.config.get("rank_pattern"), module, self.config.get("r", 8))
+        alpha = _by_pattern(self.config.get("alpha_pattern"), module, self.config.get("lora_alpha", 8))
+        return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
+
+
+def _check(config: Mapping[str, Any], where: str) -> None:
+    """Refuse what Triform does not implement, all of it at once."""
+    kind = config.get("peft_type")
+    if kind != "LORA":
+        raise UnsupportedModelError(f"{where}: peft_type is {kind!r}; Triform has LORA (with DoRA).")
+    problems = [
+        f"{key} = {value!r}, expected {' or '.join(map(repr, EXPECTED.get(key, (None,))))}"
+        for key, value in config.items()
+        if key not in READ | IGNORED and value not in (None, {}, [], *EXPECTED.get(key, ()))
+    ]
+    problems += [problem for key in ("r", "lora_alpha") for problem in _problems_of_number(key, config.get(key, 8))]
+    for key in ("rank_pattern", "alpha_pattern"):
+        pattern = config.get(key) or {}
+        if not isinstance(pattern, dict):
+            problems.append(f"{key} = {pattern!r}, expected an object")
+            continue
+        for expression, value in pattern.items():
+            problems += _problems_of_number(f"{key}: {expression}", value)
+            try:
+                re.compile(expression)
+            except re.error as error:
+                problems.append(f"{key}: {expression} is no regular expression: {error}")
+    if problems:
+        raise UnsupportedModelError(f"{where}: Triform cannot use this adapter:\n  " + "\n  ".join(problems))
+
+
+def _problems_of_number(key: str, value: Any) -> list[str]:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return [] if is_number and 0 < value < math.inf else [f"{key} = {value!r}, expected a number above 0"]
+
+
+def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
+    """The value of the first pattern, an expression for the end of a module's name, that fits."""
+    for pattern, value in (patterns or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", module):
+            return value
+    return default
+
+
+def _raise_all(checkpoint: Checkpoint, problems: list[str]) -> None:
+    if problems:
+        raise WeightError(
+            f"The adapter {checkpoint.source} does not fit the model; {len(set(problems))} problem(s):\n  "
+            + "\n  ".join(sorted(set(problems)))
+            + "\nWas it trained on this model, and does its config belong to its weights?"
+        )

@@ -1,0 +1,154 @@
+"""Pickles → safetensors. Nothing else opens a .bin file, and torch's loader runs no code that one may hold."""
+
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from safetensors import TensorSpec, serialize_file
+
+from triform.errors import EngineError, WeightError
+from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find
+from triform.weights.export import copy_small_files, write_shards
+
+KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
+"""What is read, and what becomes of it."""
+
+Tensor = Any
+"""`torch.Tensor`; torch is imported only to convert."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Converted:
+    """What `convert` has done."""
+
+    folder: Path
+    """Where the safetensors files are."""
+    left_out: tuple[str, ...]
+    """Entries of the pickles that are no tensors."""
+
+
+def convert(
+    model: str | Path,
+    output: str | Path | None = None,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+    before_file: Callable[[str], None] = lambda file: None,
+) -> Converted:
+    """Write the weights of a checkpoint that has them in .bin files as safetensors.
+
+    Every tensor keeps its name and dtype. Tensors that share memory are written each: whichever name a reader looks for
+    is there, and Triform holds tied parameters once, however often a file has them. The modules of
+    sentence-transformers that have weights, and an adapter's, are converted as well; what has safetensors is skipped.
+
+    Arguments:
+        model: a folder, or a Hub id, of which the .bin files are then fetched.
+        output: where to write, with the small files of the checkpoint; without it beside the .bin files, in the local
+            cache for a model of the Hub.
+        revision: branch, tag or commit on the Hub.
+        overwrite: whether to replace safetensors files that are there.
+        before_file: called with the name of each file before it is written.
+
+    Raises:
+        ModelNotFoundError: it cannot be found.
+        WeightError: there is nothing to convert, or a pickle is damaged or holds code or no tensors.
+        EngineError: torch is not installed.
+    """
+    checkpoint = find(model, revision=revision, files=PICKLES)
+    target = checkpoint.folder if output is None else Path(output)
+    found = list(_pickles(checkpoint))
+    if not found:
+        raise WeightError(f"{checkpoint.folder} holds no {' and no '.join(kind.weights for kind, _ in KINDS)}.")
+    pending = found if overwrite else [own for own in found if not _is_there(target / own[0], own[2])]
+    if not pending:
+        raise WeightError(f"{target} has all its weights as safetensors. Pass overwrite to write them again.")
+    left_out: list[str] = []
+    for part, pickles, files in pending:
+        tensors, others = _read(replace(checkpoint, folder=checkpoint.folder / part), pickles)
+        (target / part).mkdir(parents=True, exist_ok=True)
+        sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+        write_shards(target / part, sizes, partial(_write_file, tensors=tensors, before_file=before_file), files=files)
+        left_out += [str(Path(part, name)) for name in others]
+    copy_small_files(checkpoint.folder, target)
+    if output is not None and checkpoint.has(MODEL.config) and not target.samefile(checkpoint.folder):
+        shutil.copyfile(checkpoint.folder / MODEL.config, target / MODEL.config)
+    return Converted(folder=target, left_out=tuple(left_out))
+
+
+def _pickles(checkpoint: Checkpoint) -> Iterator[tuple[str, Files, Files]]:
+    """(folder below the checkpoint's, the names of the pickles there, those of what becomes of them)."""
+    for part in ("", *sorted(path.name for path in checkpoint.folder.glob(MODULES))):
+        for pickles, files in KINDS:
+            if _is_there(checkpoint.folder / part, pickles):
+                yield part, pickles, files
+
+
+def _is_there(folder: Path, files: Files) -> bool:
+    return (folder / files.weights).is_file() or (folder / files.index).is_file()
+
+
+def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of one pickle or of its shards, and the names of entries that are none."""
+    names = [pickles.weights]
+    if checkpoint.has(pickles.index):
+        weight_map = checkpoint.read_object(pickles.index).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(Path(str(file)).name == file for file in weight_map.values()):
+            raise WeightError(f"{checkpoint.folder / pickles.index}: expected a weight_map from tensor names to files.")
+        names = sorted(set(weight_map.values()))
+    entries = {name: value for file in names for name, value in _load(checkpoint.folder / file).items()}
+    tensors = {str(name): value for name, value in entries.items() if hasattr(value, "data_ptr")}
+    others = [str(name) for name in entries if str(name) not in tensors]
+    odd = [name for name, tensor in tensors.items() if tensor.is_sparse or tensor.is_quantized]
+    if odd or not tensors:
+        found = f"sparse or quantized tensors: {', '.join(odd)}" if odd else f"no tensors, but {', '.join(others)}"
+        raise WeightError(f"{checkpoint.folder / names[0]} holds {found or 'nothing'}; expected dense tensors by name.")
+    return tensors, others
+
+
+def _load(path: Path) -> Mapping[Any, Any]:
+    """What torch reads of a pickle without running code, mapped where the file's age allows it."""
+    try:
+        import torch
+    except ImportError as error:
+        raise EngineError(
+            "To read a .bin file, torch is needed. Install it for the conversion: pip install 'triform[torch]'"
+        ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except FileNotFoundError as error:
+        raise WeightError(f"{path} is missing, though the index names it. Fetch the model again.") from error
+    except Exception as error:  # torch lets through whatever goes wrong in a damaged pickle
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code:
+            raise WeightError(
+                f"{path} holds code ({code[1]}), which will not be run, so its weights cannot be read. "
+                "Use a model that comes as safetensors, or one from somebody you trust who converts it."
+            ) from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise WeightError(f"{path} is damaged or cut short: {reason} Fetch the file again.") from error
+    if not isinstance(content, Mapping):
+        raise WeightError(f"{path} holds {type(content).__name__}; expected tensors by name.")
+    return content
+
+
+def _write_file(
+    names: list[str], path: Path, tensors: Mapping[str, Tensor], before_file: Callable[[str], None]
+) -> None:
+    before_file(path.name.removeprefix(".").removesuffix(".partial"))
+    # The library reads the numbers where they lie, so the tensors must stay alive until it is done.
+    dense = {name: tensors[name].detach().contiguous() for name in names}
+    specs = {
+        name: TensorSpec(
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            shape=list(tensor.shape),
+            data_ptr=tensor.data_ptr(),
+            data_len=tensor.nbytes,
+        )
+        for name, tensor in dense.items()
+    }
+    serialize_file(specs, path, metadata={"format": "pt"})

@@ -1,0 +1,66 @@
+"""A process that tries damaged checkpoints one after another, so that one that kills a process is only a finding.
+
+Run as `python -m tests.damage.worker`: a line of JSON in, {"folder", "task", "given", "options"}, a line of JSON out.
+"""
+
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import triform
+
+MEMORY = 200 * 2**20
+"""Bytes above what sound checkpoints need, beyond which an allocation fails."""
+
+
+def is_finite(answer: Any) -> bool:
+    """Whether all numbers in an answer are."""
+    if isinstance(answer, Mapping):
+        return all(map(is_finite, answer.values()))
+    if isinstance(answer, list | tuple):
+        return all(map(is_finite, answer))
+    if isinstance(answer, float | np.ndarray):
+        return bool(np.all(np.isfinite(answer)))
+    return True
+
+
+def attempt(folder: str, task: str, given: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Load a checkpoint and ask it something."""
+    begin = time.process_time()
+    try:
+        answer = triform.pipeline(task, folder, **options)(given)
+        outcome, message = ("answered", "") if is_finite(answer) else ("NaN or infinity", repr(answer)[:300])
+    except triform.TriformError as error:
+        outcome, message = "refused", f"{type(error).__name__}: {error}"
+    except BaseException as error:  # a panic of a Rust library is no Exception
+        outcome, message = f"{type(error).__name__}", "".join(traceback.format_exception(error, limit=-6))[-3000:]
+    return {"outcome": outcome, "message": message, "seconds": time.process_time() - begin}
+
+
+def limit_memory() -> None:
+    """Let no attempt take more than `MEMORY` beyond what the process has now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[5])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    # Files that are mapped to be read do not count.
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+
+def main() -> None:
+    """Answer until there is no more; an empty line ends the warming up."""
+    for line in sys.stdin:
+        if not line.strip():
+            limit_memory()
+            continue
+        print(json.dumps(attempt(**json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

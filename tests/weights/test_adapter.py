@@ -1,0 +1,328 @@
+"""LoRA adapters against the library that writes them: every layout it has that Triform reads, and what is refused."""
+
+import json
+import re
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import peft
+import pytest
+import torch
+import transformers
+
+import triform
+from tests.cli.test_cli import triform_command
+from tests.parity.harness import compare, load_reference, random_ids
+from tests.weights import CASE, TensorDict, checkpoint, make, read_file, write_file
+from triform import spec
+from triform.engines import Format
+from triform.errors import AdapterWarning, ModelError, UnsupportedModelError, WeightError
+from triform.hub import Checkpoint
+from triform.weights import Adapter
+
+FILE = "adapter_model.safetensors"
+MODULES = {
+    "bert": ["query", "value", "dense"],
+    "gpt2": ["c_attn", "c_proj", "c_fc"],
+    "llama": ["q_proj", "k_proj", "down_proj"],
+    "t5": ["q", "v", "wo"],
+}
+
+
+def adapt(reference: Any, folder: Path, **config: Any) -> Any:
+    """Put a random adapter on a model of transformers and save it; the model with it."""
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about embeddings that are saved as well, and what is tied
+        model = peft.get_peft_model(reference, peft.LoraConfig(**{"r": 4, "lora_alpha": 6, **config}))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad and "magnitude" not in name:
+                    parameter.add_(torch.randn_like(parameter) * 0.2)
+                elif parameter.requires_grad:
+                    parameter.mul_(1 + 0.2 * torch.rand_like(parameter))
+        model.save_pretrained(str(folder))
+    return model.base_model.model.eval()
+
+
+def check(name: str, folder: Path, **config: Any) -> triform.Model:
+    """Compare a model with a random adapter with the library's; the model."""
+    reference = adapt(make(name, folder / "base"), folder / "adapter", **config)
+    model = triform.load(folder / "base", adapter=folder / "adapter")
+    equal(model, reference, name)
+    return model
+
+
+def equal(model: triform.Model, reference: Any, name: str) -> None:
+    sources = random_ids(CASE[name], lengths=(7, 1, 12))
+    targets = random_ids(CASE[name], lengths=(3, 5, 1), seed=2) if name.startswith("t5") else None
+    compare(model, reference, sources, targets)
+
+
+@pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True, "bias": "lora_only"}], ids=str)
+@pytest.mark.parametrize("name", ["bert-masked-lm", "gpt2-lm", "llama-grouped", "t5-lm"])
+def test_low_ranks(name: str, options: dict[str, Any], tmp_path: Path) -> None:
+    model = check(name, tmp_path, target_modules=MODULES[name.split("-", 1)[0]], **options)
+    plain = triform.load(tmp_path / "base")
+    assert set(model.parameters) == set(plain.parameters)
+    assert 0 < len(model.blueprint.updates) < len(model.parameters)
+    # Saved, it is a plain checkpoint that needs no adapter.
+    model.save(tmp_path / "saved")
+    again = triform.load(tmp_path / "saved")
+    for parameter, value in model.parameters.items():
+        np.testing.assert_array_equal(
+            again.engine.stored(again.parameters[parameter]).array, model.engine.stored(value).array
+        )
+    equal(model, load_reference(CASE[name], tmp_path / "saved"), name)
+
+
+OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "patterns": (
+        "bert",
+        {"target_modules": ["query", "value"], "rank_pattern": {"query": 2}, "alpha_pattern": {r"layer\.1.*value": 16}},
+    ),
+    "all linears": ("llama", {"target_modules": "all-linear", "init_lora_weights": "gaussian"}),
+    "all biases": ("bert-tokens", {"target_modules": ["key"], "bias": "all", "task_type": "TOKEN_CLS"}),
+    "all biases of fused tensors": ("gpt2-lm", {"target_modules": ["c_proj"], "bias": "all"}),
+    "embedding": ("bert", {"target_modules": ["word_embeddings", "query"]}),
+    "embedding with magnitudes": ("bert", {"target_modules": ["word_embeddings"], "use_dora": True}),
+    "norms": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["norm", "input_layernorm"]}),
+    "whole linear": ("gpt2", {"target_modules": ["c_proj"], "modules_to_save": ["c_attn"]}),
+    "own head": ("llama-lm", {"target_modules": ["lm_head", "embed_tokens"]}),
+    "tied embedding": ("llama-lm-tied", {"target_modules": ["q_proj", "embed_tokens"]}),
+    "tied head": ("llama-lm-tied", {"target_modules": ["q_proj", "lm_head"]}),
+    "tied, in another layout": ("gpt2-lm", {"target_modules": ["c_attn", "wte"]}),
+    "tied, one end whole": ("llama-lm-tied", {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"]}),
+    "tied, both ends whole": (
+        "llama-lm-tied",
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
+    ),
+    "tied head of an encoder-decoder": ("t5-lm", {"target_modules": ["lm_head", "q"]}),
+    "whole head": ("bert-masked-lm", {"target_modules": ["query"], "modules_to_save": ["cls"]}),
+    "answers": ("bert-spans", {"target_modules": ["query"], "task_type": "QUESTION_ANS"}),
+}
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_options(kind: str, tmp_path: Path) -> None:
+    name, options = OPTIONS[kind]
+    model = check(name, tmp_path, **options)
+    model.save(tmp_path / "saved")
+    equal(model, load_reference(CASE[name], tmp_path / "saved"), name)
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "task", "modules"),
+    [
+        ("bert", "bert-sequence", "SEQ_CLS", ["query"]),
+        ("bert-masked-lm", "bert-tokens", "TOKEN_CLS", ["query"]),
+        ("gpt2-lm", "gpt2-sequence", "SEQ_CLS", ["c_attn"]),
+        ("llama-lm", "llama-sequence", "SEQ_CLS", ["q_proj"]),
+    ],
+)
+def test_a_head_comes_with_the_adapter(base: str, name: str, task: str, modules: list[str], tmp_path: Path) -> None:
+    make(base, tmp_path / "base")
+    kind, num_labels = getattr(transformers, CASE[name].model), CASE[name].config().num_labels
+    reference = kind.from_pretrained(tmp_path / "base", num_labels=num_labels, attn_implementation="eager").eval()
+    reference = adapt(reference, tmp_path / "adapter", target_modules=modules, task_type=task)
+    model = triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    equal(model, reference, name)
+    assert isinstance(model.spec.head, spec.SequenceHead | spec.TokenHead)
+    assert model.spec.head.labels == tuple(reference.config.id2label.values())
+    names = {str(number): f"kind {number}" for number in range(num_labels)}
+    (tmp_path / "adapter" / "config.json").write_text(json.dumps({"id2label": names}))
+    named = triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    assert isinstance(named.spec.head, spec.SequenceHead | spec.TokenHead)
+    assert named.spec.head.labels == tuple(names.values())
+    named.save(tmp_path / "saved")
+    # The head that the base model had is carried along, as by every save.
+    saved, info = kind.from_pretrained(tmp_path / "saved", attn_implementation="eager", output_loading_info=True)
+    assert not info["missing_keys"]
+    equal(named, saved.eval(), name)
+    # A task that asks for no head has no use for it.
+    assert triform.load(tmp_path / "base", adapter=tmp_path / "adapter", with_head=False).spec.head is None
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_change_of_half_precision_is_rounded_only_if_asked(dtype: str, tmp_path: Path) -> None:
+    reference = make("llama-lm", tmp_path / "base")
+    reference.to(getattr(torch, dtype)).save_pretrained(tmp_path / "base")
+    reference = load_reference(CASE["llama-lm"], tmp_path / "base")
+    reference = adapt(reference, tmp_path / "adapter", target_modules=["q_proj", "up_proj"])
+    model = triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    equal(model, reference, "llama-lm")
+    for name, parameter in model.parameters.items():
+        assert parameter.format is (Format.FLOAT32 if name in model.blueprint.updates else Format(dtype))
+    model.save(tmp_path / "saved")
+    equal(model, load_reference(CASE["llama-lm"], tmp_path / "saved"), "llama-lm")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == "float32"
+    rounded = triform.load(tmp_path / "base", adapter=tmp_path / "adapter", dtype=dtype)
+    assert {parameter.format for parameter in rounded.parameters.values()} == {Format(dtype)}
+    for name, parameter in rounded.parameters.items():
+        exact = torch.from_numpy(np.array(model.engine.stored(model.parameters[name]).array))
+        if name in model.blueprint.updates:
+            stored = rounded.engine.stored(parameter).array
+            assert torch.equal(
+                torch.from_numpy(stored.view(np.int16)), exact.to(getattr(torch, dtype)).view(torch.int16)
+            )
+
+
+def change_config(**changes: Any) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        path = folder / "adapter_config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return change
+
+
+def change_tensors(change: Callable[[TensorDict], Any]) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        tensors = read_file(folder, FILE)
+        change(tensors)
+        write_file(folder, tensors, FILE)
+
+    return edit
+
+
+QUERY = "base_model.model.encoder.layer.0.attention.self.query"
+FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "another kind": (change_config(peft_type="IA3"), "peft_type is 'IA3'; Triform has LORA"),
+    "settings": (
+        change_config(lora_bias=True, init_lora_weights="pissa", layer_replication=[[0, 2]], news=1, r=0),
+        r"init_lora_weights = 'pissa', expected True or (.|\n)*layer_replication = \[\[0, 2\]\], expected None\n"
+        r"  lora_bias = True, expected False\n  news = 1, expected None\n  r = 0, expected a number above 0",
+    ),
+    "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key = 'four', expected a number above 0"),
+    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is no regular expression"),
+    "half of a pair": (
+        change_tensors(lambda tensors: tensors.pop(f"{QUERY}.lora_A.weight")),
+        r"1 problem\(s\):\n  missing     encoder.layer.0.attention.self.query.lora_A",
+    ),
+    "misshapen": (
+        change_tensors(lambda tensors: tensors.update({f"{QUERY}.lora_A.weight": torch.ones(4, 31)})),
+        r"misshapen   .*query.lora_A.weight \[4, 31\], expected \[4, 32\]",
+    ),
+    "another rank": (change_config(r=3), r"12 problem\(s\):\n(.|\n)*lora_A.weight \[4, 32\], expected \[3, 32\]"),
+    "magnitude": (
+        change_tensors(lambda tensors: tensors.update({f"{QUERY}.lora_magnitude_vector": torch.ones(32)})),
+        "unexpected  .*query.lora_magnitude_vector",
+    ),
+    "no magnitude": (change_config(use_dora=True), "missing     .*query.lora_magnitude_vector"),
+    "integers": (
+        change_tensors(
+            lambda tensors: tensors.update({f"{QUERY}.lora_A.weight": torch.ones(4, 32, dtype=torch.int64)})
+        ),
+        "dtype       .*query.lora_A.weight I64",
+    ),
+    "unknown module": (
+        change_tensors(
+            lambda tensors: tensors.update(
+                {
+                    "base_model.model.x.lora_A.weight": torch.ones(4, 2),
+                    "base_model.model.x.lora_B.weight": torch.ones(2, 4),
+                }
+            )
+        ),
+        "unexpected  x, which has no weight in this model",
+    ),
+    "norm": (
+        change_tensors(
+            lambda tensors: tensors.update(
+                {
+                    "base_model.model.embeddings.LayerNorm.lora_A.weight": torch.ones(4, 2),
+                    "base_model.model.embeddings.LayerNorm.lora_B.weight": torch.ones(2, 4),
+                }
+            )
+        ),
+        "unexpected  embeddings.LayerNorm, whose weight is no matrix",
+    ),
+    "unknown tensor": (
+        change_tensors(lambda tensors: tensors.update({"base_model.model.token_adapter.delta": torch.ones(2)})),
+        r"unexpected  base_model.model.token_adapter.delta \[2\]",
+    ),
+    "unknown whole tensor": (
+        change_tensors(lambda tensors: tensors.update({"base_model.model.new.weight": torch.ones(2)})),
+        r"unexpected  new.weight \[2\]",
+    ),
+    "two of one": (
+        change_tensors(
+            lambda tensors: tensors.update(
+                {
+                    "base_model.model.pooler.dense.weight": torch.ones(2),
+                    "base_model.model.pooler.dense.modules_to_save.weight": torch.zeros(2),
+                }
+            )
+        ),
+        "differs     base_model.model.pooler.dense.*from",
+    ),
+    "pickle": (lambda folder: shutil.move(folder / FILE, folder / "adapter_model.bin"), "triform convert"),
+    "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678"), "damaged or cut short"),
+    "no config": (
+        lambda folder: (folder / "adapter_config.json").unlink(),
+        "has no adapter_config.json, so it is no adapter",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model and an adapter for it."""
+    folder = tmp_path_factory.mktemp("sound")
+    adapt(make("bert", folder / "base"), folder / "adapter", target_modules=["query", "value"])
+    return folder
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+def test_what_does_not_fit_is_refused_with_all_that_is_wrong(kind: str, sound: Path, tmp_path: Path) -> None:
+    spoil, message = FAULTS[kind]
+    for path in (sound / "adapter").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    spoil(tmp_path)
+    with pytest.raises(ModelError) as raised:
+        triform.load(sound / "base", adapter=tmp_path)
+    assert re.search(message, str(raised.value)), raised.value
+    assert isinstance(raised.value, UnsupportedModelError | WeightError) or kind == "no config"
+
+
+def test_a_head_that_the_family_lacks_and_a_shared_embedding_are_refused(tmp_path: Path) -> None:
+    adapt(make("t5-lm", tmp_path / "base"), tmp_path / "adapter", target_modules=["shared"])
+    with pytest.raises(UnsupportedModelError, match="changes a word embedding that encoder and decoder share"):
+        triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
+    make("marian-lm", tmp_path / "translator")
+    change_config(task_type="TOKEN_CLS")(tmp_path / "adapter")
+    with pytest.raises(UnsupportedModelError, match="the adapter needs a TokenHead, which marian does not have"):
+        triform.load(tmp_path / "translator", adapter=tmp_path / "adapter")
+
+
+def test_another_base_model_is_said_where_it_can_be_known(sound: Path) -> None:
+    change_config(base_model_name_or_path="org/other")(sound / "adapter")
+    adapter = Adapter.open(checkpoint(sound / "adapter"))
+    with pytest.warns(AdapterWarning, match="was trained on org/other, not on org/this"):
+        adapter.note_base(Checkpoint(sound / "base", "org/this", "1" * 40))
+    adapter.note_base(Checkpoint(sound / "base", "org/other", "1" * 40))
+    adapter.note_base(checkpoint(sound / "base"))  # a folder's name says nothing
+
+
+def test_tasks_and_the_command_line_take_an_adapter(minilm: Path, tmp_path: Path) -> None:
+    reference = transformers.AutoModelForSequenceClassification.from_pretrained(minilm, num_labels=3)
+    adapt(reference, tmp_path / "adapter", target_modules=["query"], task_type="SEQ_CLS")
+    classify = triform.pipeline("text-classification", model=minilm, adapter=tmp_path / "adapter")
+    [expected] = classify(["A cat sat."])
+    assert expected["label"].startswith("LABEL_")
+    command = ("run", "text-classification", "A cat sat.", "--model", minilm, "--json")
+    for arguments, environment in (
+        (("--adapter", tmp_path / "adapter"), {}),
+        ((), {"TRIFORM_ADAPTER": str(tmp_path / "adapter")}),
+    ):
+        code, out, _ = triform_command(*command, *arguments, **environment)
+        assert code == 0
+        assert json.loads(out)["score"] == pytest.approx(expected["score"], abs=1e-6)
+    code, out, _ = triform_command("describe", minilm, "--adapter", tmp_path / "adapter", "--json")
+    assert code == 0
+    tensors = {parameter["name"]: parameter["tensor"] for parameter in json.loads(out)["parameters"]}
+    assert tensors["blocks.0.attention.query.weight"].endswith("query.weight + a change of the adapter")
+    assert tensors["classification_head.weight"] == "classifier.weight"
