@@ -87,5 +87,5 @@ def test_without_torch_the_remedy_is_named() -> None:
         "import sys; sys.modules['torch'] = None; from triform.engines import create_engine; create_engine('torch')"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "needs torch" in done.stderr
+    assert "engine='torch' cannot be used" in done.stderr
     assert "pip install 'triform[torch]'" in done.stderr

@@ -8,7 +8,7 @@ import numpy as np
 
 from triform.engines.native import _kernels
 from triform.engines.native.key_value_store import NativeStore
-from triform.engines.native.parameter import NativeParameter
+from triform.engines.native.parameter import NativeParameter, pack
 from triform.engines.protocol import (
     DistanceBias,
     Format,
@@ -23,7 +23,7 @@ from triform.engines.protocol import (
     Use,
 )
 from triform.engines.reference.engine import ReferenceEngine
-from triform.engines.reference.parameter import Floats, widen
+from triform.engines.reference.parameter import Floats, convert, widen
 from triform.errors import EngineError
 from triform.spec import Activation, Mask
 
@@ -52,6 +52,7 @@ class NativeEngine(ReferenceEngine):
     """
 
     name = "native"
+    packing = f"blocks-of-{_kernels.BLOCK}-1"
     page_size = _kernels.BLOCK
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -65,7 +66,16 @@ class NativeEngine(ReferenceEngine):
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Any:
         if format not in self.formats:
             raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
-        return NativeParameter.of(tensor, format, use)
+        if Use.LINEAR in use:
+            return self.adopt(self.pack(tensor, format), tensor.array.shape)
+        converted = convert(tensor, format)
+        return NativeParameter(converted.array, format, tuple(converted.array.shape), is_packed=False)
+
+    def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
+        return pack(convert(tensor, format))
+
+    def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
+        return NativeParameter(packed.array, packed.format, tuple(shape), is_packed=True)
 
     def stored(self, parameter: NativeParameter) -> StoredTensor:  # type: ignore[override]
         if not parameter.is_packed:

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform.engines.native import _kernels
-from triform.engines.protocol import Format, Integers, StoredTensor, Use
-from triform.engines.reference.parameter import Floats, convert, widen
+from triform.engines.protocol import Format, Integers, StoredTensor
+from triform.engines.reference.parameter import Floats, widen
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -21,19 +21,6 @@ class NativeParameter:
     shape: tuple[int, ...]
     is_packed: bool
 
-    @classmethod
-    def of(cls, tensor: StoredTensor, format: Format, use: Use) -> "NativeParameter":
-        """Pack a tensor for what it is used for."""
-        converted = convert(tensor, format)
-        shape = tuple(converted.array.shape)
-        if Use.LINEAR not in use:
-            return cls(converted.array, format, shape, is_packed=False)
-        out, in_ = shape
-        array = np.ascontiguousarray(converted.array)
-        packed = np.empty((-(-out // _kernels.BLOCK), in_, _kernels.BLOCK), array.dtype)
-        _kernels.pack(_bytes(array), out, in_, array.itemsize, _bytes(packed))
-        return cls(packed, format, shape, is_packed=True)
-
     def rows(self, indices: Integers) -> NDArray[Any]:
         """Some rows of a table or of a linear's weight, as stored."""
         if not self.is_packed:
@@ -45,6 +32,15 @@ class NativeParameter:
     def float32(self) -> Floats:
         """All numbers of a vector as float32."""
         return np.ascontiguousarray(widen(self.array, self.format))
+
+
+def pack(tensor: StoredTensor) -> StoredTensor:
+    """A weight (out, in) in blocks of output channels, the last one filled up with noughts."""
+    out, in_ = tensor.array.shape
+    array = np.ascontiguousarray(tensor.array)
+    packed = np.empty((-(-out // _kernels.BLOCK), in_, _kernels.BLOCK), array.dtype)
+    _kernels.pack(_bytes(array), out, in_, array.itemsize, _bytes(packed))
+    return StoredTensor(packed, tensor.format)
 
 
 def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
