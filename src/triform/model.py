@@ -30,6 +30,7 @@ from triform.weights import (
     FORMATS,
     Adapter,
     Assignment,
+    PackedCache,
     ParameterLoader,
     Piece,
     Table,
@@ -182,6 +183,8 @@ def load(
     uses = {name: parameter.use for name, parameter in blueprint.declared.items()}
     sources = blueprint.assignment.sources
     loader = ParameterLoader(chosen, blueprint.tensors, sources, uses, dtype, blueprint.updates)
+    if (cache := PackedCache.from_environment()) is not None:
+        loader.use_packed(cache, blueprint.checkpoint.source)
     network = build(blueprint.spec, chosen, loader)
     return Model(blueprint, chosen, network, loader.parameters)
 

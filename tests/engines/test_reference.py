@@ -253,7 +253,7 @@ def test_rotary_leaves_channels_beyond_its_own() -> None:
 
 
 def test_an_unknown_engine_or_format_is_refused() -> None:
-    with pytest.raises(EngineError, match="engine='cuda' is not known. Choose one of: auto, reference"):
+    with pytest.raises(EngineError, match="engine='cuda' is not known. Choose one of: auto, native, reference"):
         create_engine("cuda")
 
 

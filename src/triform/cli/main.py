@@ -8,6 +8,7 @@ import typer
 
 from triform import __version__
 from triform.cli import debug
+from triform.cli.cache import cache
 from triform.cli.chat import chat
 from triform.cli.convert import convert
 from triform.cli.describe import describe
@@ -35,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(run, name="run")
+app.add_typer(cache, name="cache")
 app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)

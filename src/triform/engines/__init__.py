@@ -1,5 +1,8 @@
 """Where the arithmetic happens: one protocol, and the engines that implement it."""
 
+import warnings
+from importlib.util import find_spec
+
 from triform.engines.protocol import (
     Array,
     DistanceBias,
@@ -18,34 +21,55 @@ from triform.engines.protocol import (
     Tap,
     Use,
 )
-from triform.errors import EngineError
+from triform.errors import EngineError, EngineWarning
 
-ENGINES = ("reference", "torch")
-"""The engines of this version; `auto` takes the first."""
+ENGINES = ("native", "reference", "torch")
+"""The engines of this version; `auto` takes the first that can be used, the native one where its kernels were built."""
 
 
 def create_engine(name: str = "auto") -> Engine:
     """Make an engine by its name, one of `ENGINES` or "auto".
 
-    "torch" takes a GPU if there is one; "torch:cpu", "torch:cuda:1" and the like name a device.
+    "torch" takes a GPU if there is one; "torch:cpu", "torch:cuda:1" and the like name a device, and "native:avx2" an
+    instruction set.
 
     Raises:
-        EngineError: there is no engine or device of that name, or torch is not installed.
-    """
-    kind, _, device = name.partition(":")
-    if kind == "torch":
-        try:
-            from triform.engines.torch import TorchEngine
-        except ModuleNotFoundError as error:
-            raise EngineError(
-                f"engine={name!r} needs torch ({error}). Install it: pip install 'triform[torch]'."
-            ) from error
-        return TorchEngine(device or None)
-    if name in ("auto", "reference"):
-        from triform.engines.reference import ReferenceEngine
+        EngineError: there is no engine, device or instruction set of that name, or torch is not installed.
 
-        return ReferenceEngine()
-    raise EngineError(f"engine={name!r} is not known. Choose one of: auto, {', '.join(ENGINES)}, torch:DEVICE.")
+    Warns:
+        EngineWarning: "auto" falls back on the slower reference engine.
+    """
+    kind, _, variant = name.partition(":")
+    if kind == "auto":
+        kind = "native"
+        if find_spec("triform.engines.native._kernels") is None:
+            kind = "reference"
+            warnings.warn(
+                "The native kernels were not built when Triform was installed, so the slower reference engine is used. "
+                "Install Triform again where there is a C++ compiler.",
+                EngineWarning,
+                stacklevel=2,
+            )
+    try:
+        match kind:
+            case "native":
+                from triform.engines.native import NativeEngine
+
+                return NativeEngine(variant or None)
+            case "torch":
+                from triform.engines.torch import TorchEngine
+
+                return TorchEngine(variant or None)
+            case "reference" if not variant:
+                from triform.engines.reference import ReferenceEngine
+
+                return ReferenceEngine()
+    except ImportError as error:
+        remedy = "pip install 'triform[torch]'" if kind == "torch" else "install Triform where there is a C++ compiler"
+        raise EngineError(f"engine={name!r} cannot be used ({error}). Remedy: {remedy}.") from error
+    raise EngineError(
+        f"engine={name!r} is not known. Choose one of: auto, {', '.join(ENGINES)}, torch:DEVICE, native:INSTRUCTIONS."
+    )
 
 
 __all__ = [

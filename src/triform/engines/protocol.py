@@ -210,6 +210,8 @@ class Engine(ABC):
     name: str
     formats: frozenset[Format]
     """The formats it can hold parameters in."""
+    packing: str | None = None
+    """Name and version of the form in which it holds the weights of linears, where a file of them is worth keeping."""
     page_size: int
     """Keys in a page of a key/value store: as many as its attention takes at a time."""
 
@@ -225,6 +227,14 @@ class Engine(ABC):
 
         `name` is its canonical name. It is called once for each parameter, however many layers share it.
         """
+
+    def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
+        """The weight of a linear in the form that `packing` names."""
+        raise NotImplementedError
+
+    def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> Parameter:
+        """What `prepare` would make of the weight of a linear, (out, in), of what `pack` made of it."""
+        raise NotImplementedError
 
     @abstractmethod
     def stored(self, parameter: Parameter) -> StoredTensor:

@@ -4,6 +4,7 @@ from triform.weights.adapter import Adapter, Update
 from triform.weights.export import copy_small_files, make_folder, write_json, write_tensors
 from triform.weights.loading import ParameterLoader
 from triform.weights.match import Assignment, match
+from triform.weights.packed_cache import PackedCache, is_sound
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
 from triform.weights.tensors import FORMATS, Tensors, open_tensors
 
@@ -11,6 +12,7 @@ __all__ = [
     "FORMATS",
     "Adapter",
     "Assignment",
+    "PackedCache",
     "ParameterLoader",
     "Piece",
     "Rename",
@@ -20,6 +22,7 @@ __all__ = [
     "Transpose",
     "Update",
     "copy_small_files",
+    "is_sound",
     "join",
     "make_folder",
     "match",

@@ -1,10 +1,12 @@
 """Reading parameters, one tensor at a time."""
 
 from collections.abc import Mapping
+from dataclasses import astuple
 
 from triform.engines import Engine, Format, Parameter, StoredTensor, Use
 from triform.errors import EngineError
 from triform.weights.adapter import Update
+from triform.weights.packed_cache import LEAST_BYTES, PackedCache
 from triform.weights.table import Piece
 from triform.weights.tensors import Tensors
 
@@ -27,17 +29,43 @@ class ParameterLoader:
         self._uses = uses
         self._updates = updates or {}
         self._format = _chosen_format(engine, dtype)
+        self._packed: Tensors | None = None
         self.parameters: dict[str, Parameter] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], use: Use) -> Parameter:
         if name not in self.parameters:
-            piece = self._sources[name]
-            stored = self._tensors.read(piece.tensor)
-            tensor = StoredTensor(piece.cut(stored.array), stored.format)
-            if name in self._updates:
-                tensor = self._updates[name](tensor)
-            self.parameters[name] = self._engine.prepare(name, tensor, self._format or tensor.format, self._uses[name])
+            if self._packed is not None and name in self._packed:
+                self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
+            else:
+                tensor, format = self._read(name)
+                self.parameters[name] = self._engine.prepare(name, tensor, format, self._uses[name])
         return self.parameters[name]
+
+    def use_packed(self, cache: PackedCache, source: str) -> None:
+        """Take the weights of linears as an earlier start packed them, or pack them for the next one.
+
+        Those that an adapter has changed are packed anew each time.
+        """
+        names = [name for name, use in self._uses.items() if Use.LINEAR in use]
+        num_bytes = sum(self._tensors.bytes(self._sources[name].tensor).nbytes for name in names)
+        if self._engine.packing is None or self._updates or num_bytes < LEAST_BYTES:
+            return
+        identity = {
+            "packing": self._engine.packing,
+            "format": self._format,
+            "files": self._tensors.identity(),
+            "pieces": {name: astuple(self._sources[name]) for name in names},
+        }
+        self._packed = cache.open(identity, source, names, lambda name: self._engine.pack(*self._read(name)))
+
+    def _read(self, name: str) -> tuple[StoredTensor, Format]:
+        """The tensor of a parameter, and the format to hold it in."""
+        piece = self._sources[name]
+        stored = self._tensors.read(piece.tensor)
+        tensor = StoredTensor(piece.cut(stored.array), stored.format)
+        if name in self._updates:
+            tensor = self._updates[name](tensor)
+        return tensor, self._format or tensor.format
 
 
 def _chosen_format(engine: Engine, dtype: str) -> Format | None:

@@ -51,6 +51,12 @@ class Tensors(Mapping[str, TensorInfo]):
         """Other tensors, whose files lie in the same folder or are named in full."""
         return Tensors(self._folder, infos)
 
+    def identity(self) -> list[list[str | int]]:
+        """What tells these files from others, and from later ones of the same names, without reading them."""
+        paths = [(self._folder / file).resolve() for file in sorted({info.file for info in self._infos.values()})]
+        stats = [path.stat() for path in paths]
+        return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
+
     def bytes(self, name: str) -> NDArray[np.uint8]:
         """The tensor's bytes, a view of the mapped file."""
         info = self[name]
@@ -84,13 +90,13 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
             raise WeightError(f"{index}: expected a weight_map from tensor names to files.")
         shards = sorted(set(weight_map.values()))
-        infos = {name: info for file in shards for name, info in _read_header(index, file).items()}
+        infos = {name: info for file in shards for name, info in _read_shard(index, file).items()}
         lost = [f"{name}: not in {file}" for name, file in weight_map.items() if name not in infos]
         if lost:
             raise WeightError(f"{index} names tensors that its files lack:\n  " + "\n  ".join(lost))
         return Tensors(folder, infos)
     if checkpoint.has(files.weights):
-        return Tensors(folder, _read_header(index, files.weights))
+        return Tensors(folder, _read_shard(index, files.weights))
     if any(folder.glob("*.bin")):
         raise WeightError(
             f"{folder} holds its weights in a .bin file, a pickle, which can run code when it is read. "
@@ -101,10 +107,13 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     )
 
 
-def _read_header(index: Path, file: str) -> dict[str, TensorInfo]:
-    path = index.parent / file
-    if path.parent.resolve() != index.parent.resolve():
-        raise WeightError(f"{index} names {file}, which lies outside the model's folder.")
+def read_header(path: Path) -> dict[str, TensorInfo]:
+    """What a safetensors file says of its tensors.
+
+    Raises:
+        FileNotFoundError: there is none.
+        WeightError: it is damaged.
+    """
     try:
         # The library checks the header against the file; only then is it safe to take the offsets from it.
         with safe_open(path, framework="numpy"):
@@ -112,13 +121,23 @@ def _read_header(index: Path, file: str) -> dict[str, TensorInfo]:
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
             header = strict_json.loads(stream.read(size))
-    except FileNotFoundError as error:
-        raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error
+    except FileNotFoundError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
     header.pop("__metadata__", None)
     infos = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        infos[name] = TensorInfo(file, entry["dtype"], tuple(entry["shape"]), 8 + size + begin, 8 + size + end)
+        infos[name] = TensorInfo(path.name, entry["dtype"], tuple(entry["shape"]), 8 + size + begin, 8 + size + end)
     return infos
+
+
+def _read_shard(index: Path, file: str) -> dict[str, TensorInfo]:
+    path = index.parent / file
+    if path.parent.resolve() != index.parent.resolve():
+        raise WeightError(f"{index} names {file}, which lies outside the model's folder.")
+    try:
+        return read_header(path)
+    except FileNotFoundError as error:
+        raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error

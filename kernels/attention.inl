@@ -1,0 +1,130 @@
+// Attention of some queries of one sequence, for the heads that share a group of keys and values.
+//
+// Key tiles begin at key 0, cached or not, and every sum runs in the order of the keys, with zeros for those that are
+// hidden: the result is the same token by token as all at once. Probabilities are normalised before they meet V.
+
+namespace TRIFORM_ISA {
+
+struct Seen {
+    int64_t begin, end;  // keys that a query sees
+};
+
+inline Seen seen_by(const Attention& a, int64_t position, int64_t num_keys) {
+    Seen seen{0, a.causal ? position + 1 : num_keys};
+    if (position - a.window + 1 > 0) seen.begin = position - a.window + 1;
+    if (!a.causal && position + a.window < num_keys) seen.end = position + a.window;
+    return seen;
+}
+
+inline Floats masked(Floats x, Seen seen, int64_t key) {
+    constexpr float hidden = -std::numeric_limits<float>::infinity();
+    if (seen.end - key < 16) x = keep_first(x, static_cast<int>(seen.end > key ? seen.end - key : 0), hidden);
+    if (seen.begin > key) x = keep_from(x, static_cast<int>(seen.begin - key < 16 ? seen.begin - key : 16), hidden);
+    return x;
+}
+
+// Row r of the work is query r / (heads / groups), and of the group's heads the r % (heads / groups)th.
+struct Work {
+    int64_t position;  // of the first query among the keys
+    int64_t num_keys, width, per_group, head, rows;
+    const int64_t* pages;
+};
+
+inline void scores(const Attention& a, const Work& work, int64_t group, const float* queries, float* p) {
+    for (int64_t tile = 0; tile * kBlock < work.num_keys; ++tile) {
+        const float* keys = a.keys + (work.pages[tile] * a.groups + group) * a.head_dim * kBlock;
+        for_tiles(0, work.rows, [&](auto rows, int64_t row) {
+            Sums<rows.value> sums{};
+            add_product<rows.value, AsFloat32>(sums, queries + row * a.head_dim, a.head_dim, keys, kBlock, a.head_dim);
+            for (int r = 0; r < rows.value; ++r)
+                for (int half = 0; half < 2; ++half)
+                    store(p + (row + r) * work.width + tile * kBlock + half * 16, sums.v[r][half]);
+        });
+    }
+}
+
+inline void softmax(const Attention& a, const Work& work, float* p) {
+    for (int64_t row = 0; row < work.rows; ++row, p += work.width) {
+        int64_t position = work.position + row / work.per_group, head = work.head + row % work.per_group;
+        Seen seen = seen_by(a, position, work.num_keys);
+        Floats top = all(-std::numeric_limits<float>::infinity());
+        for (int64_t key = 0; key < work.width; key += 16) {
+            Floats x = load(p + key);
+            if (a.bias) {
+                int64_t column = key - position + a.zero, left = a.distances - column;
+                // Columns before the first belong to hidden keys.
+                const float* bias = a.bias + head * a.distances + column;
+                int skip = column < 0 ? static_cast<int>(-column < 16 ? -column : 16) : 0;
+                float own[16] = {};
+                for (int i = skip; i < 16 && i < left; ++i) own[i] = bias[i];
+                x = x + load(own);
+            }
+            x = masked(x, seen, key);
+            store(p + key, x);
+            top = max(top, x);
+        }
+        Floats highest = all(greatest(top));
+        Floats total = all(0.0f);
+        for (int64_t key = 0; key < work.width; key += 16) {
+            Floats e = exp(load(p + key) - highest);
+            store(p + key, e);
+            total = total + e;
+        }
+        Floats divisor = all(sum(total));
+        for (int64_t key = 0; key < work.width; key += 16) store(p + key, load(p + key) / divisor);
+    }
+}
+
+inline void weigh(const Attention& a, const Work& work, int64_t group, const float* p, float* output) {
+    for (int64_t channel = 0; channel < a.head_dim; channel += kBlock) {
+        for_tiles(0, work.rows, [&](auto rows, int64_t row) {
+            Sums<rows.value> sums{};
+            for (int64_t tile = 0; tile * kBlock < work.num_keys; ++tile) {
+                const float* values =
+                    a.values + (work.pages[tile] * a.groups + group) * kBlock * a.value_width + channel;
+                int64_t left = work.num_keys - tile * kBlock;
+                add_product<rows.value, AsFloat32>(sums, p + row * work.width + tile * kBlock, work.width, values,
+                                                   a.value_width, left < kBlock ? left : kBlock);
+            }
+            for (int r = 0; r < rows.value; ++r) {
+                int64_t query = (row + r) / work.per_group, head = (row + r) % work.per_group;
+                float* to = output + (query * a.heads + head) * a.head_dim + channel;
+                for (int half = 0; half < 2; ++half) {
+                    int64_t left = a.head_dim - channel - half * 16;
+                    if (left > 0) store_first(to + half * 16, sums.v[r][half], left < 16 ? static_cast<int>(left) : 16);
+                }
+            }
+        });
+    }
+}
+
+void attention(const Attention& a, int64_t sequence, int64_t group, int64_t query, int64_t query_end, Pass pass,
+               float* probabilities, float* queries) {
+    int64_t begin = a.query_begins[sequence], all_keys = a.num_keys[sequence];
+    int64_t past = all_keys - (a.query_ends[sequence] - begin);
+    Work work;
+    work.position = past + query;
+    // Under a causal mask no query of these sees a later key.
+    work.num_keys = a.causal ? past + query_end : all_keys;
+    work.width = (all_keys + kBlock - 1) / kBlock * kBlock;
+    work.per_group = a.heads / a.groups;
+    work.head = group * work.per_group;
+    work.rows = (query_end - query) * work.per_group;
+    work.pages = a.pages + a.page_begins[sequence];
+    int64_t first = (begin + query) * a.heads + work.head;
+    if (pass != Pass::kValues) {
+        for (int64_t row = 0; row < work.rows; ++row) {
+            int64_t from = (first + row / work.per_group * a.heads + row % work.per_group) * a.head_dim;
+            for (int64_t i = 0; i < a.head_dim; ++i) queries[row * a.head_dim + i] = a.query[from + i] * a.scale;
+        }
+        scores(a, work, group, queries, probabilities);
+        // Hidden tiles hold nothing yet.
+        int64_t computed = (work.num_keys + kBlock - 1) / kBlock * kBlock;
+        for (int64_t row = 0; row < work.rows; ++row)
+            for (int64_t key = computed; key < work.width; ++key) probabilities[row * work.width + key] = 0;
+        softmax(a, work, probabilities);
+    }
+    if (pass != Pass::kProbabilities) weigh(a, work, group, probabilities, a.output + first * a.head_dim);
+}
+
+}  // namespace TRIFORM_ISA

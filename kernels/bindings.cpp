@@ -1,0 +1,240 @@
+// The kernels as Python sees them: NumPy arrays in, NumPy arrays out, the work cut into tasks for the pool.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "operations.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+using namespace triform;
+
+namespace {
+
+using In = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Out = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Integers = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ConstBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+std::vector<const Operations*> usable() {
+    std::vector<const Operations*> found;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        found.push_back(&kAvx512);
+    if (avx2) found.push_back(&kAvx2);
+#endif
+    found.push_back(&kPlain);
+    return found;
+}
+
+// A set of kernels for one instruction set.
+struct Kernels {
+    const Operations* operations;
+
+    explicit Kernels(const std::string& name) : operations(nullptr) {
+        for (const Operations* each : usable())
+            if (name == each->name) operations = each;
+        if (!operations) throw std::invalid_argument(name + " is no instruction set that can be used here");
+    }
+
+    void linear(In x, ConstBytes weight, int format, std::optional<In> bias, std::optional<In> residual, Out y,
+                int activation) const {
+        Linear l{x.data(), weight.data(), Format(format), bias ? bias->data() : nullptr,
+                 residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(0)), int64_t(x.shape(1)),
+                 int64_t(y.shape(1)), Activation(activation)};
+        nb::gil_scoped_release release;
+        // Few rows: threads share the weight, which is what takes time to read. Many: they share the rows.
+        constexpr int64_t kSomeRows = 96;
+        int64_t blocks = (l.out + kBlock - 1) / kBlock, threads = num_threads();
+        int64_t row_parts = (l.rows + kSomeRows - 1) / kSomeRows;
+        int64_t per_part = std::max<int64_t>(1, blocks / std::max<int64_t>(1, 4 * threads / row_parts));
+        // A whole panel stays in the cache of a core while rows pass by.
+        per_part = std::min(per_part, std::max<int64_t>(1, (int64_t{1} << 18) / (l.in * kBlock)) * 8);
+        int64_t block_parts = (blocks + per_part - 1) / per_part;
+        run(row_parts * block_parts, [&](int64_t task) {
+            int64_t row = task / block_parts * kSomeRows, block = task % block_parts * per_part;
+            operations->linear(l, row, std::min(row + kSomeRows, l.rows), block, std::min(block + per_part, blocks));
+        });
+    }
+
+    void gate(In gate, In up, Out y, int activation) const {
+        nb::gil_scoped_release release;
+        int64_t count = int64_t(y.size());
+        constexpr int64_t kPiece = 16384;
+        run((count + kPiece - 1) / kPiece, [&](int64_t task) {
+            int64_t at = task * kPiece;
+            operations->gate(gate.data() + at, up.data() + at, y.data() + at, std::min(kPiece, count - at),
+                             Activation(activation));
+        });
+    }
+
+    template <class F>
+    static void by_rows(const In& x, F&& f) {
+        nb::gil_scoped_release release;
+        int64_t width = int64_t(x.shape(x.ndim() - 1)), rows = int64_t(x.size()) / std::max<int64_t>(1, width);
+        int64_t some = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
+        run((rows + some - 1) / some, [&](int64_t task) {
+            f(task * some * width, std::min(some, rows - task * some), width);
+        });
+    }
+
+    void layer_norm(In x, In weight, In bias, Out y, float eps) const {
+        by_rows(x, [&](int64_t at, int64_t rows, int64_t width) {
+            operations->layer_norm(x.data() + at, weight.data(), bias.data(), y.data() + at, rows, width, eps);
+        });
+    }
+
+    void rms_norm(In x, In weight, Out y, float eps) const {
+        by_rows(x, [&](int64_t at, int64_t rows, int64_t width) {
+            operations->rms_norm(x.data() + at, weight.data(), y.data() + at, rows, width, eps);
+        });
+    }
+
+    // With `probabilities` (heads, queries, width) of one sequence, only those (pass 1), or only what they weigh (2).
+    void attention(In query, Out output, In keys, In values, Integers pages, Integers query_begins, Integers query_ends,
+                   Integers page_begins, Integers num_keys, float scale, bool causal, int64_t window,
+                   std::optional<In> bias, int64_t zero) const {
+        Attention a{query.data(), output.data(), keys.data(), values.data(), pages.data(), query_begins.data(),
+                    query_ends.data(), page_begins.data(), num_keys.data(), int64_t(query.shape(1)),
+                    int64_t(keys.shape(1)), int64_t(query.shape(2)), int64_t(values.shape(3)), scale, causal, window,
+                    bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
+        nb::gil_scoped_release release;
+        int64_t per_group = a.heads / a.groups, some = std::max<int64_t>(1, 48 / per_group);
+        struct Task {
+            int64_t sequence, group, query, end;
+        };
+        std::vector<Task> tasks;
+        for (int64_t sequence = 0; sequence < int64_t(num_keys.shape(0)); ++sequence) {
+            int64_t count = query_ends.data()[sequence] - query_begins.data()[sequence];
+            for (int64_t group = 0; group < a.groups; ++group)
+                for (int64_t at = 0; at < count; at += some)
+                    tasks.push_back({sequence, group, at, std::min(at + some, count)});
+        }
+        run(int64_t(tasks.size()), [&](int64_t number) {
+            thread_local std::vector<float> scratch;
+            const Task& task = tasks[number];
+            int64_t width = (num_keys.data()[task.sequence] + kBlock - 1) / kBlock * kBlock;
+            int64_t rows = (task.end - task.query) * per_group;
+            scratch.resize(std::max(scratch.size(), size_t(rows * (width + a.head_dim))));
+            operations->attention(a, task.sequence, task.group, task.query, task.end, Pass::kBoth, scratch.data(),
+                                  scratch.data() + rows * width);
+        });
+    }
+
+    // One pass over one sequence, for all heads: probabilities (groups, queries · heads / groups, width).
+    void attention_pass(In query, Out output, In keys, In values, Integers pages, Integers query_begins,
+                        Integers query_ends, Integers page_begins, Integers num_keys, float scale, bool causal,
+                        int64_t window, std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
+                        Out probabilities) const {
+        Attention a{query.data(), output.data(), keys.data(), values.data(), pages.data(), query_begins.data(),
+                    query_ends.data(), page_begins.data(), num_keys.data(), int64_t(query.shape(1)),
+                    int64_t(keys.shape(1)), int64_t(query.shape(2)), int64_t(values.shape(3)), scale, causal, window,
+                    bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
+        nb::gil_scoped_release release;
+        int64_t count = query_ends.data()[sequence] - query_begins.data()[sequence];
+        int64_t rows = int64_t(probabilities.shape(1)), width = int64_t(probabilities.shape(2));
+        run(a.groups, [&](int64_t group) {
+            std::vector<float> queries(size_t(rows * a.head_dim));
+            operations->attention(a, sequence, group, 0, count, Pass(pass),
+                                  probabilities.data() + group * rows * width, queries.data());
+        });
+    }
+};
+
+// (out, in) → blocks of kBlock output channels, (blocks, in, kBlock), the last one filled up with noughts.
+template <class T>
+void pack_as(const T* weight, int64_t out, int64_t in, T* packed) {
+    int64_t blocks = (out + kBlock - 1) / kBlock;
+    run(blocks, [&](int64_t block) {
+        T* to = packed + block * in * kBlock;
+        int64_t n = std::min<int64_t>(kBlock, out - block * kBlock);
+        if (n < kBlock) std::memset(to, 0, size_t(in) * kBlock * sizeof(T));
+        for (int64_t c = 0; c < n; ++c)
+            for (int64_t i = 0; i < in; ++i) to[i * kBlock + c] = weight[(block * kBlock + c) * in + i];
+    });
+}
+
+template <class T>
+void unpack_as(const T* packed, const int64_t* rows, int64_t count, int64_t in, T* weight) {
+    run((count + 15) / 16, [&](int64_t task) {
+        for (int64_t r = task * 16; r < std::min(count, task * 16 + 16); ++r) {
+            const T* from = packed + rows[r] / kBlock * in * kBlock + rows[r] % kBlock;
+            for (int64_t i = 0; i < in; ++i) weight[r * in + i] = from[i * kBlock];
+        }
+    });
+}
+
+void pack(ConstBytes weight, int64_t out, int64_t in, int64_t size, Bytes packed) {
+    nb::gil_scoped_release release;
+    if (size == 4) return pack_as(reinterpret_cast<const uint32_t*>(weight.data()), out, in, reinterpret_cast<uint32_t*>(packed.data()));
+    pack_as(reinterpret_cast<const uint16_t*>(weight.data()), out, in, reinterpret_cast<uint16_t*>(packed.data()));
+}
+
+void unpack(ConstBytes packed, Integers rows, int64_t in, int64_t size, Bytes weight) {
+    nb::gil_scoped_release release;
+    int64_t count = int64_t(rows.shape(0));
+    if (size == 4) return unpack_as(reinterpret_cast<const uint32_t*>(packed.data()), rows.data(), count, in, reinterpret_cast<uint32_t*>(weight.data()));
+    unpack_as(reinterpret_cast<const uint16_t*>(packed.data()), rows.data(), count, in, reinterpret_cast<uint16_t*>(weight.data()));
+}
+
+// Puts rows (T, groups, head_dim) where `slots` says: page · kBlock + place.
+void write_pages(In key, In value, Integers slots, Out keys, Out values) {
+    nb::gil_scoped_release release;
+    int64_t groups = int64_t(keys.shape(1)), head_dim = int64_t(keys.shape(2)), width = int64_t(values.shape(3));
+    const float *key_rows = key.data(), *value_rows = value.data();
+    float *key_pages = keys.data(), *value_pages = values.data();
+    int64_t count = int64_t(slots.shape(0));
+    run((count + 31) / 32, [&](int64_t task) {
+        for (int64_t t = task * 32; t < std::min(count, task * 32 + 32); ++t) {
+            int64_t page = slots.data()[t] / kBlock, place = slots.data()[t] % kBlock;
+            for (int64_t g = 0; g < groups; ++g) {
+                const float* k = key_rows + (t * groups + g) * head_dim;
+                float* to = key_pages + (page * groups + g) * head_dim * kBlock + place;
+                for (int64_t i = 0; i < head_dim; ++i) to[i * kBlock] = k[i];
+                std::memcpy(value_pages + ((page * groups + g) * kBlock + place) * width,
+                            value_rows + (t * groups + g) * head_dim, size_t(head_dim) * sizeof(float));
+            }
+        }
+    });
+}
+
+}  // namespace
+
+NB_MODULE(_kernels, m) {
+    m.attr("BLOCK") = kBlock;
+    m.def("instruction_sets", [] {
+        std::vector<std::string> names;
+        for (const Operations* each : usable()) names.emplace_back(each->name);
+        return names;
+    });
+    m.def("num_threads", &num_threads);
+    m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
+    m.def("pack", &pack);
+    m.def("unpack", &unpack);
+    m.def("write_pages", &write_pages);
+    nb::class_<Kernels>(m, "Kernels")
+        .def(nb::init<const std::string&>())
+        .def("linear", &Kernels::linear, nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias").none(),
+             nb::arg("residual").none(), nb::arg("y"), nb::arg("activation"))
+        .def("gate", &Kernels::gate)
+        .def("layer_norm", &Kernels::layer_norm)
+        .def("rms_norm", &Kernels::rms_norm)
+        .def("attention", &Kernels::attention, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg("bias").none(), nb::arg())
+        .def("attention_pass", &Kernels::attention_pass, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
+             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg("bias").none(),
+             nb::arg(), nb::arg(), nb::arg(), nb::arg());
+}

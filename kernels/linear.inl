@@ -1,0 +1,63 @@
+// activation(x·weightᵀ + bias) + residual over packed blocks of output channels.
+
+namespace TRIFORM_ISA {
+
+constexpr int64_t kChain = 256;  // inputs summed in one chain; the chains are added in ascending order
+
+// activation(sums + bias) + residual of some rows of one block.
+void finish(const Linear& l, const float* sums, int64_t row, int64_t rows, int64_t block) {
+    for (int64_t column = block * kBlock; column < (block + 1) * kBlock && column < l.out; column += 16, sums += 16) {
+        int n = l.out - column < 16 ? static_cast<int>(l.out - column) : 16;
+        Floats bias = l.bias ? load_first(l.bias + column, n) : all(0.0f);
+        for (int64_t r = 0; r < rows; ++r) {
+            int64_t place = (row + r) * l.out + column;
+            Floats y = activate(load(sums + r * kBlock) + bias, l.activation);
+            if (l.residual) y = y + load_first(l.residual + place, n);
+            store_first(l.y + place, y, n);
+        }
+    }
+}
+
+template <int Rows, class As>
+inline void linear_tile(const Linear& l, int64_t row, int64_t block) {
+    const float* x = l.x + row * l.in;
+    auto w = static_cast<const typename As::Stored*>(l.weight) + block * l.in * kBlock;
+    float total[Rows * kBlock] = {};
+    for (int64_t begin = 0; begin < l.in; begin += kChain) {
+        Sums<Rows> sums{};
+        int64_t k = l.in - begin < kChain ? l.in - begin : kChain;
+        add_product<Rows, As>(sums, x + begin, l.in, w + begin * kBlock, kBlock, k);
+        for (int r = 0; r < Rows; ++r)
+            for (int half = 0; half < 2; ++half) {
+                float* to = total + r * kBlock + half * 16;
+                store(to, load(to) + sums.v[r][half]);
+            }
+    }
+    finish(l, total, row, Rows, block);
+}
+
+template <class As>
+inline void linear_as(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
+    for (; block < block_end; ++block)
+        for_tiles(row, row_end, [&](auto rows, int64_t at) { linear_tile<rows.value, As>(l, at, block); });
+}
+
+void linear(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
+    switch (l.format) {
+        case Format::kFloat32:
+            return linear_as<AsFloat32>(l, row, row_end, block, block_end);
+        case Format::kFloat16:
+            return linear_as<AsFloat16>(l, row, row_end, block, block_end);
+        case Format::kBFloat16:
+            return linear_as<AsBFloat16>(l, row, row_end, block, block_end);
+    }
+}
+
+void gate(const float* gate, const float* up, float* y, int64_t count, Activation activation) {
+    for (int64_t i = 0; i < count; i += 16) {
+        int n = count - i < 16 ? static_cast<int>(count - i) : 16;
+        store_first(y + i, activate(load_first(gate + i, n), activation) * load_first(up + i, n), n);
+    }
+}
+
+}  // namespace TRIFORM_ISA

@@ -1,0 +1,56 @@
+// What every instruction set implements: pure functions on ranges of work, without threads.
+#pragma once
+#include <cstdint>
+
+namespace triform {
+
+enum class Format : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2 };
+enum class Activation : int { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kSilu = 4, kTanh = 5 };
+
+constexpr int kBlock = 32;  // output channels of a packed block, and keys of a page
+
+// activation(x·weightᵀ + bias) + residual.
+struct Linear {
+    const float* x;  // (rows, in)
+    const void* weight;  // blocks of kBlock output channels: (blocks, in, kBlock)
+    Format format;
+    const float* bias;  // (out,) or null
+    const float* residual;  // (rows, out) or null
+    float* y;  // (rows, out)
+    int64_t rows, in, out;
+    Activation activation;
+};
+
+// softmax(scale · QKᵀ + bias)·V over pages of keys and values.
+struct Attention {
+    const float* query;  // (T, heads, head_dim)
+    float* output;  // (T, heads, head_dim)
+    const float* keys;  // (pages, groups, head_dim, kBlock)
+    const float* values;  // (pages, groups, kBlock, value_width)
+    const int64_t* pages;  // numbers of pages, those of a sequence in a row
+    const int64_t *query_begins, *query_ends, *page_begins, *num_keys;  // of each sequence
+    int64_t heads, groups, head_dim, value_width;  // value_width: head_dim, rounded up to whole blocks
+    float scale;
+    bool causal;
+    int64_t window;  // a query sees keys nearer than this
+    const float* bias;  // (heads, distances) or null
+    int64_t distances, zero;  // column of key − query = 0
+};
+
+enum class Pass : int { kBoth = 0, kProbabilities = 1, kValues = 2 };
+
+struct Operations {
+    const char* name;
+    void (*linear)(const Linear&, int64_t row, int64_t row_end, int64_t block, int64_t block_end);
+    void (*gate)(const float* gate, const float* up, float* y, int64_t count, Activation);
+    void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,
+                       float eps);
+    void (*rms_norm)(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);
+    // scratch: (queries · heads / groups, keys rounded up to whole blocks) probabilities, and as many queries.
+    void (*attention)(const Attention&, int64_t sequence, int64_t group, int64_t query, int64_t query_end, Pass,
+                      float* probabilities, float* queries);
+};
+
+extern const Operations kAvx512, kAvx2, kPlain;
+
+}  // namespace triform

@@ -1,0 +1,26 @@
+// All kernels in a namespace of their own: no function of theirs can be mistaken for that of another instruction set.
+#define TRIFORM_ISA triform_plain
+
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+#include <type_traits>
+
+#include "../operations.h"
+
+namespace TRIFORM_ISA {
+using namespace triform;
+}
+
+#include "simd.h"
+
+#include "../math.inl"
+#include "../tile.inl"
+#include "../linear.inl"
+#include "../norm.inl"
+#include "../attention.inl"
+
+namespace triform {
+const Operations kPlain = {"plain", TRIFORM_ISA::linear, TRIFORM_ISA::gate, TRIFORM_ISA::layer_norm, TRIFORM_ISA::rms_norm,
+                       TRIFORM_ISA::attention};
+}

@@ -1,0 +1,15 @@
+// One pool for the process: tasks of one job are handed out in order to whoever is free.
+#pragma once
+#include <cstdint>
+#include <functional>
+
+namespace triform {
+
+int num_threads();
+void set_num_threads(int count);
+
+// Runs task 0 … count − 1, each once, and returns when all are done. A caller that finds the pool at work does all of
+// its tasks itself; results never depend on who does what.
+void run(int64_t count, const std::function<void(int64_t)>& task);
+
+}  // namespace triform

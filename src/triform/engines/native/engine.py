@@ -1,0 +1,217 @@
+"""The native engine: kernels in C++ for what takes time, NumPy for the rest."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from triform.engines.native import _kernels
+from triform.engines.native.key_value_store import NativeStore
+from triform.engines.native.parameter import NativeParameter, pack
+from triform.engines.protocol import (
+    DistanceBias,
+    Format,
+    Integers,
+    KeyValues,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    ProbabilityTap,
+    Spans,
+    StoredTensor,
+    Use,
+)
+from triform.engines.reference.engine import ReferenceEngine
+from triform.engines.reference.parameter import Floats, convert, widen
+from triform.errors import EngineError
+from triform.spec import Activation, Mask
+
+FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2}
+ACTIVATIONS = {
+    None: 0,
+    Activation.GELU: 1,
+    Activation.GELU_TANH: 2,
+    Activation.RELU: 3,
+    Activation.SILU: 4,
+    Activation.TANH: 5,
+}
+NO_WINDOW = 1 << 40
+
+
+class NativeEngine(ReferenceEngine):
+    """C++ on a CPU; computes in float32 whatever format the parameters have.
+
+    The operations it does not have are the reference engine's: of rows, each by itself, so that they keep the promise.
+
+    Arguments:
+        instruction_set: one of `_kernels.instruction_sets()`; without it what `TRIFORM_ISA` says, or the best.
+
+    Raises:
+        EngineError: this machine does not have it.
+    """
+
+    name = "native"
+    packing = f"blocks-of-{_kernels.BLOCK}-1"
+    page_size = _kernels.BLOCK
+
+    def __init__(self, instruction_set: str | None = None) -> None:
+        usable = _kernels.instruction_sets()
+        chosen = instruction_set or os.environ.get("TRIFORM_ISA") or usable[0]
+        if chosen not in usable:
+            raise EngineError(f"instruction set {chosen!r} cannot be used: this machine has {', '.join(usable)}.")
+        self.instruction_set = chosen
+        self._kernels = _kernels.Kernels(chosen)
+
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Any:
+        if format not in self.formats:
+            raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
+        if Use.LINEAR in use:
+            return self.adopt(self.pack(tensor, format), tensor.array.shape)
+        converted = convert(tensor, format)
+        return NativeParameter(converted.array, format, tuple(converted.array.shape), is_packed=False)
+
+    def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
+        return pack(convert(tensor, format))
+
+    def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
+        return NativeParameter(packed.array, packed.format, tuple(shape), is_packed=True)
+
+    def stored(self, parameter: NativeParameter) -> StoredTensor:  # type: ignore[override]
+        if not parameter.is_packed:
+            return StoredTensor(parameter.array, parameter.format)
+        return StoredTensor(parameter.rows(np.arange(parameter.shape[0])), parameter.format)
+
+    def embedding(self, ids: Integers, table: NativeParameter) -> Floats:  # type: ignore[override]
+        return widen(table.rows(ids), table.format)
+
+    def linear(  # type: ignore[override]
+        self,
+        x: Floats,
+        weight: NativeParameter,
+        bias: NativeParameter | None = None,
+        *,
+        activation: Activation | None = None,
+        residual: Floats | None = None,
+    ) -> Floats:
+        y = np.empty((len(x), weight.shape[0]), np.float32)
+        self._kernels.linear(
+            np.ascontiguousarray(x),
+            weight.array.reshape(-1).view(np.uint8),
+            FORMATS[weight.format],
+            None if bias is None else bias.float32(),
+            None if residual is None else np.ascontiguousarray(residual),
+            y,
+            ACTIVATIONS[activation],
+        )
+        return y
+
+    def gated_linear(  # type: ignore[override]
+        self,
+        x: Floats,
+        gate: NativeParameter,
+        up: NativeParameter,
+        gate_bias: NativeParameter | None,
+        up_bias: NativeParameter | None,
+        activation: Activation,
+    ) -> Floats:
+        y = self.linear(x, gate, gate_bias)
+        self._kernels.gate(y, self.linear(x, up, up_bias), y, ACTIVATIONS[activation])
+        return y
+
+    def layer_norm(  # type: ignore[override]
+        self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float
+    ) -> Floats:
+        y = np.empty_like(x, order="C")
+        self._kernels.layer_norm(np.ascontiguousarray(x), weight.float32(), bias.float32(), y, eps)
+        return y
+
+    def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:  # type: ignore[override]
+        y = np.empty_like(x, order="C")
+        self._kernels.rms_norm(np.ascontiguousarray(x), weight.float32(), y, eps)
+        return y
+
+    def attention(
+        self,
+        query_TNH: Floats,
+        queries: Spans,
+        keys: KeyValues,
+        *,
+        scale: float,
+        mask: Mask = Mask.BIDIRECTIONAL,
+        window: int | None = None,
+        bias: DistanceBias | None = None,
+        probabilities: ProbabilityTap | None = None,
+    ) -> Floats:
+        if isinstance(keys, PackedKeyValues):
+            keys = self.key_values(keys.key, keys.value, keys.spans)
+        if not isinstance(keys.store, NativeStore):
+            raise EngineError(
+                "The key/value store belongs to another engine. Make it with this engine's key_value_store."
+            )
+        table = keys.table
+        output_TNH = np.empty(query_TNH.shape, np.float32)
+        arguments = (
+            np.ascontiguousarray(query_TNH),
+            output_TNH,
+            keys.store.keys[keys.layer],
+            keys.store.values[keys.layer],
+            table.pages,
+            np.ascontiguousarray(queries.begins),
+            np.ascontiguousarray(queries.ends),
+            np.ascontiguousarray(table.spans.begins),
+            np.ascontiguousarray(table.lengths),
+            scale,
+            mask is Mask.CAUSAL,
+            NO_WINDOW if window is None else window,
+            None if bias is None else np.ascontiguousarray(bias.values),
+            0 if bias is None else bias.zero,
+        )
+        if probabilities is None:
+            self._kernels.attention(*arguments)
+            return output_TNH
+        groups = keys.store.keys[keys.layer].shape[1]
+        for sequence, (begin, end) in enumerate(queries.pairs()):
+            self._traced(arguments, sequence, end - begin, groups, int(table.lengths[sequence]), probabilities)
+        return output_TNH
+
+    def _traced(
+        self,
+        arguments: tuple[Any, ...],
+        sequence: int,
+        num_queries: int,
+        groups: int,
+        num_keys: int,
+        probabilities: ProbabilityTap,
+    ) -> None:
+        """One sequence in two passes of the same kernel, the probabilities shown between them."""
+        heads = arguments[0].shape[1]
+        width = -(-num_keys // self.page_size) * self.page_size
+        # Rows of a group are its heads for the first query, then for the next.
+        p_KRS = np.zeros((groups, num_queries * heads // groups, width), np.float32)
+        self._kernels.attention_pass(*arguments, sequence, 1, p_KRS)
+        p_KQGS = p_KRS.reshape(groups, num_queries, heads // groups, width)
+        p_NQS = p_KQGS.transpose(0, 2, 1, 3).reshape(heads, num_queries, width)[..., :num_keys]
+        changed = probabilities(sequence, 0, p_NQS)
+        p_KQGS[..., :num_keys] = changed.reshape(groups, -1, num_queries, num_keys).transpose(0, 2, 1, 3)
+        self._kernels.attention_pass(*arguments, sequence, 2, p_KRS)
+
+    def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
+        """Keys and values in pages of their own."""
+        _, groups, head_dim = key_SKH.shape
+        size = self.page_size
+        counts = -(-spans.lengths // size)
+        page_spans = Spans.of_lengths(counts)
+        places = np.arange(spans.lengths.sum()) - np.repeat(np.cumsum(spans.lengths) - spans.lengths, spans.lengths)
+        slots = np.repeat(page_spans.begins, spans.lengths) * size + places
+        table = PageTable(np.arange(counts.sum()), page_spans, spans.lengths, slots)
+        store = NativeStore([(groups, head_dim)])
+        store.grow(int(counts.sum()))
+        rows = np.repeat(spans.begins, spans.lengths) + places
+        is_all = len(rows) == len(key_SKH) and bool((np.diff(rows) == 1).all())
+        key, value = (x if is_all else x[rows] for x in (key_SKH, value_SKH))
+        store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
+        return PagedKeyValues(store, 0, table)
+
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
+        return NativeStore(layers)

@@ -1,0 +1,34 @@
+"""Keys and values in pages as attention reads them: keys with their channels apart, values with them together."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from triform.engines.native import _kernels
+from triform.engines.protocol import KeyValueStore, PageTable
+from triform.engines.reference.parameter import Floats
+
+
+class NativeStore(KeyValueStore):
+    """For each layer keys (pages, K, H, BLOCK) and values (pages, K, BLOCK, H rounded up to whole blocks)."""
+
+    def __init__(self, layers: Sequence[tuple[int, int]]) -> None:
+        size = _kernels.BLOCK
+        self.keys = [np.zeros((0, groups, head_dim, size), np.float32) for groups, head_dim in layers]
+        self.values = [np.zeros((0, groups, size, -(-dim // size) * size), np.float32) for groups, dim in layers]
+
+    def grow(self, num_pages: int) -> None:
+        for arrays in (self.keys, self.values):
+            for layer, old in enumerate(arrays):
+                if num_pages > len(old):
+                    new = np.zeros((num_pages, *old.shape[1:]), np.float32)
+                    new[: len(old)] = old
+                    arrays[layer] = new
+
+    def copy_page(self, source: int, target: int) -> None:
+        for array in (*self.keys, *self.values):
+            array[target] = array[source]
+
+    def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
+        slots = np.ascontiguousarray(table.slots)
+        _kernels.write_pages(key_TKH, value_TKH, slots, self.keys[layer], self.values[layer])

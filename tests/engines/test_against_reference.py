@@ -1,0 +1,217 @@
+"""Every faster engine: against the reference engine operation by operation, and against `transformers` as a whole."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import triform
+from tests.parity.cases import CASES
+from tests.parity.harness import Case, compare, make_checkpoint, random_inputs
+from triform.engines import (
+    DistanceBias,
+    Engine,
+    Format,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    Spans,
+    StoredTensor,
+    Use,
+    create_engine,
+)
+from triform.engines.native._kernels import instruction_sets
+from triform.engines.reference import ReferenceEngine
+from triform.spec import Activation, Mask, Pooling
+
+REFERENCE = ReferenceEngine()
+NAMES = ["torch:cpu", *(f"native:{name}" for name in instruction_sets())]
+ENGINES = {name: create_engine(name) for name in NAMES}
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(params=NAMES)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    return ENGINES[request.param]
+
+
+def random_array(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def close(engine: Engine, actual: Any, expected: Floats) -> None:
+    found = engine.to_numpy(actual)
+    assert found.shape == expected.shape
+    assert found.dtype == np.float32
+    assert np.abs(found - expected).max(initial=0) <= 1e-5 * max(1, np.abs(expected).max(initial=0))
+
+
+def prepared(engine: Engine, array: Floats, format: Format = Format.FLOAT32, use: Use = Use.LINEAR) -> tuple[Any, Any]:
+    """A parameter of the reference engine, and the same of another."""
+    stored = StoredTensor(array, Format.FLOAT32)
+    return REFERENCE.prepare("w", stored, format, use), engine.prepare("w", stored, format, use)
+
+
+@pytest.mark.parametrize("use", [Use.TABLE, Use.LINEAR, Use.TABLE | Use.LINEAR], ids=str)
+@pytest.mark.parametrize("format", list(Format))
+def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, use: Use) -> None:
+    numpy, ours = prepared(engine, random_array(70, 24), format, use)
+    assert ours.shape == (70, 24)
+    assert ours.format is format
+    stored = engine.stored(ours)
+    assert stored.format is format
+    np.testing.assert_array_equal(stored.array, REFERENCE.stored(numpy).array)
+    if Use.TABLE in use:
+        ids = np.array([3, 3, 69])
+        close(engine, engine.embedding(engine.asarray(ids), ours), REFERENCE.embedding(ids, numpy))
+    if Use.LINEAR in use:
+        x = random_array(5, 24, seed=1)
+        close(engine, engine.linear(engine.asarray(x), ours), REFERENCE.linear(x, numpy))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 700), st.integers(1, 100), st.sampled_from([None, *Activation]), st.data())
+@pytest.mark.parametrize("name", NAMES)
+def test_linear(name: str, rows: int, inputs: int, outputs: int, activation: Activation | None, data: Any) -> None:
+    engine = ENGINES[name]
+    weight = prepared(engine, random_array(outputs, inputs) * np.float32(inputs**-0.5))
+    bias = prepared(engine, random_array(outputs, seed=2), use=Use.VECTOR) if data.draw(st.booleans()) else (None, None)
+    residual = random_array(rows, outputs, seed=3) if data.draw(st.booleans()) else None
+    x = random_array(rows, inputs, seed=1)
+    expected = REFERENCE.linear(x, weight[0], bias[0], activation=activation, residual=residual)
+    own = None if residual is None else engine.asarray(residual)
+    close(engine, engine.linear(engine.asarray(x), weight[1], bias[1], activation=activation, residual=own), expected)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_gated_linear(engine: Engine, activation: Activation) -> None:
+    gate, up = (prepared(engine, random_array(40, 24, seed=seed) * np.float32(0.2)) for seed in (0, 1))
+    x = random_array(5, 24, seed=2)
+    expected = REFERENCE.gated_linear(x, gate[0], up[0], None, None, activation)
+    close(engine, engine.gated_linear(engine.asarray(x), gate[1], up[1], None, None, activation), expected)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_activations_of_great_and_of_no_numbers(engine: Engine, activation: Activation) -> None:
+    x = np.array([[0, -0.0, 1e-30, 5, -5, 12, -12, 90, -90, 1e4, -1e4, 1e30, -1e30]], np.float32).T
+    weight = prepared(engine, np.ones((1, 1), np.float32))
+    expected = REFERENCE.linear(x, weight[0], activation=activation)
+    found = engine.to_numpy(engine.linear(engine.asarray(x), weight[1], activation=activation))
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
+    x = np.array([[np.nan]], np.float32)
+    assert np.isnan(engine.to_numpy(engine.linear(engine.asarray(x), weight[1], activation=activation))).all()
+
+
+@pytest.mark.parametrize("width", [1, 24, 300])
+def test_norms_and_rotary(engine: Engine, width: int) -> None:
+    weight, bias = (prepared(engine, random_array(width, seed=seed), use=Use.VECTOR) for seed in (0, 2))
+    x = random_array(50, width, seed=1)
+    ours = engine.layer_norm(engine.asarray(x), weight[1], bias[1], 1e-5)
+    close(engine, ours, REFERENCE.layer_norm(x, weight[0], bias[0], 1e-5))
+    close(engine, engine.rms_norm(engine.asarray(x), weight[1], 1e-6), REFERENCE.rms_norm(x, weight[0], 1e-6))
+    close(engine, engine.normalize(engine.asarray(x)), REFERENCE.normalize(x))
+    heads, positions = random_array(5, 4, 10), np.array([0, 1, 2, 0, 70])
+    frequencies = np.array([1, 0.1, 0.01], np.float32)  # of 10 channels, 6 turn
+    expected = REFERENCE.rotary(heads, REFERENCE.rotary_table(positions, frequencies))
+    table = engine.rotary_table(engine.asarray(positions), frequencies)
+    close(engine, engine.rotary(engine.asarray(heads), table), expected)
+
+
+@pytest.mark.parametrize("pooling", list(Pooling))
+def test_pooling(engine: Engine, pooling: Pooling) -> None:
+    x = random_array(12, 6)
+    # Rows between the spans belong to none.
+    spans = Spans(np.array([0, 4, 5]), np.array([3, 5, 12]))
+    close(engine, engine.pool(engine.asarray(x), spans, pooling), REFERENCE.pool(x, spans, pooling))
+
+
+def test_the_greatest_in_order(engine: Engine) -> None:
+    x = np.array([[1, 3, 3, -np.inf, 2, 3]], np.float32)
+    for k in (1, 2, 4, 6):
+        for ours, expected in zip(engine.top_k(engine.asarray(x), k), REFERENCE.top_k(x, k), strict=True):
+            np.testing.assert_array_equal(ours, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 70)), min_size=1, max_size=5),
+    st.sampled_from([(4, 4, 8), (4, 2, 16), (3, 1, 40)]),
+    st.sampled_from(list(Mask)),
+    st.sampled_from([None, 1, 5]),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_attention(
+    name: str,
+    lengths: list[tuple[int, int]],
+    heads: tuple[int, int, int],
+    mask: Mask,
+    window: int | None,
+    biased: bool,
+    paged: bool,
+    traced: bool,
+) -> None:
+    """Sequences of some queries behind some keys, packed or in pages, with everything that may be added."""
+    num_queries = np.array([queries for queries, _ in lengths])
+    num_keys = np.array([queries + past for queries, past in lengths])
+    query = random_array(int(num_queries.sum()), heads[0], heads[2])
+    key, value = random_array(2, int(num_keys.sum()), heads[1], heads[2], seed=1)
+    longest = int(num_keys.max())
+    values = random_array(heads[0], 2 * longest - 1, seed=2)
+    seen: dict[str, list[Any]] = {REFERENCE.name: [], ENGINES[name].name: []}
+    outputs = []
+    for engine in (REFERENCE, ENGINES[name]):
+        convert = engine.asarray
+        spans = Spans.of_lengths(num_keys)
+        keys: Any = PackedKeyValues(convert(key), convert(value), spans)
+        if paged:
+            size = engine.page_size
+            counts = -(-num_keys // size)
+            pages = np.random.default_rng(3).permutation(int(counts.sum()))
+            table_spans = Spans.of_lengths(counts)
+            places = np.concatenate([np.arange(n) for n in num_keys])
+            begins = np.repeat(table_spans.begins, num_keys)
+            slots = pages[begins + places // size] * size + places % size
+            store = engine.key_value_store([heads[1:]])
+            store.grow(len(pages))
+            table = PageTable(pages, table_spans, num_keys, slots)
+            store.write(0, convert(key), convert(value), table)
+            keys = PagedKeyValues(store, 0, table)
+
+        def look(sequence: int, first: int, p: Any, seen: list[Any] = seen[engine.name], engine: Any = engine) -> Any:
+            seen.append((sequence, engine.to_numpy(p)))
+            return p
+
+        outputs.append(
+            engine.attention(
+                convert(query),
+                Spans.of_lengths(num_queries),
+                keys,
+                scale=0.3,
+                mask=mask,
+                window=window,
+                bias=DistanceBias(convert(values), longest - 1) if biased else None,
+                probabilities=look if traced else None,
+            )
+        )
+    close(ENGINES[name], outputs[1], outputs[0])
+    for (_, expected), (_, ours) in zip(
+        *(sorted(each, key=lambda pair: pair[0]) for each in seen.values()), strict=True
+    ):
+        # Keys that the reference engine cuts off have probability 0 here.
+        np.testing.assert_allclose(ours[..., : expected.shape[-1]], expected, atol=1e-6)
+        assert not ours[..., expected.shape[-1] :].any()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_family_equals_transformers(case: Case, tmp_path: Path) -> None:
+    reference = make_checkpoint(case, tmp_path)
+    for name in NAMES:
+        model = triform.load(tmp_path, engine=name)
+        compare(model, reference, *random_inputs(case, model))

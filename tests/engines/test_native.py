@@ -1,0 +1,168 @@
+"""The native engine: the same to the last bit alone, in any batch, through the cache, and on any number of threads."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import triform
+from tests.generation.reference import EOS
+from tests.parity.cases import CASES, llama, t5
+from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
+from triform import Batch
+from triform.engines import create_engine
+from triform.engines.native import _kernels
+from triform.errors import EngineError
+
+SETS = _kernels.instruction_sets()
+LENGTHS = (40, 1, 33, 7, 64, 32, 95)
+"""Around the size of a page, and of the tiles of rows."""
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = _kernels.num_threads()
+    _kernels.set_num_threads(request.param)
+    yield request.param
+    _kernels.set_num_threads(before)
+
+
+def lengths_of(case: Case) -> tuple[int, ...]:
+    limit = getattr(case.config(), "max_position_embeddings", None) or 64
+    return tuple(min(length, limit - 4) for length in LENGTHS)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
+    make_checkpoint(case, tmp_path)
+    for name in SETS:
+        model = triform.load(tmp_path, engine=f"native:{name}")
+        sources, targets = random_inputs(case, model, lengths=lengths_of(case))
+
+        def run(chosen: list[int], model: Any = model, sources: Any = sources, targets: Any = targets) -> Any:
+            target = None if targets is None else Batch.from_ids([targets[i] for i in chosen])
+            return model(Batch.from_ids([sources[i] for i in chosen]), target)
+
+        together = run(list(range(len(sources))))
+        parts = ["last_hidden_state"] + ([] if together.logits is None else ["logits"])
+        for index in range(len(sources)):
+            alone = run([index])
+            for part in parts:
+                np.testing.assert_array_equal(alone.split(part)[0], together.split(part)[index])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_same_token_by_token_and_in_ragged_pieces(name: str, tmp_path: Path) -> None:
+    case = Case(name="llama", model="LlamaForCausalLM", config=lambda: llama(num_key_value_heads=2, hidden_size=64))
+    make_checkpoint(case, tmp_path)
+    model = triform.load(tmp_path, engine=f"native:{name}")
+    sequences = random_ids(case, lengths=LENGTHS)
+    whole = model(Batch.from_ids(sequences)).split("logits")
+    cache, done = model.new_cache(len(sequences)), [0] * len(sequences)
+    active = list(range(len(sequences)))
+    random = np.random.default_rng(0)
+    while active:
+        steps = [int(random.integers(1, 8)) if random.random() < 0.5 else 1 for _ in active]
+        pieces = [sequences[i][done[i] : done[i] + step] for i, step in zip(active, steps, strict=True)]
+        for i, logits in zip(active, model(Batch.from_ids(pieces), cache=cache).split("logits"), strict=True):
+            np.testing.assert_array_equal(logits, whole[i][done[i] : done[i] + len(logits)])
+            done[i] += len(logits)
+        going = [place for place, i in enumerate(active) if done[i] < len(sequences[i])]
+        cache.keep(np.array(going, np.int64))
+        active = [active[place] for place in going]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_same_on_any_number_of_threads_and_under_taps(name: str, threads: int, tmp_path: Path) -> None:
+    case = Case(name="t5", model="T5ForConditionalGeneration", config=t5)
+    make_checkpoint(case, tmp_path)
+    model = triform.load(tmp_path, engine=f"native:{name}")
+    sources, targets = (Batch.from_ids(random_ids(case, lengths=(200, 3, 70), seed=seed)) for seed in (0, 1))
+
+    class Everything:
+        def wants(self, name: str) -> bool:
+            return True
+
+        def tensor(self, name: str, value: Any) -> Any:
+            return value
+
+        def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Any) -> Any:
+            np.testing.assert_allclose(value_NQK.sum(axis=-1), 1, atol=1e-5)
+            return value_NQK
+
+    plain = model(sources, targets).logits
+    np.testing.assert_array_equal(model(sources, targets, tap=Everything()).logits, plain)
+    _kernels.set_num_threads(1)
+    np.testing.assert_array_equal(model(sources, targets).logits, plain)
+
+
+def test_generation_is_the_same_alone_and_in_a_batch(tmp_path: Path) -> None:
+    for case in (
+        Case(name="llama", model="LlamaForCausalLM", config=llama),
+        Case(name="t5", model="T5ForConditionalGeneration", config=t5),
+    ):
+        folder = tmp_path / case.name
+        make_checkpoint(case, folder)
+        model = triform.load(folder, engine="native")
+        prompts = random_ids(case, lengths=(40, 1, 33, 7))
+        for settings in ({}, {"num_beams": 3}, {"do_sample": True, "seed": 2}):
+            arguments: dict[str, Any] = {
+                "max_new_tokens": 20,
+                "eos_token_id": EOS,
+                "log_probabilities": True,
+                **settings,
+            }
+            together = model.complete(Batch.from_ids(prompts), **arguments)
+            assert together == [model.complete(Batch.from_ids([prompt]), **arguments)[0] for prompt in prompts]
+
+
+def test_python_threads_share_the_pool(tmp_path: Path) -> None:
+    case = CASES[0]
+    make_checkpoint(case, tmp_path)
+    model = triform.load(tmp_path, engine="native")
+    batches = [Batch.from_ids(random_ids(case, lengths=(30, 9, 40), seed=seed)) for seed in range(8)]
+    expected = [model(batch).last_hidden_state for batch in batches]
+    found: dict[int, list[Any]] = {}
+
+    def work(place: int) -> None:
+        found[place] = [model(batches[place]).last_hidden_state for _ in range(20)]
+
+    workers = [threading.Thread(target=work, args=(place,)) for place in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for place in range(8):
+        for each in found[place]:
+            np.testing.assert_array_equal(each, expected[place])
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_forked_process_goes_on_without_the_pool(tmp_path: Path) -> None:
+    case = CASES[0]
+    make_checkpoint(case, tmp_path)
+    model = triform.load(tmp_path, engine="native")
+    batch = Batch.from_ids(random_ids(case, lengths=(30, 9, 40)))
+    expected = model(batch).last_hidden_state
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(model(batch).last_hidden_state, expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_the_instruction_set_is_chosen_by_the_environment() -> None:
+    script = "from triform.engines import create_engine; print(create_engine('native').instruction_set)"
+    for name in SETS:
+        environment = {**os.environ, "TRIFORM_ISA": name}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=True
+        )
+        assert done.stdout.strip() == name
+    with pytest.raises(EngineError, match="this machine has .*plain"):
+        create_engine("native:quantum")
