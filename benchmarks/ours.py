@@ -1,5 +1,6 @@
 """Triform's side of every comparison. Imports no torch, so that a process can measure this side alone."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,18 +9,21 @@ from numpy.typing import NDArray
 import triform
 from triform.spec import Pooling
 
+ENGINE = os.environ.get("TRIFORM_ENGINE", "auto")
+"""Which of Triform's engines is measured."""
+
 TOKEN_BUDGET = 2048
 """Tokens in one packed pass: enough to keep the matrix products busy, few enough to keep memory low."""
 
 
 def load_encoder(folder: Path) -> triform.Model:
     """The backbone of a checkpoint."""
-    return triform.load(folder, dtype="float32", with_head=False)
+    return triform.load(folder, dtype="float32", engine=ENGINE, with_head=False)
 
 
 def load(folder: Path) -> triform.Model:
     """The model of a checkpoint with its head."""
-    return triform.load(folder, dtype="float32")
+    return triform.load(folder, dtype="float32", engine=ENGINE)
 
 
 def embed(model: triform.Model, texts: list[list[int]]) -> NDArray[np.float32]:
@@ -47,5 +51,5 @@ def generate(model: triform.Model, sources: list[list[int]], num_tokens: int) ->
 
 def embed_sentence(folder: Path, sentence: str) -> list[float]:
     """A sentence embedding, from nothing."""
-    vector: list[float] = triform.pipeline("sentence-embedding", model=folder)(sentence).tolist()
+    vector: list[float] = triform.pipeline("sentence-embedding", model=folder, engine=ENGINE)(sentence).tolist()
     return vector

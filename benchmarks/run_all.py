@@ -1,9 +1,9 @@
-"""Run every benchmark, one after another, and file the results as `benchmarks/results/cpu_DATE.md`.
+"""Run every benchmark, one after another, and file the results as `benchmarks/results/ENGINE_cpu_DATE.md`.
 
 Each runs in a process of its own, so that none inherits memory or threads from another. Nothing else should run on
 the machine meanwhile. A quick run prints the page instead of filing it.
 
-    python -m benchmarks.run_all [--pairs N] [--quick]
+    [TRIFORM_ENGINE=reference] python -m benchmarks.run_all [--pairs N] [--quick]
 """
 
 import subprocess
@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.ours import ENGINE
 from benchmarks.report import COLUMNS, SERIES_COLUMNS, Arguments, Report, parse_arguments
+from triform.engines import create_engine
 
 BENCHMARKS = ("encoder", "decoder", "encoder_decoder", "start")
 RESULTS = Path(__file__).parent / "results"
@@ -35,7 +37,7 @@ def page(reports: Sequence[Report]) -> str:
     """The results in Markdown."""
     machine = reports[0].machine
     sections = [
-        f"# Triform and transformers on a CPU, {machine.date}",
+        f"# Triform's {create_engine(ENGINE).name} engine and transformers on a CPU, {machine.date}",
         "\n".join(
             [
                 f"- CPU: {machine.cpu}, {machine.cores} cores used ({', '.join(machine.flags)})",
@@ -69,7 +71,8 @@ def main() -> None:
         print(text)
         return
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"cpu_{reports[0].machine.date}.md").write_text(text, encoding="utf-8")
+    engine = create_engine(ENGINE).name
+    (RESULTS / f"{engine}_cpu_{reports[0].machine.date}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
