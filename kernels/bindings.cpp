@@ -53,20 +53,31 @@ struct Kernels {
     void linear(In x, ConstBytes weight, int format, std::optional<In> bias, std::optional<In> residual, Out y,
                 int activation) const {
         Linear l{x.data(), weight.data(), Format(format), bias ? bias->data() : nullptr,
-                 residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(0)), int64_t(x.shape(1)),
-                 int64_t(y.shape(1)), Activation(activation)};
+                 residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(1)), int64_t(x.shape(0)),
+                 int64_t(x.shape(1)), int64_t(y.shape(1)), Activation(activation)};
         nb::gil_scoped_release release;
         // Few rows: threads share the weight, which is what takes time to read. Many: they share the rows.
-        constexpr int64_t kSomeRows = 96;
         int64_t blocks = (l.out + kBlock - 1) / kBlock, threads = num_threads();
-        int64_t row_parts = (l.rows + kSomeRows - 1) / kSomeRows;
+        int64_t row_parts = (l.rows + kMostRows - 1) / kMostRows;
         int64_t per_part = std::max<int64_t>(1, blocks / std::max<int64_t>(1, 4 * threads / row_parts));
         // A whole panel stays in the cache of a core while rows pass by.
         per_part = std::min(per_part, std::max<int64_t>(1, (int64_t{1} << 18) / (l.in * kBlock)) * 8);
         int64_t block_parts = (blocks + per_part - 1) / per_part;
         run(row_parts * block_parts, [&](int64_t task) {
-            int64_t row = task / block_parts * kSomeRows, block = task % block_parts * per_part;
-            operations->linear(l, row, std::min(row + kSomeRows, l.rows), block, std::min(block + per_part, blocks));
+            int64_t row = task / block_parts * kMostRows, block = task % block_parts * per_part;
+            int64_t row_end = std::min(row + kMostRows, l.rows), block_end = std::min(block + per_part, blocks);
+            if (l.in % 256 || row_end - row < 2) return operations->linear(l, row, row_end, block, block_end);
+            // Rows whose distance is a power of two push each other out of the cache: put them elsewhere.
+            thread_local std::vector<float> apart;
+            Linear own = l;
+            own.x_stride = l.in + 16;
+            apart.resize(std::max(apart.size(), size_t((row_end - row) * own.x_stride)));
+            for (int64_t r = row; r < row_end; ++r)
+                std::memcpy(&apart[(r - row) * own.x_stride], l.x + r * l.in, size_t(l.in) * sizeof(float));
+            own.x = apart.data();
+            own.y += row * l.out;
+            if (own.residual) own.residual += row * l.out;
+            operations->linear(own, 0, row_end - row, block, block_end);
         });
     }
 

@@ -18,28 +18,27 @@ void finish(const Linear& l, const float* sums, int64_t row, int64_t rows, int64
     }
 }
 
-template <int Rows, class As>
-inline void linear_tile(const Linear& l, int64_t row, int64_t block) {
-    const float* x = l.x + row * l.in;
-    auto w = static_cast<const typename As::Stored*>(l.weight) + block * l.in * kBlock;
-    float total[Rows * kBlock] = {};
-    for (int64_t begin = 0; begin < l.in; begin += kChain) {
-        Sums<Rows> sums{};
-        int64_t k = l.in - begin < kChain ? l.in - begin : kChain;
-        add_product<Rows, As>(sums, x + begin, l.in, w + begin * kBlock, kBlock, k);
-        for (int r = 0; r < Rows; ++r)
-            for (int half = 0; half < 2; ++half) {
-                float* to = total + r * kBlock + half * 16;
-                store(to, load(to) + sums.v[r][half]);
-            }
-    }
-    finish(l, total, row, Rows, block);
-}
-
+// One chain at a time for all rows, so that its part of the weight stays in the nearest cache while they pass by.
 template <class As>
 inline void linear_as(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
-    for (; block < block_end; ++block)
-        for_tiles(row, row_end, [&](auto rows, int64_t at) { linear_tile<rows.value, As>(l, at, block); });
+    for (; block < block_end; ++block) {
+        float total[kMostRows * kBlock] = {};
+        auto w = static_cast<const typename As::Stored*>(l.weight) + block * l.in * kBlock;
+        for (int64_t begin = 0; begin < l.in; begin += kChain) {
+            int64_t k = l.in - begin < kChain ? l.in - begin : kChain;
+            for_tiles(row, row_end, [&](auto rows, int64_t at) {
+                Sums<rows.value> sums{};
+                const float* x = l.x + at * l.x_stride + begin;
+                add_product<rows.value, As>(sums, x, l.x_stride, w + begin * kBlock, kBlock, k);
+                for (int r = 0; r < rows.value; ++r)
+                    for (int half = 0; half < 2; ++half) {
+                        float* to = total + (at - row + r) * kBlock + half * 16;
+                        store(to, load(to) + sums.v[r][half]);
+                    }
+            });
+        }
+        finish(l, total, row, row_end - row, block);
+    }
 }
 
 void linear(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {

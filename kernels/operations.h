@@ -9,15 +9,17 @@ enum class Activation : int { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kS
 
 constexpr int kBlock = 32;  // output channels of a packed block, and keys of a page
 
+constexpr int kMostRows = 96;  // of a linear at a time
+
 // activation(x·weightᵀ + bias) + residual.
 struct Linear {
-    const float* x;  // (rows, in)
+    const float* x;  // (rows, in), its rows x_stride numbers apart
     const void* weight;  // blocks of kBlock output channels: (blocks, in, kBlock)
     Format format;
     const float* bias;  // (out,) or null
     const float* residual;  // (rows, out) or null
     float* y;  // (rows, out)
-    int64_t rows, in, out;
+    int64_t x_stride, rows, in, out;
     Activation activation;
 };
 
