@@ -253,3 +253,26 @@ def test_ctrl_c_ends_it_at_once(minilm: Path) -> None:
 
 def test_version() -> None:
     assert triform_command("--version") == (0, f"triform {triform.__version__}\n", "")
+
+
+def test_json_on_the_command_line_is_read_where_it_is_said_to_be(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path, chat_template="{{ messages[0].content }}")
+    chat = '[{"role": "user", "content": "A cat"}]'
+    arguments = ["run", "text-generation", chat, "--model", str(folder), "--max-new-tokens", "3", "--json"]
+    _, out, err = triform_command(*arguments, "--input-format", "jsonl")
+    assert json.loads(out)[0]["generated_text"][0] == {"role": "user", "content": "A cat"}
+    assert "warning" not in err
+    _, out, err = triform_command(*arguments)
+    assert json.loads(out)[0]["generated_text"].startswith(chat)
+    assert "warning: text 1 is read letter by letter. Is it JSON? Add --input-format jsonl." in err
+    code, _, err = triform_command(*arguments, "--input-format", "csv")
+    assert code == 2
+    assert "may be jsonl" in err
+
+
+def test_options_that_no_row_could_be_answered_with_are_said_at_once(tmp_path: Path, minilm: Path) -> None:
+    labels = {0: "contradiction", 1: "neutral", 2: "entailment"}
+    folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path, id2label=labels)
+    code, _, err = triform_command("run", "zero-shot-classification", "A cat", "--model", folder, "--on-error", "skip")
+    assert code == 3
+    assert err.startswith("error: candidate_labels=None: expected one or more labels.")

@@ -69,7 +69,9 @@ Columned = Annotated[
 Formatted = Annotated[
     InputFormat | None,
     typer.Option(
-        "--input-format", help="How the input holds its rows, where its name does not say.", show_default=False
+        "--input-format",
+        help="How the input holds its rows, where its name does not say; jsonl also reads TEXT as JSON.",
+        show_default=False,
     ),
 ]
 OutputFile = Annotated[
@@ -134,11 +136,12 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
         with ExitStack() as stack:
             source = None if given["input"] is None else Source(given["input"], stack)
             if source is None:
-                rows = texts_of(given["texts"], columns)
+                rows = texts_of(given["texts"], columns, given["input_format"])
             else:
                 input_format = given["input_format"] or format_of(given["input"], of_objects=bool(task.fields))
                 rows = read_rows(source, input_format, columns)
             loaded = task.load(given["model"], **loading, **options)
+            loaded.check_options(loaded.options)
             form = form_of(loaded, given["output"], json=given["json"])
             output = open_output(given, loaded, form, loading | options)
             if source is not None:
@@ -162,8 +165,10 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
 def _check_usage(given: Mapping[str, Any]) -> None:
     if bool(given["texts"]) == (given["input"] is not None):
         raise typer.BadParameter("give either texts or --input FILE.")
-    if given["input"] is None and (given["column"] or given["input_format"]):
-        raise typer.BadParameter("--column and --input-format are for --input FILE.")
+    if given["input"] is None and given["column"]:
+        raise typer.BadParameter("--column is for --input FILE.")
+    if given["input"] is None and given["input_format"] not in (None, InputFormat.JSONL):
+        raise typer.BadParameter("--input-format is for --input FILE; beside texts it may be jsonl, if they are JSON.")
     if given["resume"] and given["overwrite"]:
         raise typer.BadParameter("give either --resume or --overwrite.")
     if given["output"] is None and (given["resume"] or given["overwrite"]):
@@ -210,11 +215,26 @@ def _cli_default(default: Any) -> Any:
             return default
 
 
-def texts_of(texts: list[str], columns: Columns) -> Iterator[Row]:
-    """The arguments as rows; JSON for tasks that read objects."""
+def texts_of(texts: list[str], columns: Columns, input_format: InputFormat | None) -> Iterator[Row]:
+    """The arguments as rows; JSON for tasks that read nothing else, or where the caller says so."""
     for number, text in enumerate(texts, 1):
         where = f"text {number}"
-        yield parse(where, text, columns) if columns.hint else Row(where, text)
+        if columns.hint or input_format is InputFormat.JSONL:
+            yield parse(where, text, columns)
+            continue
+        if looks_like_json(text):
+            print(f"warning: {where} is read letter by letter. Is it JSON? Add --input-format jsonl.", file=sys.stderr)
+        yield Row(where, text)
+
+
+def looks_like_json(text: str) -> bool:
+    """Whether a text is an object or a list of JSON, such as a conversation."""
+    if not text.lstrip().startswith(("{", "[")):
+        return False
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> Output:

@@ -174,6 +174,13 @@ class Task(ABC, Generic[Tensors, Answer]):
         limits = [self.model.spec.input_stack.context_length, self.tokenizer.max_length, own]
         return min((limit for limit in limits if limit is not None), default=None)
 
+    def check_options(self, options: Any) -> None:
+        """Find out before the first input whether the options can be followed at all.
+
+        Raises:
+            InputError: they cannot.
+        """
+
     def _with(self, options: Options, changes: Mapping[str, Any]) -> Options:
         own = {known.name: known for known in fields(self.options_type)}
         unknown = sorted(set(changes) - set(own))

@@ -37,6 +37,10 @@ class Text2TextGeneration(Task[list[list[int]], Any]):
     key: ClassVar[str] = "generated_text"
     """The field of the answer that holds the text."""
 
+    def check_options(self, options: Text2TextGenerationOptions) -> None:
+        if options.prefix is None:
+            self.prefix(options)
+
     def preprocess(self, inputs: Sequence[str], options: Text2TextGenerationOptions) -> Batch:
         prefix = self.prefix(options) if options.prefix is None else options.prefix
         for text in inputs:

@@ -57,6 +57,10 @@ class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
         labels = {} if candidate_labels is None else {"candidate_labels": candidate_labels}
         return super().__call__(inputs, **labels, **options)
 
+    def check_options(self, options: ZeroShotClassificationOptions) -> None:
+        for label in labels_of(options):
+            hypothesis(options.hypothesis_template, label)
+
     def preprocess(self, inputs: Sequence[Any], options: ZeroShotClassificationOptions) -> Batch:
         [text] = inputs
         if not isinstance(text, str):
