@@ -114,22 +114,31 @@ struct Kernels {
         });
     }
 
-    // With `probabilities` (heads, queries, width) of one sequence, only those (pass 1), or only what they weigh (2).
+    // All sequences; or, with `probabilities` (groups, queries · heads / groups, width), one pass over one of them.
     void attention(In query, Out output, In keys, In values, Integers pages, Integers query_begins, Integers query_ends,
                    Integers page_begins, Integers num_keys, float scale, bool causal, int64_t window,
-                   std::optional<In> bias, int64_t zero) const {
+                   std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
+                   std::optional<Out> probabilities) const {
         Attention a{query.data(), output.data(), keys.data(), values.data(), pages.data(), query_begins.data(),
                     query_ends.data(), page_begins.data(), num_keys.data(), int64_t(query.shape(1)),
                     int64_t(keys.shape(1)), int64_t(query.shape(2)), int64_t(values.shape(3)), scale, causal, window,
                     bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
         nb::gil_scoped_release release;
+        if (probabilities)
+            attention_of_one(a, sequence, Pass(pass), probabilities->data(), int64_t(probabilities->shape(1)),
+                             int64_t(probabilities->shape(2)));
+        else
+            attention_of_all(a, int64_t(num_keys.shape(0)));
+    }
+
+    void attention_of_all(const Attention& a, int64_t sequences) const {
         int64_t per_group = a.heads / a.groups, some = std::max<int64_t>(1, 48 / per_group);
         struct Task {
             int64_t sequence, group, query, end;
         };
         std::vector<Task> tasks;
-        for (int64_t sequence = 0; sequence < int64_t(num_keys.shape(0)); ++sequence) {
-            int64_t count = query_ends.data()[sequence] - query_begins.data()[sequence];
+        for (int64_t sequence = 0; sequence < sequences; ++sequence) {
+            int64_t count = a.query_ends[sequence] - a.query_begins[sequence];
             for (int64_t group = 0; group < a.groups; ++group)
                 for (int64_t at = 0; at < count; at += some)
                     tasks.push_back({sequence, group, at, std::min(at + some, count)});
@@ -137,7 +146,7 @@ struct Kernels {
         run(int64_t(tasks.size()), [&](int64_t number) {
             thread_local std::vector<float> scratch;
             const Task& task = tasks[number];
-            int64_t width = (num_keys.data()[task.sequence] + kBlock - 1) / kBlock * kBlock;
+            int64_t width = (a.num_keys[task.sequence] + kBlock - 1) / kBlock * kBlock;
             int64_t rows = (task.end - task.query) * per_group;
             scratch.resize(std::max(scratch.size(), size_t(rows * (width + a.head_dim))));
             operations->attention(a, task.sequence, task.group, task.query, task.end, Pass::kBoth, scratch.data(),
@@ -145,22 +154,13 @@ struct Kernels {
         });
     }
 
-    // One pass over one sequence, for all heads: probabilities (groups, queries · heads / groups, width).
-    void attention_pass(In query, Out output, In keys, In values, Integers pages, Integers query_begins,
-                        Integers query_ends, Integers page_begins, Integers num_keys, float scale, bool causal,
-                        int64_t window, std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
-                        Out probabilities) const {
-        Attention a{query.data(), output.data(), keys.data(), values.data(), pages.data(), query_begins.data(),
-                    query_ends.data(), page_begins.data(), num_keys.data(), int64_t(query.shape(1)),
-                    int64_t(keys.shape(1)), int64_t(query.shape(2)), int64_t(values.shape(3)), scale, causal, window,
-                    bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
-        nb::gil_scoped_release release;
-        int64_t count = query_ends.data()[sequence] - query_begins.data()[sequence];
-        int64_t rows = int64_t(probabilities.shape(1)), width = int64_t(probabilities.shape(2));
+    void attention_of_one(const Attention& a, int64_t sequence, Pass pass, float* probabilities, int64_t rows,
+                          int64_t width) const {
+        int64_t count = a.query_ends[sequence] - a.query_begins[sequence];
         run(a.groups, [&](int64_t group) {
             std::vector<float> queries(size_t(rows * a.head_dim));
-            operations->attention(a, sequence, group, 0, count, Pass(pass),
-                                  probabilities.data() + group * rows * width, queries.data());
+            operations->attention(a, sequence, group, 0, count, pass, probabilities + group * rows * width,
+                                  queries.data());
         });
     }
 };
@@ -190,15 +190,21 @@ void unpack_as(const T* packed, const int64_t* rows, int64_t count, int64_t in, 
 
 void pack(ConstBytes weight, int64_t out, int64_t in, int64_t size, Bytes packed) {
     nb::gil_scoped_release release;
-    if (size == 4) return pack_as(reinterpret_cast<const uint32_t*>(weight.data()), out, in, reinterpret_cast<uint32_t*>(packed.data()));
-    pack_as(reinterpret_cast<const uint16_t*>(weight.data()), out, in, reinterpret_cast<uint16_t*>(packed.data()));
+    if (size == 4)
+        pack_as(reinterpret_cast<const uint32_t*>(weight.data()), out, in, reinterpret_cast<uint32_t*>(packed.data()));
+    else
+        pack_as(reinterpret_cast<const uint16_t*>(weight.data()), out, in, reinterpret_cast<uint16_t*>(packed.data()));
 }
 
 void unpack(ConstBytes packed, Integers rows, int64_t in, int64_t size, Bytes weight) {
     nb::gil_scoped_release release;
     int64_t count = int64_t(rows.shape(0));
-    if (size == 4) return unpack_as(reinterpret_cast<const uint32_t*>(packed.data()), rows.data(), count, in, reinterpret_cast<uint32_t*>(weight.data()));
-    unpack_as(reinterpret_cast<const uint16_t*>(packed.data()), rows.data(), count, in, reinterpret_cast<uint16_t*>(weight.data()));
+    if (size == 4)
+        unpack_as(reinterpret_cast<const uint32_t*>(packed.data()), rows.data(), count, in,
+                  reinterpret_cast<uint32_t*>(weight.data()));
+    else
+        unpack_as(reinterpret_cast<const uint16_t*>(packed.data()), rows.data(), count, in,
+                  reinterpret_cast<uint16_t*>(weight.data()));
 }
 
 // Puts rows (T, groups, head_dim) where `slots` says: page · kBlock + place.
@@ -243,9 +249,9 @@ NB_MODULE(_kernels, m) {
         .def("gate", &Kernels::gate)
         .def("layer_norm", &Kernels::layer_norm)
         .def("rms_norm", &Kernels::rms_norm)
-        .def("attention", &Kernels::attention, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg("bias").none(), nb::arg())
-        .def("attention_pass", &Kernels::attention_pass, nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(),
-             nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg(), nb::arg("bias").none(),
-             nb::arg(), nb::arg(), nb::arg(), nb::arg());
+        .def("attention", &Kernels::attention, nb::arg("query"), nb::arg("output"), nb::arg("keys"), nb::arg("values"),
+             nb::arg("pages"), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("page_begins"),
+             nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("bias").none(),
+             nb::arg("zero"), nb::arg("sequence") = 0, nb::arg("pass_") = 0,
+             nb::arg("probabilities").none() = nb::none());
 }

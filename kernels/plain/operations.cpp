@@ -21,6 +21,12 @@ using namespace triform;
 #include "../attention.inl"
 
 namespace triform {
-const Operations kPlain = {"plain", TRIFORM_ISA::linear, TRIFORM_ISA::gate, TRIFORM_ISA::layer_norm, TRIFORM_ISA::rms_norm,
-                       TRIFORM_ISA::attention};
+const Operations kPlain = {
+    "plain",
+    TRIFORM_ISA::linear,
+    TRIFORM_ISA::gate,
+    TRIFORM_ISA::layer_norm,
+    TRIFORM_ISA::rms_norm,
+    TRIFORM_ISA::attention,
+};
 }

@@ -36,6 +36,9 @@ ACTIVATIONS = {
     Activation.SILU: 4,
     Activation.TANH: 5,
 }
+PROBABILITIES, VALUES = 1, 2
+"""The two passes of attention, where somebody looks at what lies between."""
+
 NO_WINDOW = 1 << 40
 
 
@@ -189,12 +192,12 @@ class NativeEngine(ReferenceEngine):
         width = -(-num_keys // self.page_size) * self.page_size
         # Rows of a group are its heads for the first query, then for the next.
         p_KRS = np.zeros((groups, num_queries * heads // groups, width), np.float32)
-        self._kernels.attention_pass(*arguments, sequence, 1, p_KRS)
+        self._kernels.attention(*arguments, sequence, PROBABILITIES, p_KRS)
         p_KQGS = p_KRS.reshape(groups, num_queries, heads // groups, width)
         p_NQS = p_KQGS.transpose(0, 2, 1, 3).reshape(heads, num_queries, width)[..., :num_keys]
         changed = probabilities(sequence, 0, p_NQS)
         p_KQGS[..., :num_keys] = changed.reshape(groups, -1, num_queries, num_keys).transpose(0, 2, 1, 3)
-        self._kernels.attention_pass(*arguments, sequence, 2, p_KRS)
+        self._kernels.attention(*arguments, sequence, VALUES, p_KRS)
 
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
         """Keys and values in pages of their own."""
