@@ -166,3 +166,24 @@ def test_the_instruction_set_is_chosen_by_the_environment() -> None:
         assert done.stdout.strip() == name
     with pytest.raises(EngineError, match="this machine has .*plain"):
         create_engine("native:quantum")
+
+
+def test_where_the_kernels_were_not_built_auto_takes_the_reference_engine_and_says_so(tmp_path: Path) -> None:
+    make_checkpoint(CASES[0], tmp_path)
+    begin = "import sys; sys.modules['triform.engines.native._kernels'] = None; import triform; "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin} print(triform.load({str(tmp_path)!r}).engine.name)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "reference\n"
+    assert "EngineWarning: The native kernels were not built when Triform was installed" in done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", f"{begin} triform.load({str(tmp_path)!r}, engine='native')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "EngineError: engine='native' cannot be used" in done.stderr
+    assert "Remedy: install Triform where there is a C++ compiler" in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,16 @@ def test_the_limit_takes_what_was_not_used_for_the_longest_time(
     monkeypatch.setenv("TRIFORM_CACHE_LIMIT", "much")
     with pytest.raises(InputError, match="TRIFORM_CACHE_LIMIT='much': expected a number of gigabytes"):
         answer(model)
+
+
+def test_what_belongs_to_no_model_any_more_goes_with_the_next(model: Path, cache: Path) -> None:
+    answer(model)
+    [orphan] = files(cache)
+    make("bert-masked-lm", model.parent / "other")
+    shutil.rmtree(model)
+    answer(model.parent / "other")
+    [file] = files(cache)
+    assert file != orphan
 
 
 def test_commands(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

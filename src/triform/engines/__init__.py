@@ -1,7 +1,7 @@
 """Where the arithmetic happens: one protocol, and the engines that implement it."""
 
 import warnings
-from importlib.util import find_spec
+from importlib import import_module
 
 from triform.engines.protocol import (
     Array,
@@ -42,11 +42,13 @@ def create_engine(name: str = "auto") -> Engine:
     kind, _, variant = name.partition(":")
     if kind == "auto":
         kind = "native"
-        if find_spec("triform.engines.native._kernels") is None:
+        try:
+            import_module("triform.engines.native")
+        except ImportError as error:
             kind = "reference"
             warnings.warn(
-                "The native kernels were not built when Triform was installed, so the slower reference engine is used. "
-                "Install Triform again where there is a C++ compiler.",
+                f"The native kernels were not built when Triform was installed ({error}), so the slower reference "
+                "engine is used. Install Triform again where there is a C++ compiler.",
                 EngineWarning,
                 stacklevel=2,
             )

@@ -43,6 +43,13 @@ class Entry:
     """When it was last used, in seconds since 1970."""
     digest: str
     """Of its tensors."""
+    files: str
+    """The files it was made from, as JSON."""
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether the model is gone."""
+        return not all(Path(file).exists() for file in json.loads(self.files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +83,7 @@ class PackedCache:
         """The packed tensors of a model, from their file, which is made where there is none.
 
         Arguments:
-            identity: all that they depend on, as JSON.
+            identity: all that they depend on, as JSON: `packing`, `files` (path, size, time) and more.
             source: the model's name, for people.
             names: the canonical names of what is to be packed.
             pack: name → its packed form; called for one at a time, so that no more than one is in memory.
@@ -91,7 +98,8 @@ class PackedCache:
             return tensors
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, {"source": source, "packing": str(identity["packing"])}, names, pack)
+            files = json.dumps([file for file, *_ in identity["files"]])
+            _write(path, {"source": source, "packing": identity["packing"], "files": files}, names, pack)
             self._make_room(path)
             return Tensors(self.folder, read_header(path))
         except (OSError, WeightError):
@@ -115,12 +123,12 @@ class PackedCache:
         return paths
 
     def _make_room(self, newest: Path) -> None:
-        """Delete what was not used for the longest time, until all is within the limit."""
+        """Delete what belongs to no model any more, and what was not used for the longest time beyond the limit."""
         entries = sorted(self.entries(), key=lambda entry: (entry.path != newest, -entry.used))
         total = 0
         for entry in entries:
-            total += entry.size
-            if total > self.limit:
+            total += 0 if entry.is_orphan else entry.size
+            if entry.is_orphan or total > self.limit:
                 entry.path.unlink(missing_ok=True)
 
 
