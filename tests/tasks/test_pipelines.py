@@ -333,3 +333,12 @@ def test_long_pairs_keep_their_segments(minilm: Path, tmp_path: Path) -> None:
         actual = ours(pairs)
     assert [answer.pop("dropped_tokens") for answer in actual] == [115, 174]
     assert_same(actual, reference(pairs, **options))
+
+
+def test_options_of_other_pipelines_are_told_their_names_here(minilm: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"has no option truncation\. For truncation take long_input=\"truncate\"\. It"
+    ):
+        triform.pipeline("sentence-embedding", model=minilm, truncation=True)
+    with pytest.raises(InputError, match="has no option batch_size, tempo. For batch_size take token_budget"):
+        triform.pipeline("sentence-embedding", model=minilm)("a", batch_size=8, tempo=1)

@@ -43,6 +43,22 @@ class Options:
     token_budget: int = option(2048, "Most tokens that go through the model at once; more need more memory.", minimum=1)
 
 
+ELSEWHERE: Mapping[str, str] = {
+    "truncation": 'long_input="truncate"',
+    "padding": "nothing: no text is padded here",
+    "batch_size": "token_budget, which counts tokens",
+    "device": 'engine="torch:cuda", or another device of torch',
+    "device_map": 'engine="torch:cuda", or another device of torch',
+    "torch_dtype": "dtype",
+    "max_length": "max_new_tokens, or generate_kwargs",
+    "min_length": "min_new_tokens, or generate_kwargs",
+    "stop_strings": "stop",
+    "return_all_scores": "top_k=None",
+    "grouped_entities": 'aggregation_strategy="simple"',
+}
+"""What options of the field's pipelines are called here."""
+
+
 class Task(ABC, Generic[Tensors, Answer]):
     """A model, its tokenizer, and the way from what a person says to what a person understands.
 
@@ -185,7 +201,8 @@ class Task(ABC, Generic[Tensors, Answer]):
         own = {known.name: known for known in fields(self.options_type)}
         unknown = sorted(set(changes) - set(own))
         if unknown:
-            raise InputError(f"{self.name} has no option {', '.join(unknown)}. It has {', '.join(own)}.")
+            hints = "".join(f" For {name} take {ELSEWHERE[name]}." for name in unknown if name in ELSEWHERE)
+            raise InputError(f"{self.name} has no option {', '.join(unknown)}.{hints} It has {', '.join(own)}.")
         kinds = get_type_hints(self.options_type) if changes else {}
         return replace(options, **{name: _checked(own[name], kinds[name], value) for name, value in changes.items()})
 

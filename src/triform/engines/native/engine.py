@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from triform.engines.native import _kernels
+import triform.engines.native._kernels as _kernels
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, pack
 from triform.engines.protocol import (

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triform.engines.native import _kernels
+import triform.engines.native._kernels as _kernels
 from triform.engines.protocol import KeyValueStore, PageTable
 from triform.engines.reference.parameter import Floats
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.native import _kernels
+import triform.engines.native._kernels as _kernels
 from triform.engines.protocol import Format, Integers, StoredTensor
 from triform.engines.reference.parameter import Floats, widen
 
