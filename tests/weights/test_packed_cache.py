@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 import triform
@@ -127,6 +128,15 @@ def test_what_belongs_to_no_model_any_more_goes_with_the_next(model: Path, cache
     answer(model.parent / "other")
     [file] = files(cache)
     assert file != orphan
+
+
+def test_files_of_others_are_left_alone(model: Path, cache: Path) -> None:
+    cache.mkdir()
+    for name, metadata in (("plain", {}), ("odd", {"files": "{", "source": "", "packing": "", "digest": ""})):
+        save_file({"x": np.zeros(1, np.float32)}, cache / f"{name}.safetensors", metadata)
+    answer(model)
+    assert len(files(cache)) == 3
+    assert len(list(PackedCache(cache, 10**9).entries())) == 1
 
 
 def test_commands(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

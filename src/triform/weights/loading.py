@@ -46,9 +46,11 @@ class ParameterLoader:
 
         Those that an adapter has changed are packed anew each time.
         """
+        if self._engine.packing is None or self._updates:
+            return
         names = [name for name, use in self._uses.items() if Use.LINEAR in use]
-        num_bytes = sum(self._tensors.bytes(self._sources[name].tensor).nbytes for name in names)
-        if self._engine.packing is None or self._updates or num_bytes < LEAST_BYTES:
+        infos = [self._tensors[tensor] for tensor in {self._sources[name].tensor for name in names}]
+        if not LEAST_BYTES <= sum(info.end - info.begin for info in infos) <= cache.limit:
             return
         identity = {
             "packing": self._engine.packing,

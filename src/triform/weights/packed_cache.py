@@ -43,13 +43,13 @@ class Entry:
     """When it was last used, in seconds since 1970."""
     digest: str
     """Of its tensors."""
-    files: str
-    """The files it was made from, as JSON."""
+    files: tuple[str, ...]
+    """Those it was made from."""
 
     @property
     def is_orphan(self) -> bool:
         """Whether the model is gone."""
-        return not all(Path(file).exists() for file in json.loads(self.files))
+        return not all(Path(file).exists() for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,11 @@ class PackedCache:
         """The files that can be read, the last used first."""
         found = []
         for path in self.folder.glob("*.safetensors"):
-            with suppress(OSError, ValueError, KeyError, TypeError):
+            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
                 stat = path.stat()
-                known = {name: str(value) for name, value in _metadata(path).items()}
-                found.append(Entry(path=path, size=stat.st_size, used=stat.st_mtime, **known))
+                known = _metadata(path)
+                files = tuple(map(str, json.loads(known.pop("files"))))
+                found.append(Entry(path=path, size=stat.st_size, used=stat.st_mtime, files=files, **known))
         yield from sorted(found, key=lambda entry: -entry.used)
 
     def clear(self) -> list[Path]:
@@ -145,11 +146,10 @@ def is_sound(entry: Entry) -> bool:
     return digest.hexdigest() == entry.digest
 
 
-def _metadata(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         header = strict_json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    metadata: dict[str, Any] = header["__metadata__"]
-    return metadata
+    return {name: str(value) for name, value in header["__metadata__"].items()}
 
 
 def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: Callable[[str], StoredTensor]) -> None:
