@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -23,6 +24,7 @@ namespace {
 using In = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Out = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Integers = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Indices = nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Bytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using ConstBytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
@@ -165,6 +167,46 @@ struct Kernels {
     }
 };
 
+// Rows to choose from: x (rows, width).
+
+template <class F>
+void each_row(const In& x, F&& f) {
+    nb::gil_scoped_release release;
+    run(int64_t(x.shape(0)), [&](int64_t row) { f(row, x.data() + row * int64_t(x.shape(1)), int64_t(x.shape(1))); });
+}
+
+bool all_finite(const Kernels& kernels, In x) {
+    nb::gil_scoped_release release;
+    constexpr int64_t kPiece = 65536;
+    int64_t count = int64_t(x.size());
+    std::atomic<bool> finite{true};
+    run((count + kPiece - 1) / kPiece, [&](int64_t task) {
+        int64_t at = task * kPiece;
+        if (!kernels.operations->all_finite(x.data() + at, std::min(kPiece, count - at))) finite = false;
+    });
+    return finite;
+}
+
+void top_k(const Kernels& kernels, In x, Out values, Indices indices) {
+    int64_t k = int64_t(values.shape(1));
+    each_row(x, [&](int64_t row, const float* own, int64_t width) {
+        kernels.operations->top_k(own, width, k, values.data() + row * k, indices.data() + row * k);
+    });
+}
+
+void top_log_probabilities(const Kernels& kernels, In x, Out values, Indices indices) {
+    int64_t k = int64_t(values.shape(1));
+    each_row(x, [&](int64_t row, const float* own, int64_t width) {
+        kernels.operations->top_log_probabilities(own, width, k, values.data() + row * k, indices.data() + row * k);
+    });
+}
+
+void log_softmax(const Kernels& kernels, In x, Out y) {
+    each_row(x, [&](int64_t row, const float* own, int64_t width) {
+        kernels.operations->log_softmax(own, width, y.data() + row * width);
+    });
+}
+
 // (out, in) → blocks of kBlock output channels, (blocks, in, kBlock), the last one filled up with noughts.
 template <class T>
 void pack_as(const T* weight, int64_t out, int64_t in, T* packed) {
@@ -253,5 +295,9 @@ NB_MODULE(_kernels, m) {
              nb::arg("pages"), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("page_begins"),
              nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("bias").none(),
              nb::arg("zero"), nb::arg("sequence") = 0, nb::arg("pass_") = 0,
-             nb::arg("probabilities").none() = nb::none());
+             nb::arg("probabilities").none() = nb::none())
+        .def("all_finite", &all_finite)
+        .def("top_k", &top_k)
+        .def("top_log_probabilities", &top_log_probabilities)
+        .def("log_softmax", &log_softmax);
 }

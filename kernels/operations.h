@@ -51,6 +51,12 @@ struct Operations {
     // scratch: (queries · heads / groups, keys rounded up to whole blocks) probabilities, and as many queries.
     void (*attention)(const Attention&, int64_t sequence, int64_t group, int64_t query, int64_t query_end, Pass,
                       float* probabilities, float* queries);
+
+    bool (*all_finite)(const float* x, int64_t count);
+    // Of one row: its k greatest in order, the lower index first among equals, and where they stand.
+    void (*top_k)(const float* x, int64_t width, int64_t k, float* values, int64_t* indices);
+    void (*top_log_probabilities)(const float* x, int64_t width, int64_t k, float* values, int64_t* indices);
+    void (*log_softmax)(const float* x, int64_t width, float* y);
 };
 
 extern const Operations kAvx512, kAvx2, kPlain;

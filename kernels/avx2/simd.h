@@ -57,6 +57,12 @@ inline Floats keep_from(Floats x, int n, float other) {
     return {_mm256_blendv_ps(x.low, o, _mm256_castsi256_ps(first8(n))),
             _mm256_blendv_ps(x.high, o, _mm256_castsi256_ps(first8(n - 8)))};
 }
+// A bit for each lane in which a is greater.
+inline uint32_t which_greater(Floats a, Floats b) {
+    int low = _mm256_movemask_ps(_mm256_cmp_ps(a.low, b.low, _CMP_GT_OQ));
+    int high = _mm256_movemask_ps(_mm256_cmp_ps(a.high, b.high, _CMP_GT_OQ));
+    return static_cast<uint32_t>(low | high << 8);
+}
 inline Floats widen_half(const uint16_t* p) {
     const __m128i* q = reinterpret_cast<const __m128i*>(p);
     return {_mm256_cvtph_ps(_mm_loadu_si128(q)), _mm256_cvtph_ps(_mm_loadu_si128(q + 1))};

@@ -19,6 +19,7 @@ using namespace triform;
 #include "../linear.inl"
 #include "../norm.inl"
 #include "../attention.inl"
+#include "../top_k.inl"
 
 namespace triform {
 const Operations kAvx512 = {
@@ -28,5 +29,9 @@ const Operations kAvx512 = {
     TRIFORM_ISA::layer_norm,
     TRIFORM_ISA::rms_norm,
     TRIFORM_ISA::attention,
+    TRIFORM_ISA::all_finite,
+    TRIFORM_ISA::top_k,
+    TRIFORM_ISA::top_log_probabilities,
+    TRIFORM_ISA::log_softmax,
 };
 }

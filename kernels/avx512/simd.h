@@ -33,6 +33,8 @@ inline Floats keep_first(Floats x, int n, float other) {
 inline Floats keep_from(Floats x, int n, float other) {
     return {_mm512_mask_blend_ps(n <= 0 ? 0 : first(n), x.v, _mm512_set1_ps(other))};
 }
+// A bit for each lane in which a is greater.
+inline uint32_t which_greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
 inline Floats widen_half(const uint16_t* p) {
     return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }

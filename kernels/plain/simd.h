@@ -65,6 +65,12 @@ inline Floats keep_first(Floats x, int n, float other) {
 inline Floats keep_from(Floats x, int n, float other) {
     return each([&](int i) { return i < n ? other : x.v[i]; });
 }
+// A bit for each lane in which a is greater.
+inline uint32_t which_greater(Floats a, Floats b) {
+    uint32_t bits = 0;
+    for (int i = 0; i < 16; ++i) bits |= static_cast<uint32_t>(a.v[i] > b.v[i]) << i;
+    return bits;
+}
 inline float from_bits(uint32_t bits) {
     float x;
     std::memcpy(&x, &bits, sizeof x);

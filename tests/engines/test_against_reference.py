@@ -131,9 +131,33 @@ def test_pooling(engine: Engine, pooling: Pooling) -> None:
 
 def test_the_greatest_in_order(engine: Engine) -> None:
     x = np.array([[1, 3, 3, -np.inf, 2, 3]], np.float32)
-    for k in (1, 2, 4, 6):
+    for k in (1, 2, 4, 6, 7):
         for ours, expected in zip(engine.top_k(engine.asarray(x), k), REFERENCE.top_k(x, k), strict=True):
             np.testing.assert_array_equal(ours, expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 300), st.integers(1, 40), st.booleans(), st.data())
+@pytest.mark.parametrize("name", NAMES)
+def test_what_tokens_are_chosen_of(name: str, rows: int, width: int, k: int, tied: bool, data: Any) -> None:
+    engine = ENGINES[name]
+    x = random_array(rows, width, seed=data.draw(st.integers(0, 9))) * np.float32(5)
+    if tied:
+        x = x.round()
+    given = engine.asarray(x)
+    close(engine, engine.log_softmax(given), REFERENCE.log_softmax(x))
+    for operation in ("top_k", "top_log_probabilities"):
+        values, indices = getattr(engine, operation)(given, k)
+        expected, places = getattr(REFERENCE, operation)(x, k)
+        np.testing.assert_array_equal(indices, places)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    assert engine.all_finite(given)
+    for broken in (np.nan, np.inf, -np.inf):
+        x[rows - 1, data.draw(st.integers(0, width - 1))] = broken
+        assert not engine.all_finite(engine.asarray(x))
+        values, _ = engine.top_log_probabilities(engine.asarray(x), k)
+        assert np.isnan(values[rows - 1]).all()
+        assert np.isfinite(values[: rows - 1]).all()
 
 
 @settings(max_examples=60, deadline=None)

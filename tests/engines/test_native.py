@@ -122,6 +122,19 @@ def test_generation_is_the_same_alone_and_in_a_batch(tmp_path: Path) -> None:
             assert together == [model.complete(Batch.from_ids([prompt]), **arguments)[0] for prompt in prompts]
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_tokens_are_chosen_of_a_row_alone_as_in_a_batch(name: str) -> None:
+    engine = create_engine(f"native:{name}")
+    x = np.random.default_rng(0).standard_normal((9, 1001)).astype(np.float32)
+    for k in (1, 8):
+        for operation in (engine.top_log_probabilities, engine.top_k):
+            together = operation(x, k)
+            for row in range(9):
+                for part in range(2):
+                    np.testing.assert_array_equal(operation(x[row : row + 1], k)[part][0], together[part][row])
+    np.testing.assert_array_equal(engine.log_softmax(x[4:5])[0], engine.log_softmax(x)[4])
+
+
 def test_python_threads_share_the_pool(tmp_path: Path) -> None:
     case = CASES[0]
     make_checkpoint(case, tmp_path)

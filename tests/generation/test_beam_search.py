@@ -12,7 +12,6 @@ from tests.generation.reference import EOS, Pair, pair
 from tests.parity.harness import NEAR_TIE, random_ids
 from triform import Batch
 from triform.generation import Completion
-from triform.generation.beam_search import top
 
 __all__ = ["pair"]
 
@@ -132,8 +131,3 @@ def test_log_probabilities_add_up_to_the_score(pair: Pair) -> None:
         assert completion.log_probabilities is not None
         assert len(completion.log_probabilities) == len(completion.ids)
         assert completion.score == pytest.approx(sum(completion.log_probabilities), abs=1e-4)
-
-
-def test_the_greatest_in_order() -> None:
-    scores = np.array([1, 3, 3, -np.inf, 2, 3], np.float32)
-    assert [top(scores, k).tolist() for k in (1, 2, 4, 6)] == [[1], [1, 2], [1, 2, 5, 4], [1, 2, 5, 4, 0, 3]]

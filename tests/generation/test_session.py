@@ -4,6 +4,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
 import triform
@@ -122,7 +123,7 @@ def test_a_failure_leaves_a_session_that_works(model: triform.Model, monkeypatch
     batch = Batch.from_ids(random_ids(CASE, lengths=(40,)))
     expected = model.generate(batch, session=session, max_new_tokens=5)
     with monkeypatch.context() as broken:
-        broken.setattr(model.engine, "all_finite", lambda x: False)
+        broken.setattr(model.engine, "top_log_probabilities", lambda x, k: (np.full((1, 1), np.nan), np.zeros((1, 1))))
         with pytest.raises(NonFiniteError):
             model.generate(batch, session=session, max_new_tokens=5)
     assert model.generate(batch, session=session, max_new_tokens=5) == expected

@@ -356,5 +356,16 @@ class Engine(ABC):
         """The k greatest of each row and where they stand, greatest first, the lower index first among equals."""
 
     @abstractmethod
+    def top_log_probabilities(self, x: Array, k: int) -> tuple[NDArray[np.float32], Integers]:
+        """`log_softmax(x)` where the k greatest of each row stand, and their places, in the order of `top_k`.
+
+        A row that holds NaN or infinity has NaN for all.
+        """
+
+    @abstractmethod
+    def log_softmax(self, x: Array) -> Array:
+        """x − log Σ exp(x), over the last axis; −∞ stays what it is."""
+
+    @abstractmethod
     def all_finite(self, x: Array) -> bool:
         """Whether no element is NaN or infinite."""

@@ -4,20 +4,33 @@ Scores, length penalty and the rules for stopping are those of transformers 5.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from triform.engines import Integers
+from triform.engines import Array, Engine
 from triform.generation.config import GenerationConfig
-from triform.generation.decoding import Decoding
-from triform.generation.processors import Floats, check_left, log_softmax, process, warp
+from triform.generation.decoding import Decoding, check_finite
+from triform.generation.processors import Floats, check_left, process, warp
 from triform.generation.sampling import draw_several, sequence_keys
 from triform.generation.sequence import Completion, FinishReason, GrowingSequence
 from triform.generation.stopping import Stopping
 
-OUT_OF_THE_RACE = np.float32(-1e9)
+OUT_OF_THE_RACE = -1e9
 """Added to the score of a beam that must not be chosen while there is another."""
+
+
+class Candidate(NamedTuple):
+    """A token that may follow one of the beams of a prompt."""
+
+    parent: int
+    """Which of the beams."""
+    token: int
+    log_probability: float
+    """Of the token, as the model gave it."""
+    score: float
+    """Of the beam with this token, as the settings change it."""
 
 
 @dataclass(slots=True)
@@ -28,73 +41,53 @@ class Beams:
     """`num_beams` of them, the best first."""
     key: int
     """For whatever is drawn."""
-    scores: Floats
+    scores: list[float]
     """(num_beams,) their log-probabilities."""
     finished: list[Completion] = field(default_factory=list)
     """At most `num_beams`, the best first."""
     is_done: bool = False
 
-    def advance(self, own: Floats, config: GenerationConfig, stopping: Stopping, *, out_of_time: bool) -> Integers:
+    def advance(
+        self, candidates: Sequence[Candidate], config: GenerationConfig, stopping: Stopping, *, out_of_time: bool
+    ) -> list[int]:
         """Choose the beams that go on, and keep those that are whole.
 
         Arguments:
-            own: (num_beams, V) log-probabilities of each beam's next token, as the model gave them.
+            candidates: the best first.
             config: the settings.
             stopping: what ends a sequence.
             out_of_time: whether all end with this token.
 
         Returns:
             (num_beams,) which of the beams each of the new ones continues; their last ids are the new tokens.
-
-        Raises:
-            InputError: the settings leave no token to choose.
         """
-        scores = (self._weigh(own, config) + self.scores[:, None]).reshape(-1)
-        candidates = self._candidates(scores, config)
-        parents, tokens = np.divmod(candidates, own.shape[1])
-        longer = [self._lengthened(*each, own) for each in zip(parents.tolist(), tokens.tolist(), strict=True)]
-        reasons = [stopping.reason(each, out_of_time=out_of_time) for each in longer]
-        self._finish(longer[: config.num_beams], scores[candidates], reasons, config)
-        ends = np.array([reason is not None for reason in reasons])
-        running = scores[candidates] + np.where(ends, OUT_OF_THE_RACE, np.float32(0))
-        going = top(running, config.num_beams)
-        self.growing = [longer[place] for place in going]
-        self.scores = running[going]
+        parents = self.growing
+        reasons = [stopping.reason(parents[each.parent], each.token, out_of_time=out_of_time) for each in candidates]
+        self._finish(candidates, reasons, config)
+        running = [
+            each.score if reason is None else each.score + OUT_OF_THE_RACE
+            for each, reason in zip(candidates, reasons, strict=True)
+        ]
+        going = sorted(range(len(running)), key=lambda place: -running[place])[: config.num_beams]
+        chosen = [candidates[place] for place in going]
+        self.growing = [parents[each.parent].lengthened(each.token, each.log_probability) for each in chosen]
+        self.scores = [running[place] for place in going]
         self.is_done = out_of_time or self.growing[0].is_at_limit or not self._can_improve(config)
-        return parents[going]
-
-    def _weigh(self, own: Floats, config: GenerationConfig) -> Floats:
-        """The log-probabilities of the next tokens, as the settings change them."""
-        log_probs = process(own, self.growing, config)
-        # One beam may come to an end of its own; a prompt needs one that goes on.
-        check_left(log_probs.reshape(1, -1))
-        if config.do_sample:
-            log_probs = warp(log_probs, config)
-        return log_softmax(log_probs) if config.renormalize_logits else log_probs
-
-    def _candidates(self, scores: Floats, config: GenerationConfig) -> Integers:
-        """Places in (num_beams · V,) scores: as many as can end at once, and enough to go on with."""
-        count = min(max(2, 1 + len(config.eos_token_id)) * config.num_beams, len(scores))
-        if not config.do_sample:
-            return top(scores, count)
-        return draw_several(scores, count, key=self.key, step=self.growing[0].num_new)
+        return [each.parent for each in chosen]
 
     def _finish(
-        self,
-        candidates: Sequence[GrowingSequence],
-        scores: Floats,
-        reasons: Sequence[FinishReason | None],
-        config: GenerationConfig,
+        self, candidates: Sequence[Candidate], reasons: Sequence[FinishReason | None], config: GenerationConfig
     ) -> None:
         """Of the `num_beams` best candidates those that have ended are answers, unless better ones are known."""
-        for whole, score, reason in zip(candidates, scores, reasons, strict=False):
+        for each, reason in zip(candidates[: config.num_beams], reasons, strict=False):
             if reason is not None:
+                whole = self.growing[each.parent].lengthened(each.token, each.log_probability)
                 self.finished.append(
                     Completion(
                         ids=whole.new_ids,
                         finish_reason=reason,
                         log_probabilities=whole.log_probabilities,
-                        score=float(score / np.float32(whole.num_new**config.length_penalty)),
+                        score=_penalized(each.score, whole.num_new, config),
                     )
                 )
         self.finished.sort(key=lambda each: -(each.score or 0))
@@ -110,12 +103,7 @@ class Beams:
         hopes_for_length = config.early_stopping == "never" and config.length_penalty > 0
         length = best.limit.num_tokens if hopes_for_length else best.num_new
         worst = self.finished[-1].score
-        return worst is None or bool(self.scores[0] / np.float32(length**config.length_penalty) > worst)
-
-    def _lengthened(self, parent: int, token: int, own: Floats) -> GrowingSequence:
-        old = self.growing[parent]
-        known = [*old.log_probabilities, float(own[parent, token])]
-        return replace(old, ids=[*old.ids, token], log_probabilities=known)
+        return worst is None or _penalized(self.scores[0], length, config) > worst
 
 
 def beam_search(decoding: Decoding, config: GenerationConfig, stopping: Stopping) -> list[Completion]:
@@ -132,28 +120,87 @@ def beam_search(decoding: Decoding, config: GenerationConfig, stopping: Stopping
         keys = sequence_keys(decoding.batch, 1, config.seed)
         growing, logits = decoding.begin(config.num_beams)
         # At first all beams are the same, so that only one of them may be continued.
-        scores = np.append(np.float32(0), np.full(config.num_beams - 1, OUT_OF_THE_RACE)).astype(np.float32)
+        scores = [0.0, *[OUT_OF_THE_RACE] * (config.num_beams - 1)]
         prompts = [
             Beams(growing[first : first + config.num_beams], key, scores)
             for first, key in zip(range(0, len(growing), config.num_beams), keys, strict=True)
         ]
         active = prompts
         while True:
-            own = log_softmax(decoding.engine.to_numpy(logits)).reshape(len(active), config.num_beams, -1)
+            candidates = best_candidates(decoding.engine, logits, active, config)
             out_of_time = stopping.is_out_of_time()
             parents = [
-                beams.advance(log_probs, config, stopping, out_of_time=out_of_time)
-                for beams, log_probs in zip(active, own, strict=True)
+                beams.advance(own, config, stopping, out_of_time=out_of_time)
+                for beams, own in zip(active, candidates, strict=True)
             ]
             going = [place for place, beams in enumerate(active) if not beams.is_done]
             if not going:
                 return [whole for beams in prompts for whole in beams.finished[: config.num_return_sequences]]
-            decoding.keep(np.concatenate([parents[place] + place * config.num_beams for place in going]))
+            decoding.keep(np.array([parent + place * config.num_beams for place in going for parent in parents[place]]))
             active = [active[place] for place in going]
             logits = decoding.advance([beam for beams in active for beam in beams.growing])
 
 
-def top(scores: Floats, k: int) -> Integers:
-    """Where the k greatest stand, greatest first, the lower index first among equals, without sorting all."""
-    at_least = np.flatnonzero(scores >= np.partition(scores, -k)[-k])
-    return at_least[np.argsort(-scores[at_least], kind="stable")[:k]]
+def best_candidates(
+    engine: Engine, logits_BV: Array, prompts: Sequence[Beams], config: GenerationConfig
+) -> list[list[Candidate]]:
+    """For each prompt as many candidates as can end at once, and enough to go on with: the best first.
+
+    Raises:
+        NonFiniteError: the logits are not finite.
+        InputError: the settings leave no token to choose.
+    """
+    scores_PM = np.array([beams.scores for beams in prompts], np.float32)
+    count = max(2, 1 + len(config.eos_token_id)) * config.num_beams
+    if config.changes_logits or config.do_sample:
+        check_finite(engine.all_finite(logits_BV))
+        known_BV = engine.to_numpy(engine.log_softmax(logits_BV))
+        weighed_BV = _weigh(engine, known_BV, prompts, config)
+        if config.do_sample:
+            return _drawn(known_BV, weighed_BV, scores_PM, prompts, count)
+        weights, tokens = engine.top_k(engine.asarray(weighed_BV), count)
+        known = np.take_along_axis(known_BV, tokens, axis=1)
+    else:
+        known, tokens = engine.top_log_probabilities(logits_BV, count)
+        check_finite(not np.isnan(known).any())
+        weights = known
+    # Of each beam the best are known; of these, the best of all. Among equals, the better beam's come first.
+    num_prompts, width = len(prompts), tokens.shape[1]
+    sums = weights.reshape(num_prompts, -1) + np.repeat(scores_PM, width, axis=1)
+    places = np.argsort(-sums, axis=1, kind="stable")[:, :count]
+    columns = [
+        np.take_along_axis(each.reshape(num_prompts, -1), places, axis=1).tolist() for each in (tokens, known, sums)
+    ]
+    return [list(map(Candidate, *own)) for own in zip((places // width).tolist(), *columns, strict=True)]
+
+
+def _weigh(engine: Engine, known_BV: Floats, prompts: Sequence[Beams], config: GenerationConfig) -> Floats:
+    """The log-probabilities of the next tokens, as the settings change them."""
+    weighed_BV = process(known_BV, [each for beams in prompts for each in beams.growing], config)
+    # One beam may come to an end of its own; a prompt needs one that goes on.
+    check_left(weighed_BV.reshape(len(prompts), -1))
+    if config.do_sample:
+        weighed_BV = warp(weighed_BV, config)
+    if config.renormalize_logits:
+        weighed_BV = engine.to_numpy(engine.log_softmax(engine.asarray(weighed_BV)))
+    return weighed_BV
+
+
+def _drawn(
+    known_BV: Floats, weighed_BV: Floats, scores_PM: Floats, prompts: Sequence[Beams], count: int
+) -> list[list[Candidate]]:
+    """Candidates drawn by their probability among those of all beams, in the order in which they were drawn."""
+    candidates = []
+    sums_PMV = weighed_BV.reshape(*scores_PM.shape, -1) + scores_PM[:, :, None]
+    known_PMV = known_BV.reshape(sums_PMV.shape)
+    for beams, known, sums in zip(prompts, known_PMV, sums_PMV, strict=True):
+        places = draw_several(sums.reshape(-1), count, key=beams.key, step=beams.growing[0].num_new)
+        parents, tokens = np.divmod(places, sums.shape[1])
+        columns = (parents, tokens, known[parents, tokens], sums[parents, tokens])
+        candidates.append(list(map(Candidate, *(column.tolist() for column in columns))))
+    return candidates
+
+
+def _penalized(score: float, length: int, config: GenerationConfig) -> float:
+    """In float32, as the reference implementation compares them."""
+    return float(np.float32(score) / np.float32(length**config.length_penalty))

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triform.engines import Array, Engine, Integers
+from triform.engines import Array, Engine
 from triform.generation.config import GenerationConfig
-from triform.generation.decoding import Decoding
-from triform.generation.processors import check_left, log_softmax, process, warp
+from triform.generation.decoding import Decoding, check_finite
+from triform.generation.processors import check_left, process, warp
 from triform.generation.sampling import draw, sequence_keys, uniform
 from triform.generation.sequence import Completion, FinishReason, GrowingSequence
 from triform.generation.stopping import Stopping
@@ -43,13 +43,14 @@ def tokens(
         active = np.arange(len(growing))
         while True:
             asked = [growing[sequence] for sequence in active]
-            chosen = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
-            known = _log_probabilities(decoding.engine, logits, chosen) if log_probabilities else [None] * len(chosen)
-            for each, token in zip(asked, chosen, strict=True):
-                each.ids.append(token)
+            chosen, known = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
             out_of_time = stopping.is_out_of_time()
-            reasons = [stopping.reason(each, out_of_time=out_of_time) for each in asked]
-            yield from map(GeneratedToken, active.tolist(), chosen, known, reasons)
+            reasons = []
+            for each, token in zip(asked, chosen, strict=True):
+                reasons.append(stopping.reason(each, token, out_of_time=out_of_time))
+                each.ids.append(token)
+            shown = known if log_probabilities else [None] * len(known)
+            yield from map(GeneratedToken, active.tolist(), chosen, shown, reasons)
             going = np.flatnonzero([reason is None for reason in reasons])
             if not len(going):
                 return
@@ -85,19 +86,24 @@ def choose(
     sequences: Sequence[GrowingSequence],
     keys: Sequence[int],
     config: GenerationConfig,
-) -> list[int]:
-    """The next token of each sequence: the best, or one drawn with the sequence's key."""
+) -> tuple[list[int], list[float]]:
+    """The next token of each sequence, the best or one drawn with the sequence's key, and its log-probability.
+
+    Raises:
+        NonFiniteError: the logits are not finite.
+        InputError: the settings leave no token to choose.
+    """
     if not (config.changes_logits or config.do_sample):
-        best: Integers = engine.top_k(logits_BV, 1)[1]
-        return [int(token) for token in best[:, 0]]
+        known, best = engine.top_log_probabilities(logits_BV, 1)
+        check_finite(not np.isnan(known).any())
+        return best[:, 0].tolist(), known[:, 0].tolist()
+    check_finite(engine.all_finite(logits_BV))
     processed = process(engine.to_numpy(logits_BV), sequences, config)
     check_left(processed)
-    if not config.do_sample:
-        return [int(token) for token in processed.argmax(axis=-1)]
-    numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]
-    return draw(warp(processed, config), numbers)
-
-
-def _log_probabilities(engine: Engine, logits_BV: Array, chosen: Sequence[int]) -> list[float]:
-    of_all = log_softmax(engine.to_numpy(logits_BV))
-    return [float(row[token]) for row, token in zip(of_all, chosen, strict=True)]
+    if config.do_sample:
+        numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]
+        chosen = draw(warp(processed, config), numbers)
+    else:
+        chosen = processed.argmax(axis=-1).tolist()
+    of_all = engine.to_numpy(engine.log_softmax(logits_BV))
+    return chosen, of_all[np.arange(len(chosen)), chosen].tolist()

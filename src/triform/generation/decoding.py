@@ -133,11 +133,17 @@ class Decoding:
             else:
                 assert self._memory is not None, "begin() has encoded the source"
                 output = self._network(self._memory, step, cache=self._cache, logits_at=last)
-            if not self.engine.all_finite(output.logits):
-                raise NonFiniteError(
-                    "The logits hold NaN or infinity, so there is no next token. Are the weights sound?"
-                )
         return output.logits
+
+
+def check_finite(is_finite: bool) -> None:
+    """Refuse logits that are not all finite.
+
+    Raises:
+        NonFiniteError: they are not.
+    """
+    if not is_finite:
+        raise NonFiniteError("The logits hold NaN or infinity, so there is no next token. Are the weights sound?")
 
 
 def _check_use(network: Network, batch: Batch, *, slides: bool, session: Session | None) -> None:

@@ -165,12 +165,5 @@ def softmax(logits_BV: Floats) -> Floats:
     return probabilities
 
 
-def log_softmax(logits_BV: Floats) -> Floats:
-    """Their logarithms."""
-    shifted = logits_BV - logits_BV.max(axis=-1, keepdims=True)
-    logarithms: Floats = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return logarithms
-
-
 def _where(logits_BV: Floats, kept: Rows) -> Floats:
     return np.where(kept, logits_BV, np.float32(-np.inf))

@@ -44,6 +44,11 @@ class GrowingSequence:
         """Tokens that have followed."""
         return len(self.ids) - self.prompt_length
 
+    def lengthened(self, token: int, log_probability: float) -> "GrowingSequence":
+        """A sequence of its own with one more token."""
+        known = [*self.log_probabilities, log_probability]
+        return GrowingSequence([*self.ids, token], self.prompt_length, self.limit, known, self.num_forgotten)
+
     @property
     def new_ids(self) -> list[int]:
         """The tokens that have followed."""

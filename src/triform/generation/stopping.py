@@ -30,16 +30,15 @@ class Stopping:
         """Whether all sequences must end; to be asked once a step, so that they end together."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
-    def reason(self, sequence: GrowingSequence, *, out_of_time: bool = False) -> FinishReason | None:
-        """Why a sequence goes no further, or None where it goes on."""
-        if sequence.ids[-1] in self._end_tokens or self._ends_in_a_stop_string(sequence):
+    def reason(self, sequence: GrowingSequence, token: int, *, out_of_time: bool = False) -> FinishReason | None:
+        """Why a sequence that takes this token goes no further, or None where it goes on."""
+        if token in self._end_tokens or (self._stop_strings and self._ends_in_a_stop_string(sequence, token)):
             return FinishReason.STOP
-        if sequence.is_at_limit:
+        if sequence.num_new + 1 >= sequence.limit.num_tokens:
             return sequence.limit.reason
         return FinishReason.TIME if out_of_time else None
 
-    def _ends_in_a_stop_string(self, sequence: GrowingSequence) -> bool:
-        if not self._stop_strings or self._decode is None:
-            return False
-        tail = self._decode(sequence.new_ids[-self._tail :])
+    def _ends_in_a_stop_string(self, sequence: GrowingSequence, token: int) -> bool:
+        assert self._decode is not None, "whoever sets stop strings brings a tokenizer"
+        tail = self._decode([*sequence.new_ids[-self._tail :], token])
         return any(stop in tail for stop in self._stop_strings)

@@ -218,3 +218,26 @@ class NativeEngine(ReferenceEngine):
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
         return NativeStore(layers)
+
+    def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        values, indices = _room_for_top(x, k)
+        self._kernels.top_k(np.ascontiguousarray(x), values, indices)
+        return values, indices
+
+    def top_log_probabilities(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        values, indices = _room_for_top(x, k)
+        self._kernels.top_log_probabilities(np.ascontiguousarray(x), values, indices)
+        return values, indices
+
+    def log_softmax(self, x: Floats) -> Floats:
+        y = np.empty_like(x, order="C")
+        self._kernels.log_softmax(np.ascontiguousarray(x), y)
+        return y
+
+    def all_finite(self, x: Floats) -> bool:
+        return self._kernels.all_finite(np.ascontiguousarray(x))
+
+
+def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:
+    shape = len(x), min(k, x.shape[-1])
+    return np.empty(shape, np.float32), np.empty(shape, np.int64)

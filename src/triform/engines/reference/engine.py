@@ -135,8 +135,18 @@ class ReferenceEngine(Engine):
         return x / np.maximum(lengths, np.float32(1e-12))
 
     def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
-        indices = x.argmax(axis=-1)[:, None] if k == 1 else np.argsort(-x, axis=-1, kind="stable")[:, :k]
+        indices = np.array([_top(row, k) for row in x])
         return np.take_along_axis(x, indices, axis=-1), indices
+
+    def top_log_probabilities(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        x = np.where(np.isfinite(x).all(axis=-1, keepdims=True), x, np.float32(np.nan))
+        _, indices = self.top_k(x, k)
+        return np.take_along_axis(self.log_softmax(x), indices, axis=-1), indices
+
+    def log_softmax(self, x: Floats) -> Floats:
+        y: Floats = x - x.max(axis=-1, keepdims=True)
+        y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
+        return y
 
     def all_finite(self, x: Floats) -> bool:
         return bool(np.isfinite(x).all())
@@ -146,6 +156,15 @@ def _mean_square(x: Floats) -> Floats:
     """mean(x²) over the last axis, kept as an axis of one."""
     # Unlike einsum, which sums long rows in pieces that depend on their number.
     return np.vecdot(x, x)[..., None] / np.float32(x.shape[-1])
+
+
+def _top(x: Floats, k: int) -> Integers:
+    """Where the k greatest of a vector stand, in order, without sorting all."""
+    k = min(k, len(x))
+    if k == 1:
+        return x.argmax(axis=0, keepdims=True)
+    candidates = np.flatnonzero(~(x < np.partition(x, -k)[-k]))
+    return candidates[np.argsort(-x[candidates], kind="stable")[:k]]
 
 
 def _pool_one(x_TD: Floats, pooling: Pooling) -> Floats:

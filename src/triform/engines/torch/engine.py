@@ -167,5 +167,14 @@ class TorchEngine(Engine):
         values, indices = x.sort(dim=-1, descending=True, stable=True)
         return self.to_numpy(values[:, :k]), self.to_numpy(indices[:, :k])
 
+    def top_log_probabilities(self, x: torch.Tensor, k: int) -> tuple[NDArray[np.float32], Integers]:
+        _, indices = self.top_k(x, k)
+        values = self.log_softmax(x).gather(-1, self.asarray(indices))
+        values = values.where(x.isfinite().all(dim=-1, keepdim=True), torch.nan)
+        return self.to_numpy(values), indices
+
+    def log_softmax(self, x: torch.Tensor) -> torch.Tensor:
+        return x.log_softmax(dim=-1)
+
     def all_finite(self, x: torch.Tensor) -> bool:
         return bool(x.isfinite().all())
