@@ -270,6 +270,16 @@ void write_pages(In key, In value, Integers slots, Out keys, Out values) {
     });
 }
 
+// Copies pages (pages, …) of one layer within their array.
+void copy_pages(Out pages, Integers sources, Integers targets) {
+    nb::gil_scoped_release release;
+    int64_t size = int64_t(pages.size()) / std::max<int64_t>(1, int64_t(pages.shape(0)));
+    run(int64_t(sources.shape(0)), [&](int64_t task) {
+        std::memcpy(pages.data() + targets.data()[task] * size, pages.data() + sources.data()[task] * size,
+                    size_t(size) * sizeof(float));
+    });
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
@@ -284,6 +294,7 @@ NB_MODULE(_kernels, m) {
     m.def("pack", &pack);
     m.def("unpack", &unpack);
     m.def("write_pages", &write_pages);
+    m.def("copy_pages", &copy_pages);
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string&>())
         .def("linear", &Kernels::linear, nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias").none(),

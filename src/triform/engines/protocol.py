@@ -150,8 +150,8 @@ class KeyValueStore(ABC):
         """Make room for `num_pages` pages in all; those there keep their contents."""
 
     @abstractmethod
-    def copy_page(self, source: int, target: int) -> None:
-        """Make the contents of page `target` those of page `source`, in all layers."""
+    def copy_pages(self, sources: Integers, targets: Integers) -> None:
+        """Make the contents of each page of `targets` those of its page of `sources`, in all layers."""
 
     @abstractmethod
     def write(self, layer: int, key_TKH: Array, value_TKH: Array, table: PageTable) -> None:

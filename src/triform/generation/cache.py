@@ -6,6 +6,8 @@ from triform import spec
 from triform.engines import Engine, Integers, KeyValueStore, PageTable, Spans
 from triform.errors import InputError
 
+NO_PAGE = -1
+
 
 class KeyValueCache:
     """Keys and values of growing sequences, in pages handed out as they are needed and taken back when they end.
@@ -26,10 +28,14 @@ class KeyValueCache:
         self.store: KeyValueStore = engine.key_value_store(layers)
         self._page_size = engine.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
-        self._pages: list[list[int]] = [[] for _ in range(num_sequences)]
-        self._num_users: list[int] = []
-        """For each page of the store, how many sequences it belongs to."""
-        self._free: list[int] = []
+        self._pages: Integers = np.zeros((num_sequences, 0), np.int64)
+        """(B, most pages of a sequence) the page of each place, and behind the last one `NO_PAGE`."""
+        self._num_users: Integers = np.zeros(0, np.int64)
+        """For each page of the store, how many sequences it belongs to; those of none are free."""
+        self._is_shared = False
+        """Whether a page belongs to more than one."""
+        self._in_a_row: tuple[Integers, Spans] | None = None
+        """The pages of all sequences end to end; None once they have changed."""
 
     def reserve(self, counts: Integers) -> PageTable:
         """Find pages for `counts` (B,) new tokens; they count once `commit` says so.
@@ -44,14 +50,17 @@ class KeyValueCache:
             )
         size = self._page_size
         lengths = self.lengths + counts
-        for owned, start, length in zip(self._pages, self.lengths.tolist(), lengths.tolist(), strict=True):
-            self._unshare(owned, start)
-            owned.extend(self._take(-(-length // size) - len(owned)))
-        pages = np.array([page for owned in self._pages for page in owned], np.int64)
-        spans = Spans.of_lengths(np.array([len(owned) for owned in self._pages]))
+        if self._is_shared:
+            self._unshare_last_pages()
+        if self._in_a_row is None or (lengths > self._in_a_row[1].lengths * size).any():
+            self._extend(-(-lengths // size))
+            is_page = self._pages != NO_PAGE
+            self._in_a_row = self._pages[is_page], Spans.of_lengths(is_page.sum(axis=1))
+        pages, spans = self._in_a_row
         # The position of each new token in its sequence, and from it the page and the place.
-        positions = np.arange(counts.sum()) + np.repeat(self.lengths - np.cumsum(counts) + counts, counts)
-        slots = pages[np.repeat(spans.begins, counts) + positions // size] * size + positions % size
+        ends = counts.cumsum()
+        positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
+        slots = pages[spans.begins.repeat(counts) + positions // size] * size + positions % size
         return PageTable(pages, spans, lengths, slots)
 
     def commit(self, counts: Integers) -> None:
@@ -63,43 +72,58 @@ class KeyValueCache:
 
         Pages that no sequence has any more are free again.
         """
-        self._replace([list(self._pages[sequence]) for sequence in sequences.tolist()])
+        self._pages = self._pages[sequences]
         self.lengths = self.lengths[sequences]
+        self._give_back()
 
     def truncate(self, lengths: Integers) -> None:
         """Forget the tokens of each sequence from `lengths` (B,) on."""
         self.lengths = np.minimum(self.lengths, lengths)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Free the pages that hold no token of any sequence, those reserved by a pass that failed among them."""
         counts = -(-self.lengths // self._page_size)
-        self._replace([pages[:count] for pages, count in zip(self._pages, counts.tolist(), strict=True)])
+        self._pages[np.arange(self._pages.shape[1]) >= counts[:, None]] = NO_PAGE
+        self._num_users = np.bincount(self._pages[self._pages != NO_PAGE], minlength=len(self._num_users))
+        self._is_shared = bool((self._num_users > 1).any())
+        self._in_a_row = None
 
-    def _replace(self, new_pages: list[list[int]]) -> None:
-        """Give sequences other pages of those in use; what no sequence has any more is free again."""
-        for pages, change in [*((pages, 1) for pages in new_pages), *((pages, -1) for pages in self._pages)]:
-            for page in pages:
-                self._num_users[page] += change
-        left = {page for pages in self._pages for page in pages if not self._num_users[page]}
-        self._free = sorted([*self._free, *left], reverse=True)
-        self._pages = new_pages
+    def _unshare_last_pages(self) -> None:
+        """Give each sequence whose last page is not full that page to itself: all of its users but one take a copy."""
+        places, begun = np.divmod(self.lengths, self._page_size)
+        writers = np.flatnonzero(begun)
+        pages = self._pages[writers, places[writers]]
+        order = np.argsort(pages, kind="stable")
+        pages, writers = pages[order], writers[order]
+        nth_writer = np.arange(len(pages)) - np.searchsorted(pages, pages)
+        copies = nth_writer < self._num_users[pages] - 1
+        pages, writers = pages[copies], writers[copies]
+        own = self._take(len(pages))
+        self.store.copy_pages(pages, own)
+        self._pages[writers, places[writers]] = own
+        np.subtract.at(self._num_users, pages, 1)
+        self._in_a_row = None
 
-    def _unshare(self, pages: list[int], start: int) -> None:
-        """Give a sequence pages of its own from position `start` on."""
-        for place in range(start // self._page_size, len(pages)):
-            shared = pages[place]
-            if self._num_users[shared] > 1:
-                self._num_users[shared] -= 1
-                [pages[place]] = self._take(1)
-                if place * self._page_size < start:
-                    self.store.copy_page(shared, pages[place])
+    def _extend(self, counts: Integers) -> None:
+        """Give each sequence so many pages."""
+        width = self._pages.shape[1]
+        if (more := int(counts.max()) - width) > 0:
+            self._pages = np.pad(self._pages, ((0, 0), (0, more)), constant_values=NO_PAGE)
+        is_missing = (self._pages == NO_PAGE) & (np.arange(width + max(more, 0)) < counts[:, None])
+        if is_missing.any():
+            self._pages[is_missing] = self._take(int(is_missing.sum()))
 
-    def _take(self, count: int) -> list[int]:
+    def _take(self, count: int) -> Integers:
         """The lowest free pages, which a sequence now has to itself."""
-        while len(self._free) < count:
+        free = np.flatnonzero(self._num_users == 0)
+        if len(free) < count:
             # Doubling keeps the copies of a growing store to a constant number for each page.
-            more = range(len(self._num_users), len(self._num_users) + max(len(self._num_users), count, 8))
-            self._free = [*reversed(more), *self._free]
-            self._num_users += [0] * len(more)
-            self.store.grow(len(self._num_users))
-        taken = [self._free.pop() for _ in range(count)]
-        for page in taken:
-            self._num_users[page] = 1
+            num_pages = len(self._num_users)
+            more = max(num_pages, count - len(free), 8)
+            self.store.grow(num_pages + more)
+            self._num_users = np.append(self._num_users, np.zeros(more, np.int64))
+            free = np.append(free, np.arange(num_pages, num_pages + more))
+        taken = free[:count]
+        self._num_users[taken] = 1
         return taken

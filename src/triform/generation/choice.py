@@ -40,24 +40,25 @@ def tokens(
     keys = sequence_keys(decoding.batch, config.num_return_sequences, config.seed)
     with decoding.running():
         growing, logits = decoding.begin(config.num_return_sequences)
-        active = np.arange(len(growing))
+        active = list(range(len(growing)))
         while True:
-            asked = [growing[sequence] for sequence in active]
-            chosen, known = choose(decoding.engine, logits, asked, [keys[sequence] for sequence in active], config)
+            chosen, known = choose(decoding.engine, logits, growing, keys, config)
             out_of_time = stopping.is_out_of_time()
             reasons = []
-            for each, token in zip(asked, chosen, strict=True):
+            for each, token in zip(growing, chosen, strict=True):
                 reasons.append(stopping.reason(each, token, out_of_time=out_of_time))
                 each.ids.append(token)
             shown = known if log_probabilities else [None] * len(known)
-            yield from map(GeneratedToken, active.tolist(), chosen, shown, reasons)
-            going = np.flatnonzero([reason is None for reason in reasons])
-            if not len(going):
+            yield from map(GeneratedToken, active, chosen, shown, reasons)
+            going = [place for place, reason in enumerate(reasons) if reason is None]
+            if not going:
                 return
             if len(going) < len(active):
-                active = active[going]
-                decoding.keep(going)
-            logits = decoding.advance([growing[sequence] for sequence in active])
+                active = [active[place] for place in going]
+                growing = [growing[place] for place in going]
+                keys = [keys[place] for place in going]
+                decoding.keep(np.array(going))
+            logits = decoding.advance(growing)
 
 
 def gather(steps: Iterable[GeneratedToken], num_sequences: int) -> list[Completion]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import accumulate, chain
 
 import numpy as np
 
@@ -124,8 +125,10 @@ class Decoding:
         return self._forward([row.ids[row.num_forgotten + n :] for row, n in zip(self._rows, known, strict=True)])
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
-        step = Batch.from_ids(ids)
-        last = step.offsets[1:] - 1
+        packed = np.array(list(chain.from_iterable(ids)), np.int64)
+        offsets = np.array([0, *accumulate(map(len, ids))])
+        step = Batch(ids=packed, offsets=offsets, segment_ids=np.zeros(len(packed), np.int64))
+        last = offsets[1:] - 1
         # Left after each pass: in a stream, the caller's own work goes on between two of them.
         with self.engine.inference():
             if isinstance(self._network, Decoder):

@@ -128,11 +128,13 @@ def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None
     if rows is None:
         return x_TD, spans
     rows = np.asarray(rows, np.int64)
-    if (np.diff(rows) <= 0).any() or not len(rows) or rows[0] < 0 or rows[-1] >= x_TD.shape[0]:
+    if (rows[1:] <= rows[:-1]).any() or not len(rows) or rows[0] < 0 or rows[-1] >= x_TD.shape[0]:
         raise InputError(
             f"logits_at: expected ascending row numbers of the packed batch, from 0 to {x_TD.shape[0] - 1}, "
             f"got {rows.tolist()}."
         )
+    if len(rows) == x_TD.shape[0]:
+        return x_TD, spans
     selected = Spans(np.searchsorted(rows, spans.begins), np.searchsorted(rows, spans.ends))
     return engine.rows(x_TD, rows), selected
 

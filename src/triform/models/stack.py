@@ -79,9 +79,8 @@ class Stack:
 
 
 def _check_range(what: str, batch: Batch, values: Array, size: int, table: str) -> None:
-    bad = (values < 0) | (values >= size)
-    if bad.any():
-        row = int(bad.argmax())
+    if values.min() < 0 or values.max() >= size:
+        row = int(((values < 0) | (values >= size)).argmax())
         sequence = int(batch.offsets.searchsorted(row, side="right")) - 1
         place = row - int(batch.offsets[sequence])
         raise InputError(

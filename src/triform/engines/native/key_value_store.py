@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.protocol import KeyValueStore, PageTable
+from triform.engines.protocol import Integers, KeyValueStore, PageTable
 from triform.engines.reference.parameter import Floats
 
 
@@ -25,9 +25,9 @@ class NativeStore(KeyValueStore):
                     new[: len(old)] = old
                     arrays[layer] = new
 
-    def copy_page(self, source: int, target: int) -> None:
+    def copy_pages(self, sources: Integers, targets: Integers) -> None:
         for array in (*self.keys, *self.values):
-            array[target] = array[source]
+            _kernels.copy_pages(array, sources, targets)
 
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
         slots = np.ascontiguousarray(table.slots)

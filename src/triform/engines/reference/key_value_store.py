@@ -23,9 +23,9 @@ class ReferenceStore(KeyValueStore):
                     new[: len(old)] = old
                     arrays[layer] = new
 
-    def copy_page(self, source: int, target: int) -> None:
+    def copy_pages(self, sources: Integers, targets: Integers) -> None:
         for array in (*self._keys, *self._values):
-            array[target] = array[source]
+            array[targets] = array[sources]
 
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
         for array, rows in ((self._keys[layer], key_TKH), (self._values[layer], value_TKH)):

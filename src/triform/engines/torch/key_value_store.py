@@ -24,9 +24,10 @@ class TorchStore(KeyValueStore):
                     new[: len(old)] = old
                     tensors[layer] = new
 
-    def copy_page(self, source: int, target: int) -> None:
+    def copy_pages(self, sources: Integers, targets: Integers) -> None:
+        from_, to = (torch.from_numpy(pages).to(self._device) for pages in (sources, targets))
         for tensor in (*self._keys, *self._values):
-            tensor[target] = tensor[source]
+            tensor[to] = tensor[from_]
 
     def write(self, layer: int, key_TKH: torch.Tensor, value_TKH: torch.Tensor, table: PageTable) -> None:
         if key_TKH.requires_grad or value_TKH.requires_grad:
