@@ -54,7 +54,7 @@ def check_left(logits_BV: Floats) -> None:
     Raises:
         InputError: there is one.
     """
-    if (logits_BV.max(axis=-1) == -np.inf).any():
+    if not (logits_BV > -np.inf).any(axis=-1).all():
         raise InputError(
             "The settings leave no token to choose. Look at suppress_tokens, no_repeat_ngram_size and forced tokens."
         )
@@ -109,6 +109,8 @@ def ban_runs(logits_BV: Floats, ids: Sequence[Sequence[int]], runs: Sequence[Seq
 
 def suppress(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
     """None of these tokens in these rows; ids beyond the vocabulary cannot come anyway."""
+    if not rows.any():
+        return logits_BV
     out = logits_BV.copy()
     known = [token for token in tokens if token < out.shape[1]]
     out[np.ix_(rows, np.array(known, np.int64))] = -np.inf
@@ -123,6 +125,8 @@ def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
     """
     if max(tokens) >= logits_BV.shape[1]:
         raise InputError(f"A forced token {max(tokens)} is outside the vocabulary of {logits_BV.shape[1]} entries.")
+    if not rows.any():
+        return logits_BV
     out = logits_BV.copy()
     out[rows] = -np.inf
     out[np.ix_(rows, np.array(tokens, np.int64))] = 0
