@@ -24,7 +24,7 @@ from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOpt
 from triform.cli.progress import progress
 from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
 from triform.errors import InputError
-from triform.tasks import TASKS, Options, Task
+from triform.tasks import ALIASES, TASKS, Options, Task, find_task
 
 EPILOG = """
 Examples:
@@ -289,6 +289,5 @@ def answer(answering: Answering, rows: Iterator[Row]) -> None:
         warnings.warn(said, stacklevel=2)
 
 
-for _task in TASKS:
-    for _name in (_task.name, *_task.aliases):
-        run.command(_name, hidden=_name != _task.name)(command_of(_task))
+for _name in (*TASKS, *ALIASES):
+    run.command(_name, hidden=_name in ALIASES)(command_of(find_task(_name)))

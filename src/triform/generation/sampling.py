@@ -1,6 +1,6 @@
 """Chance, keyed so that a sequence draws the same alone, in any batch, and whatever else has ended."""
 
-import secrets
+import os
 from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -24,7 +24,7 @@ def sequence_keys(batch: Batch, num_return_sequences: int, seed: int | None) -> 
     Returns:
         B · num_return_sequences keys, those of the first prompt first.
     """
-    chosen = secrets.randbits(64) if seed is None else seed
+    chosen = int.from_bytes(os.urandom(8)) if seed is None else seed
     answered: Counter[bytes] = Counter()
     keys = []
     for begin, end in batch.spans.pairs():
@@ -41,7 +41,7 @@ def uniform(key: int, step: int) -> float:
     return _generator(key, step).random()
 
 
-def _generator(key: int, step: int) -> np.random.Generator:
+def _generator(key: int, step: int) -> "np.random.Generator":
     # Salmon et al. 2011: the counter is the step, in the upper half, so that one step may draw many numbers.
     return np.random.Generator(np.random.Philox(key=key, counter=step << 128))
 

@@ -48,11 +48,7 @@ class LibraryBackend:
         """
         with damage_in(str(path)):
             content = path.read_bytes()
-            strings = content.split(b'"')
-            for place, text in enumerate(strings):
-                # The one long string is a table of characters.
-                if len(text) > MAX_TOKEN_BYTES and strings[place - 2] != b"precompiled_charsmap":
-                    raise ValueError(f"a token of {len(text):,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
+            _refuse_long_tokens(content)
             return cls(tokenizers.Tokenizer.from_buffer(content))
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
@@ -149,6 +145,26 @@ class LibraryBackend:
         normal = text if normalizer is None else normalizer.normalize_str(text)
         words = [normal] if cutter is None else [word for word, _ in cutter.pre_tokenize_str(normal)]
         return [(piece.id, piece.value) for word in words for piece in self._tokenizer.model.tokenize(word)]
+
+
+def _refuse_long_tokens(content: bytes) -> None:
+    """Goes from quotation mark to quotation mark, as far at a time as a token may reach.
+
+    Raises:
+        ValueError: more lies between two of them.
+    """
+    begin = -1
+    while begin < len(content):
+        end = content.rfind(b'"', begin + 1, begin + MAX_TOKEN_BYTES + 2)
+        if end < 0:
+            end = content.find(b'"', begin + 1)
+            end = len(content) if end < 0 else end
+            size = end - begin - 1
+            # The one long string is a table of characters.
+            is_table = content[:begin].rstrip(b" :").endswith(b'"precompiled_charsmap"')
+            if size > MAX_TOKEN_BYTES and not is_table:
+                raise ValueError(f"a token of {size:,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
+        begin = end
 
 
 def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:

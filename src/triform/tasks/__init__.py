@@ -1,39 +1,36 @@
 """Step 3: tensors → human answer. One file for each task, each with preprocess, forward and postprocess."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from triform.errors import InputError
-from triform.tasks.generative.summarization import Summarization
-from triform.tasks.generative.text2text_generation import Text2TextGeneration
-from triform.tasks.generative.text_generation import TextGeneration
-from triform.tasks.generative.translation import Translation
-from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
-from triform.tasks.sequence_level.sentence_similarity import SentenceSimilarity
-from triform.tasks.sequence_level.text_classification import TextClassification
-from triform.tasks.sequence_level.text_ranking import TextRanking
-from triform.tasks.sequence_level.zero_shot_classification import ZeroShotClassification
 from triform.tasks.task import Options, Task
-from triform.tasks.token_level.feature_extraction import FeatureExtraction
-from triform.tasks.token_level.fill_mask import FillMask
-from triform.tasks.token_level.question_answering import QuestionAnswering
-from triform.tasks.token_level.token_classification import TokenClassification
 
-TASKS: tuple[type[Task[Any, Any]], ...] = (
-    SentenceEmbedding,
-    SentenceSimilarity,
-    TextClassification,
-    TextRanking,
-    ZeroShotClassification,
-    FillMask,
-    TokenClassification,
-    QuestionAnswering,
-    FeatureExtraction,
-    TextGeneration,
-    Text2TextGeneration,
-    Summarization,
-    Translation,
-)
+TASKS: Mapping[str, str] = {
+    "sentence-embedding": "sequence_level.sentence_embedding:SentenceEmbedding",
+    "sentence-similarity": "sequence_level.sentence_similarity:SentenceSimilarity",
+    "text-classification": "sequence_level.text_classification:TextClassification",
+    "text-ranking": "sequence_level.text_ranking:TextRanking",
+    "zero-shot-classification": "sequence_level.zero_shot_classification:ZeroShotClassification",
+    "fill-mask": "token_level.fill_mask:FillMask",
+    "token-classification": "token_level.token_classification:TokenClassification",
+    "question-answering": "token_level.question_answering:QuestionAnswering",
+    "feature-extraction": "token_level.feature_extraction:FeatureExtraction",
+    "text-generation": "generative.text_generation:TextGeneration",
+    "text2text-generation": "generative.text2text_generation:Text2TextGeneration",
+    "summarization": "generative.summarization:Summarization",
+    "translation": "generative.translation:Translation",
+}
+"""Name → where the class is. Only the one that is asked for is imported: all together take longer than a model."""
+
+ALIASES: Mapping[str, str] = {
+    "embed": "sentence-embedding",
+    "sentiment-analysis": "text-classification",
+    "rerank": "text-ranking",
+    "ner": "token-classification",
+}
 
 
 def find_task(name: str) -> type[Task[Any, Any]]:
@@ -42,11 +39,12 @@ def find_task(name: str) -> type[Task[Any, Any]]:
     Raises:
         InputError: there is none.
     """
-    for task in TASKS:
-        if name == task.name or name in task.aliases:
-            return task
-    known = ", ".join("/".join((task.name, *task.aliases)) for task in TASKS)
-    raise InputError(f"Task {name!r} is not known. Choose one of {known}.")
+    own = ALIASES.get(name, name)
+    if own not in TASKS:
+        raise InputError(f"Task {name!r} is not known. Choose one of {', '.join([*TASKS, *ALIASES])}.")
+    module, _, kind = TASKS[own].partition(":")
+    found: type[Task[Any, Any]] = getattr(import_module(f"triform.tasks.{module}"), kind)
+    return found
 
 
 def pipeline(
@@ -81,4 +79,4 @@ def pipeline(
     return find_task(task).load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, **options)
 
 
-__all__ = ["TASKS", "Options", "Task", "find_task", "pipeline"]
+__all__ = ["ALIASES", "TASKS", "Options", "Task", "find_task", "pipeline"]

@@ -68,7 +68,6 @@ class Task(ABC, Generic[Tensors, Answer]):
 
     name: ClassVar[str]
     """As `pipeline` and the command line know it."""
-    aliases: ClassVar[tuple[str, ...]] = ()
     summary: ClassVar[str]
     """One line for people."""
     example: ClassVar[str]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -126,7 +125,7 @@ def copy_small_files(source: Path, target: Path) -> None:
         is_small = path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md")
         if (is_small and not path.match("*.index.json")) or relative.match(f"{MODULES}/{MODEL.weights}"):
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target / relative)
+            (target / relative).write_bytes(path.read_bytes())
 
 
 def _write_file(names: list[str], path: Path, tensors: Mapping[str, StoredTensor]) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -144,9 +145,13 @@ class Table:
 
 
 def _replace(pattern: str, replacement: str, name: str) -> str | None:
-    expression = "([^.]+)".join(re.escape(part) for part in pattern.split("*"))
-    found = re.fullmatch(expression, name)
+    found = _compiled(pattern).fullmatch(name)
     if found is None:
         return None
     parts = iter(found.groups())
     return "".join(next(parts) if letter == "*" else letter for letter in replacement)
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile("([^.]+)".join(map(re.escape, pattern.split("*"))))

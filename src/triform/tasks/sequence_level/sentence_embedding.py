@@ -40,7 +40,6 @@ class SentenceEmbedding(Task[Vector, Vector]):
     """Answers a float32 vector for a text, an array (N, size) for a list of N."""
 
     name = "sentence-embedding"
-    aliases = ("embed",)
     summary = "A vector for each text; near in meaning is near in angle."
     example = "A cat sat on the mat."
     options_type = SentenceEmbeddingOptions

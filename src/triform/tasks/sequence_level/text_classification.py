@@ -38,7 +38,6 @@ class TextClassification(Task[Output, Any]):
     """Answers `{label, score}`, or a list of them where `top_k` is set (None: all labels)."""
 
     name = "text-classification"
-    aliases = ("sentiment-analysis",)
     summary = "A label for each text, such as its sentiment."
     example = "What a fine day."
     options_type = TextClassificationOptions

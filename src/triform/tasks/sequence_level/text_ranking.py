@@ -36,7 +36,6 @@ class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
     """Answers `[{index, score}]`, best first, for `{query, documents}`; with `text` where `return_documents` is set."""
 
     name = "text-ranking"
-    aliases = ("rerank",)
     summary = "Documents in the order in which they answer a query."
     example = '{"query": "Where do cats sit?", "documents": ["It rains.", "A cat sat on the mat."]}'
     fields: ClassVar[Fields] = {"query": str, "documents": list[str]}

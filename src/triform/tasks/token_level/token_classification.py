@@ -61,7 +61,6 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
     """
 
     name = "token-classification"
-    aliases = ("ner",)
     summary = "Labels for the words of each text, such as names of people and places."
     example = "Ada Lovelace lived in London."
     options_type = TokenClassificationOptions
