@@ -23,11 +23,12 @@ def test_public_names() -> None:
     assert all(hasattr(triform, name) for name in triform.__all__)
 
 
-def test_a_model_runs_without_torch_or_any_extra(minilm: Path) -> None:
+def test_a_model_runs_without_torch_any_extra_or_what_it_does_not_need(minilm: Path) -> None:
     script = f"""
 import sys, triform
 triform.pipeline("sentence-embedding", model={str(minilm)!r})(["a text", "another"])
-heavy = {{"torch", "transformers", "sentence_transformers", "scipy", "pandas", "PIL", "starlette", "jinja2", "typer"}}
+heavy = {{"torch", "transformers", "sentence_transformers", "scipy", "pandas", "PIL", "starlette", "jinja2", "typer",
+         "rich", "huggingface_hub", "sentencepiece", "numpy.random", "triform.tasks.generative", "triform.inputs.chat"}}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

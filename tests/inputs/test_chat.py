@@ -16,7 +16,8 @@ from tests.inputs import chat_templates
 from tests.inputs.hard_texts import TEXTS, write_json
 from triform.errors import InputError, TokenizerError, TriformError
 from triform.hub import find
-from triform.inputs import Chat, ChatTemplate, Tokenizer, template_language
+from triform.inputs import Tokenizer, template_language
+from triform.inputs.chat import Chat, ChatTemplate
 from triform.inputs.template_language import LONGEST, compile_template, render
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]

@@ -4,7 +4,8 @@ from collections.abc import Generator
 from contextlib import closing
 
 from triform.generation import FinishReason, Session
-from triform.inputs import Message, TextStream
+from triform.inputs import TextStream
+from triform.inputs.chat import Message
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
 
 

@@ -10,7 +10,8 @@ from rich.table import Table
 from triform.cli.parameters import Debug, Json, ModelArgument, Revision
 from triform.errors import InputError
 from triform.hub import find
-from triform.inputs import Chat, ChatTemplate, Tokenizer
+from triform.inputs import Tokenizer
+from triform.inputs.chat import Chat, ChatTemplate
 
 COLUMNS = ("token", "id", "segment id", "mask", "characters")
 

@@ -1,18 +1,14 @@
 """Step 1: human input → Batch."""
 
 from triform.inputs.batch import Batch, EncodedText
-from triform.inputs.chat import Chat, ChatTemplate, Message
 from triform.inputs.text_stream import TextStream
 from triform.inputs.tokenizer import LongInput, Tokenizer
 from triform.inputs.windows import cut_into_windows, merge_windows, shares_of
 
 __all__ = [
     "Batch",
-    "Chat",
-    "ChatTemplate",
     "EncodedText",
     "LongInput",
-    "Message",
     "TextStream",
     "Tokenizer",
     "cut_into_windows",

@@ -7,13 +7,12 @@ these classes have the name of the first model that used them: a model type is c
 "Tokenizer". What is not in the table is refused, since a guess would be silent.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from triform.errors import TokenizerError
 from triform.hub import TOKENIZER_FILES, Checkpoint
-from triform.inputs import byte_level, sentence_piece_models, word_piece
 from triform.inputs.backend import Backend
 
 
@@ -25,9 +24,16 @@ class TokenizerClass:
     """As transformers calls them, without a final "Fast"."""
     files: tuple[str, ...]
     """What must be there."""
-    build: Callable[[Checkpoint, dict[str, Any]], Backend]
+    builder: str
+    """Module and function, imported only for a checkpoint that needs it."""
     roles: dict[str, str]
     """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
+
+    def build(self, checkpoint: Checkpoint, settings: dict[str, Any]) -> Backend:
+        """The tokenizer of a checkpoint, whose settings name the special tokens."""
+        module, _, function = self.builder.partition(":")
+        backend: Backend = getattr(import_module(f"triform.inputs.{module}"), function)(checkpoint, settings)
+        return backend
 
 
 BRACKETS = {
@@ -51,55 +57,55 @@ TABLE = (
             "SqueezeBertTokenizer",
         ),
         files=("vocab.txt",),
-        build=word_piece.build,
+        builder="word_piece:build",
         roles=BRACKETS,
     ),
     TokenizerClass(
         names=("MPNetTokenizer",),
         files=("vocab.txt",),
-        build=word_piece.build_wrapped,
+        builder="word_piece:build_wrapped",
         roles={**WRAPPED, "unk_token": "[UNK]"},
     ),
     TokenizerClass(
         names=("GPT2Tokenizer",),
         files=("vocab.json", "merges.txt"),
-        build=byte_level.build_bare,
+        builder="byte_level:build_bare",
         roles=END_OF_TEXT,
     ),
     TokenizerClass(
         names=("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),
         files=("vocab.json", "merges.txt"),
-        build=byte_level.build_wrapped,
+        builder="byte_level:build_wrapped",
         roles=WRAPPED,
     ),
     TokenizerClass(
         names=("Qwen2Tokenizer",),
         files=("vocab.json", "merges.txt"),
-        build=byte_level.build_digits_apart,
+        builder="byte_level:build_digits_apart",
         roles={"unk_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"},
     ),
     TokenizerClass(
         names=("T5Tokenizer", "MT5Tokenizer"),
         files=("spiece.model",),
-        build=sentence_piece_models.build_with_extra_ids,
+        builder="sentence_piece_models:build_with_extra_ids",
         roles={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
     ),
     TokenizerClass(
         names=("LlamaTokenizer",),
         files=("tokenizer.model",),
-        build=sentence_piece_models.build_with_bytes,
+        builder="sentence_piece_models:build_with_bytes",
         roles=ANGLES,
     ),
     TokenizerClass(
         names=("XLMRobertaTokenizer",),
         files=("sentencepiece.bpe.model",),
-        build=sentence_piece_models.build_with_shifted_ids,
+        builder="sentence_piece_models:build_with_shifted_ids",
         roles=WRAPPED,
     ),
     TokenizerClass(
         names=("MarianTokenizer",),
         files=("source.spm", "target.spm", "vocab.json"),
-        build=sentence_piece_models.build_with_vocabulary,
+        builder="sentence_piece_models:build_with_vocabulary",
         roles={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"},
     ),
 )
