@@ -207,6 +207,52 @@ void log_softmax(const Kernels& kernels, In x, Out y) {
     });
 }
 
+// Rows apart from each other, some at a time: f(first, end).
+template <class F>
+void some_rows(int64_t rows, int64_t width, F&& f) {
+    nb::gil_scoped_release release;
+    int64_t some = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, width));
+    run((rows + some - 1) / some, [&](int64_t task) { f(task * some, std::min(rows, (task + 1) * some)); });
+}
+
+// Tables (entries, width) as bytes, their formats, and the ids looked up in each.
+void embedding_sum(const Kernels& kernels, const std::vector<ConstBytes>& tables, const std::vector<int>& formats,
+                   const std::vector<Integers>& ids, Out y) {
+    std::vector<Lookup> lookups;
+    for (size_t i = 0; i < tables.size(); ++i) lookups.push_back({tables[i].data(), Format(formats[i]), ids[i].data()});
+    int64_t width = int64_t(y.shape(1));
+    some_rows(int64_t(y.shape(0)), width, [&](int64_t row, int64_t end) {
+        kernels.operations->embedding_sum(lookups.data(), int64_t(lookups.size()), row, end, width, y.data());
+    });
+}
+
+// x (T, heads, head_dim), cosines and sines (2, T, half).
+void rotary(const Kernels& kernels, In x, In table, Out y) {
+    int64_t rows = int64_t(x.shape(0)), heads = int64_t(x.shape(1)), head_dim = int64_t(x.shape(2));
+    int64_t half = int64_t(table.shape(2)), width = heads * head_dim;
+    some_rows(rows, width, [&](int64_t row, int64_t end) {
+        const float *cosines = table.data() + row * half, *sines = table.data() + (rows + row) * half;
+        kernels.operations->rotary(x.data() + row * width, cosines, sines, y.data() + row * width, end - row, heads,
+                                   head_dim, half);
+    });
+}
+
+void pool(const Kernels& kernels, In x, Integers begins, Integers ends, int pooling, Out y) {
+    nb::gil_scoped_release release;
+    int64_t width = int64_t(x.shape(1));
+    run(int64_t(begins.shape(0)), [&](int64_t sequence) {
+        int64_t begin = begins.data()[sequence], rows = ends.data()[sequence] - begin;
+        kernels.operations->pool(x.data() + begin * width, rows, width, Pooling(pooling), y.data() + sequence * width);
+    });
+}
+
+void normalize(const Kernels& kernels, In x, Out y) {
+    int64_t width = int64_t(x.shape(1));
+    some_rows(int64_t(x.shape(0)), width, [&](int64_t row, int64_t end) {
+        kernels.operations->normalize(x.data() + row * width, y.data() + row * width, end - row, width);
+    });
+}
+
 // (out, in) → blocks of kBlock output channels, (blocks, in, kBlock), the last one filled up with noughts.
 template <class T>
 void pack_as(const T* weight, int64_t out, int64_t in, T* packed) {
@@ -310,5 +356,9 @@ NB_MODULE(_kernels, m) {
         .def("all_finite", &all_finite)
         .def("top_k", &top_k)
         .def("top_log_probabilities", &top_log_probabilities)
-        .def("log_softmax", &log_softmax);
+        .def("log_softmax", &log_softmax)
+        .def("embedding_sum", &embedding_sum)
+        .def("rotary", &rotary)
+        .def("pool", &pool)
+        .def("normalize", &normalize);
 }

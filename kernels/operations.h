@@ -39,6 +39,15 @@ struct Attention {
     int64_t distances, zero;  // column of key − query = 0
 };
 
+enum class Pooling : int { kFirst = 0, kLast = 1, kMax = 2, kMean = 3, kMeanSqrtLength = 4, kWeightedMean = 5 };
+
+// Rows of a table: (entries, width) in a float format.
+struct Lookup {
+    const void* table;
+    Format format;
+    const int64_t* ids;
+};
+
 enum class Pass : int { kBoth = 0, kProbabilities = 1, kValues = 2 };
 
 struct Operations {
@@ -57,6 +66,12 @@ struct Operations {
     void (*top_k)(const float* x, int64_t width, int64_t k, float* values, int64_t* indices);
     void (*top_log_probabilities)(const float* x, int64_t width, int64_t k, float* values, int64_t* indices);
     void (*log_softmax)(const float* x, int64_t width, float* y);
+
+    void (*embedding_sum)(const Lookup* lookups, int64_t count, int64_t row, int64_t row_end, int64_t width, float* y);
+    void (*rotary)(const float* x, const float* cosines, const float* sines, float* y, int64_t rows, int64_t heads,
+                   int64_t head_dim, int64_t half);
+    void (*pool)(const float* x, int64_t rows, int64_t width, Pooling, float* y);  // of one sequence
+    void (*normalize)(const float* x, float* y, int64_t rows, int64_t width);
 };
 
 extern const Operations kAvx512, kAvx2, kPlain;

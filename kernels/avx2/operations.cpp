@@ -20,6 +20,9 @@ using namespace triform;
 #include "../norm.inl"
 #include "../attention.inl"
 #include "../top_k.inl"
+#include "../embedding.inl"
+#include "../rotary.inl"
+#include "../pool.inl"
 
 namespace triform {
 const Operations kAvx2 = {
@@ -33,5 +36,9 @@ const Operations kAvx2 = {
     TRIFORM_ISA::top_k,
     TRIFORM_ISA::top_log_probabilities,
     TRIFORM_ISA::log_softmax,
+    TRIFORM_ISA::embedding_sum,
+    TRIFORM_ISA::rotary,
+    TRIFORM_ISA::pool,
+    TRIFORM_ISA::normalize,
 };
 }

@@ -107,26 +107,72 @@ def test_activations_of_great_and_of_no_numbers(engine: Engine, activation: Acti
 
 
 @pytest.mark.parametrize("width", [1, 24, 300])
-def test_norms_and_rotary(engine: Engine, width: int) -> None:
+def test_norms(engine: Engine, width: int) -> None:
     weight, bias = (prepared(engine, random_array(width, seed=seed), use=Use.VECTOR) for seed in (0, 2))
     x = random_array(50, width, seed=1)
     ours = engine.layer_norm(engine.asarray(x), weight[1], bias[1], 1e-5)
     close(engine, ours, REFERENCE.layer_norm(x, weight[0], bias[0], 1e-5))
     close(engine, engine.rms_norm(engine.asarray(x), weight[1], 1e-6), REFERENCE.rms_norm(x, weight[0], 1e-6))
-    close(engine, engine.normalize(engine.asarray(x)), REFERENCE.normalize(x))
-    heads, positions = random_array(5, 4, 10), np.array([0, 1, 2, 0, 70])
-    frequencies = np.array([1, 0.1, 0.01], np.float32)  # of 10 channels, 6 turn
-    expected = REFERENCE.rotary(heads, REFERENCE.rotary_table(positions, frequencies))
+
+
+rows, widths = st.integers(1, 60), st.integers(1, 300)
+lengths = st.lists(st.integers(1, 40), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows, st.integers(1, 4), st.integers(1, 70), st.data())
+@pytest.mark.parametrize("name", NAMES)
+def test_rotary(name: str, rows: int, heads: int, head_dim: int, data: Any) -> None:
+    engine = ENGINES[name]
+    # Channels behind the last pair stay as they are.
+    frequencies = np.geomspace(1, 1e-3, data.draw(st.integers(0, head_dim // 2)), dtype=np.float32)
+    x, positions = random_array(rows, heads, head_dim), np.random.default_rng(0).integers(0, 500, rows)
+    expected = REFERENCE.rotary(x, REFERENCE.rotary_table(positions, frequencies))
     table = engine.rotary_table(engine.asarray(positions), frequencies)
-    close(engine, engine.rotary(engine.asarray(heads), table), expected)
+    close(engine, engine.rotary(engine.asarray(x), table), expected)
 
 
-@pytest.mark.parametrize("pooling", list(Pooling))
-def test_pooling(engine: Engine, pooling: Pooling) -> None:
-    x = random_array(12, 6)
+@settings(max_examples=40, deadline=None)
+@given(rows, widths)
+@pytest.mark.parametrize("name", NAMES)
+def test_normalize(name: str, rows: int, width: int) -> None:
+    engine = ENGINES[name]
+    x = random_array(rows, width) * np.float32(10) ** np.arange(rows, dtype=np.float32)[:, None].clip(max=15)
+    x[rows // 2] = 0
+    close(engine, engine.normalize(engine.asarray(x)), REFERENCE.normalize(x))
+    x[0, width - 1] = np.nan
+    assert np.isnan(engine.to_numpy(engine.normalize(engine.asarray(x)))[0]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths, widths, st.sampled_from(list(Pooling)))
+@pytest.mark.parametrize("name", NAMES)
+def test_pooling(name: str, lengths: list[int], width: int, pooling: Pooling) -> None:
+    engine = ENGINES[name]
     # Rows between the spans belong to none.
-    spans = Spans(np.array([0, 4, 5]), np.array([3, 5, 12]))
+    ends = np.cumsum(np.array(lengths) + 2)
+    spans = Spans(ends - np.array(lengths), ends)
+    x = random_array(int(ends[-1]), width)
     close(engine, engine.pool(engine.asarray(x), spans, pooling), REFERENCE.pool(x, spans, pooling))
+    x[spans.begins[0] : spans.ends[0], 0] = np.nan
+    pooled = engine.to_numpy(engine.pool(engine.asarray(x), spans, pooling))
+    assert np.isnan(pooled[0, 0])
+    assert np.isfinite(pooled[:, 1:]).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows, widths, st.lists(st.sampled_from([*Format]), min_size=1, max_size=3), st.booleans())
+@pytest.mark.parametrize("name", NAMES)
+def test_the_sum_of_embeddings(name: str, rows: int, width: int, formats: list[Format], tied: bool) -> None:
+    engine = ENGINES[name]
+    tables = [
+        prepared(engine, random_array(50, width, seed=seed), format, Use.TABLE | (Use.LINEAR if tied else Use.TABLE))
+        for seed, format in enumerate(formats)
+    ]
+    ids = [np.random.default_rng(seed).integers(0, 50, rows) for seed in range(len(tables))]
+    expected = REFERENCE.embedding_sum([(own, table) for own, (table, _) in zip(ids, tables, strict=True)])
+    found = engine.embedding_sum([(engine.asarray(own), table) for own, (_, table) in zip(ids, tables, strict=True)])
+    np.testing.assert_array_equal(engine.to_numpy(found), expected)
 
 
 def test_the_greatest_in_order(engine: Engine) -> None:

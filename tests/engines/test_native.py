@@ -16,9 +16,10 @@ from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
 from triform import Batch
-from triform.engines import create_engine
+from triform.engines import Spans, create_engine
 from triform.engines.native import _kernels
 from triform.errors import EngineError
+from triform.spec import Pooling
 
 SETS = _kernels.instruction_sets()
 LENGTHS = (40, 1, 33, 7, 64, 32, 95)
@@ -133,6 +134,26 @@ def test_tokens_are_chosen_of_a_row_alone_as_in_a_batch(name: str) -> None:
                 for part in range(2):
                     np.testing.assert_array_equal(operation(x[row : row + 1], k)[part][0], together[part][row])
     np.testing.assert_array_equal(engine.log_softmax(x[4:5])[0], engine.log_softmax(x)[4])
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_rows_alone_as_in_a_batch(name: str) -> None:
+    engine = create_engine(f"native:{name}")
+    spans = Spans.of_lengths(np.array([300, 1, 40]))
+    x = np.random.default_rng(0).standard_normal((341, 4, 50)).astype(np.float32)
+    flat, positions = x.reshape(341, 200), np.arange(341)
+    frequencies = np.geomspace(1, 1e-3, 20, dtype=np.float32)
+    together = engine.rotary(x, engine.rotary_table(positions, frequencies))
+    normal = engine.normalize(flat)
+    for pooling in Pooling:
+        pooled = engine.pool(flat, spans, pooling)
+        for sequence, (begin, end) in enumerate(spans.pairs()):
+            own = slice(begin, end)
+            alone = engine.pool(flat[own], Spans.of_lengths(np.array([end - begin])), pooling)
+            np.testing.assert_array_equal(alone[0], pooled[sequence])
+            np.testing.assert_array_equal(engine.normalize(flat[own]), normal[own])
+            turned = engine.rotary(x[own], engine.rotary_table(positions[own], frequencies))
+            np.testing.assert_array_equal(turned, together[own])
 
 
 def test_python_threads_share_the_pool(tmp_path: Path) -> None:

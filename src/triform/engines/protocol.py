@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from enum import Flag, StrEnum, auto
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Protocol
 
 import numpy as np
@@ -253,6 +253,10 @@ class Engine(ABC):
     @abstractmethod
     def embedding(self, ids: Array, table: Parameter) -> Array:
         """Rows of a table: (T,) ids and (rows, D) → (T, D)."""
+
+    def embedding_sum(self, lookups: Sequence[tuple[Array, Parameter]]) -> Array:
+        """Rows of several tables, added in the order given: for each (T,) ids and (rows, D) → (T, D)."""
+        return reduce(self.add, [self.embedding(ids, table) for ids, table in lookups])
 
     @abstractmethod
     def linear(

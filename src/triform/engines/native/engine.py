@@ -25,7 +25,7 @@ from triform.engines.protocol import (
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.parameter import Floats, convert, widen
 from triform.errors import EngineError
-from triform.spec import Activation, Mask
+from triform.spec import Activation, Mask, Pooling
 
 FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2}
 ACTIVATIONS = {
@@ -35,6 +35,14 @@ ACTIVATIONS = {
     Activation.RELU: 3,
     Activation.SILU: 4,
     Activation.TANH: 5,
+}
+POOLINGS = {
+    Pooling.FIRST: 0,
+    Pooling.LAST: 1,
+    Pooling.MAX: 2,
+    Pooling.MEAN: 3,
+    Pooling.MEAN_SQRT_LENGTH: 4,
+    Pooling.WEIGHTED_MEAN: 5,
 }
 PROBABILITIES, VALUES = 1, 2
 """The two passes of attention, where somebody looks at what lies between."""
@@ -218,6 +226,34 @@ class NativeEngine(ReferenceEngine):
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
         return NativeStore(layers)
+
+    def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
+        # A packed table is unpacked for the rows that are wanted, which are then read in order.
+        read = [
+            (np.arange(len(ids)), table.rows(ids)) if table.is_packed else (np.ascontiguousarray(ids), table.array)
+            for ids, table in lookups
+        ]
+        y = np.empty((len(read[0][0]), lookups[0][1].shape[1]), np.float32)
+        tables = [array.reshape(-1).view(np.uint8) for _, array in read]
+        formats = [FORMATS[table.format] for _, table in lookups]
+        self._kernels.embedding_sum(tables, formats, [ids for ids, _ in read], y)
+        return y
+
+    def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
+        y = np.empty(x_TNH.shape, np.float32)
+        self._kernels.rotary(np.ascontiguousarray(x_TNH), table, y)
+        return y
+
+    def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
+        y = np.empty((len(spans), x_TD.shape[1]), np.float32)
+        begins, ends = np.ascontiguousarray(spans.begins), np.ascontiguousarray(spans.ends)
+        self._kernels.pool(np.ascontiguousarray(x_TD), begins, ends, POOLINGS[pooling], y)
+        return y
+
+    def normalize(self, x: Floats) -> Floats:
+        y = np.empty_like(x, order="C")
+        self._kernels.normalize(np.ascontiguousarray(x), y)
+        return y
 
     def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
         values, indices = _room_for_top(x, k)

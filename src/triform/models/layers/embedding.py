@@ -1,9 +1,9 @@
 """From ids to the first hidden states."""
 
 from triform import spec
-from triform.engines import Array, Integers
+from triform.engines import Array, Integers, Parameter
 from triform.models.layers.norm import build_norm
-from triform.models.layers.position import build_absolute_position
+from triform.models.layers.position import Learned, Sinusoidal, build_absolute_position
 from triform.models.scope import Scope
 from triform.models.step import Step
 
@@ -25,9 +25,27 @@ class Embedding:
             self._segment = (scope / "segment").table("weight", embedding.num_segments, size)
         self._position = build_absolute_position(scope / "position", embedding.position, size)
         self._norm = build_norm(scope / "norm", embedding.norm, size)
+        self._parts = [f"{scope.name}.{part}" for part in ("word", "segment", "position")]
 
     def __call__(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
         """(T,) ids and segment ids → (T, D)."""
+        is_sum_of_tables = self._scale == 1 and not isinstance(self._position, Sinusoidal)
+        if is_sum_of_tables and not any(map(step.wants, self._parts)):
+            x = self._engine.embedding_sum(self._lookups(ids, segment_ids, step))
+        else:
+            x = self._sum(ids, segment_ids, step)
+        return step.see(self._name, self._norm(x))
+
+    def _lookups(self, ids: Integers, segment_ids: Integers, step: Step) -> list[tuple[Array, Parameter]]:
+        lookups = [(self._engine.asarray(ids), self._word)]
+        if self._segment is not None:
+            lookups.append((self._engine.asarray(segment_ids), self._segment))
+        if isinstance(self._position, Learned):
+            lookups.append(self._position.lookup(step))
+        return lookups
+
+    def _sum(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
+        """Part by part, each shown to whoever looks."""
         engine = self._engine
         x = engine.embedding(engine.asarray(ids), self._word)
         if self._scale != 1:
@@ -38,4 +56,4 @@ class Embedding:
             x = engine.add(x, step.see(f"{self._name}.segment", segment))
         if self._position is not None:
             x = engine.add(x, step.see(f"{self._name}.position", self._position(step)))
-        return step.see(self._name, self._norm(x))
+        return x

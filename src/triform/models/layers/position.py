@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.engines import Array, DistanceBias, Integers
+from triform.engines import Array, DistanceBias, Integers, Parameter
 from triform.models.scope import Scope
 from triform.models.step import Step
 
@@ -21,9 +21,13 @@ class Learned:
         self._offset = learned.offset
         self._table = scope.table("weight", learned.num_positions, size)
 
+    def lookup(self, step: Step) -> tuple[Array, Parameter]:
+        """(T,) rows of the table, (num_positions, D)."""
+        return self._engine.asarray(step.positions() + self._offset), self._table
+
     def __call__(self, step: Step) -> Array:
         """(T, D)."""
-        return self._engine.embedding(self._engine.asarray(step.positions() + self._offset), self._table)
+        return self._engine.embedding(*self.lookup(step))
 
 
 class Sinusoidal:
