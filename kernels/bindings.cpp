@@ -57,6 +57,7 @@ struct Kernels {
         Linear l{x.data(), weight.data(), Format(format), bias ? bias->data() : nullptr,
                  residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(1)), int64_t(x.shape(0)),
                  int64_t(x.shape(1)), int64_t(y.shape(1)), Activation(activation)};
+        if (l.rows == 0) return;
         nb::gil_scoped_release release;
         // Few rows: threads share the weight, which is what takes time to read. Many: they share the rows.
         int64_t blocks = (l.out + kBlock - 1) / kBlock, threads = num_threads();

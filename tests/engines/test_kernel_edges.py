@@ -1,0 +1,148 @@
+"""Kernels at the edges of their vectors, tiles and pages. `.ci/sanitize` runs this with sanitizers in the kernels."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from triform.engines import (
+    DistanceBias,
+    Engine,
+    Format,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    Spans,
+    StoredTensor,
+    Use,
+    create_engine,
+)
+from triform.engines.native._kernels import instruction_sets
+from triform.engines.reference import ReferenceEngine
+from triform.spec import Activation, Mask, Pooling
+
+REFERENCE = ReferenceEngine()
+WIDTHS = (1, 15, 16, 17, 31, 32, 33, 255, 256, 257)
+ROWS = (0, 1, 2, 11, 12, 13, 95, 97)
+LENGTHS = ([1], [32], [33, 1, 64], [31, 65])
+Floats = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module", params=instruction_sets())
+def native(request: pytest.FixtureRequest) -> Engine:
+    return create_engine(f"native:{request.param}")
+
+
+def random_array(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def close(actual: Floats, expected: Floats) -> None:
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max(initial=0) <= 1e-5 * max(1, np.abs(expected).max(initial=0))
+
+
+def both(native: Engine, array: Floats, use: Use, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
+    return tuple(
+        engine.prepare("w", StoredTensor(array, Format.FLOAT32), format, use) for engine in (native, REFERENCE)
+    )
+
+
+@pytest.mark.parametrize("format", list(Format))
+@pytest.mark.parametrize("inputs", WIDTHS)
+def test_linear(native: Engine, inputs: int, format: Format) -> None:
+    for outputs in (1, 31, 32, 33, 100):
+        weight = both(native, random_array(outputs, inputs) * np.float32(inputs**-0.5), Use.LINEAR | Use.TABLE, format)
+        bias = both(native, random_array(outputs, seed=1), Use.VECTOR)
+        ids = np.array([outputs - 1, 0])
+        np.testing.assert_array_equal(native.embedding(ids, weight[0]), REFERENCE.embedding(ids, weight[1]))
+        for rows in ROWS:
+            x, residual = random_array(rows, inputs, seed=2), random_array(rows, outputs, seed=3)
+            found, expected = (
+                engine.linear(x, w, b, activation=Activation.GELU, residual=residual)
+                for engine, w, b in zip((native, REFERENCE), weight, bias, strict=True)
+            )
+            close(found, expected)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rows(native: Engine, width: int) -> None:
+    weight, bias = (both(native, random_array(width, seed=seed), Use.VECTOR) for seed in (0, 1))
+    for rows in ROWS:
+        x = random_array(rows, width, seed=2)
+        close(native.layer_norm(x, weight[0], bias[0], 1e-5), REFERENCE.layer_norm(x, weight[1], bias[1], 1e-5))
+        close(native.rms_norm(x, weight[0], 1e-5), REFERENCE.rms_norm(x, weight[1], 1e-5))
+        close(native.normalize(x), REFERENCE.normalize(x))
+        assert native.all_finite(x)
+        heads = x.reshape(rows, 1, width)
+        frequencies = np.geomspace(1, 1e-3, width // 2, dtype=np.float32)
+        table = REFERENCE.rotary_table(np.arange(rows), frequencies)
+        close(native.rotary(heads, table), REFERENCE.rotary(heads, table))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_choice(native: Engine, width: int) -> None:
+    for rows in (1, 3):
+        x = random_array(rows, width).round(1)
+        close(native.log_softmax(x), REFERENCE.log_softmax(x))
+        for k in (1, 2, 16, width, width + 1):
+            for operation in ("top_k", "top_log_probabilities"):
+                values, indices = getattr(native, operation)(x, k)
+                expected, places = getattr(REFERENCE, operation)(x, k)
+                np.testing.assert_array_equal(indices, places)
+                close(values, expected)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+def test_sequences(native: Engine, lengths: list[int]) -> None:
+    spans = Spans.of_lengths(np.array(lengths))
+    for width in WIDTHS:
+        x = random_array(sum(lengths), width)
+        for pooling in Pooling:
+            close(native.pool(x, spans, pooling), REFERENCE.pool(x, spans, pooling))
+        for format in Format:
+            tables = [both(native, random_array(7, width, seed=seed), Use.TABLE, format) for seed in (0, 1)]
+            ids = [np.random.default_rng(seed).integers(0, 7, sum(lengths)) for seed in (0, 1)]
+            found, expected = (
+                engine.embedding_sum([(own, table[place]) for own, table in zip(ids, tables, strict=True)])
+                for place, engine in enumerate((native, REFERENCE))
+            )
+            np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize("heads", [(2, 1, 1), (4, 2, 16), (3, 3, 33)], ids=str)
+@pytest.mark.parametrize("mask", list(Mask))
+def test_attention(native: Engine, lengths: list[int], heads: tuple[int, int, int], mask: Mask) -> None:
+    spans, longest = Spans.of_lengths(np.array(lengths)), max(lengths)
+    query = random_array(sum(lengths), heads[0], heads[2])
+    key, value = random_array(2, sum(lengths), *heads[1:], seed=1)
+    bias = DistanceBias(random_array(heads[0], 2 * longest - 1, seed=2), longest - 1)
+    for window in (None, 1, 32):
+        for own in (None, bias):
+            found, expected = (
+                engine.attention(
+                    query, spans, PackedKeyValues(key, value, spans), scale=0.3, mask=mask, window=window, bias=own
+                )
+                for engine in (native, REFERENCE)
+            )
+            close(found, expected)
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 64, 65])
+def test_pages(native: Engine, length: int) -> None:
+    """The last query of a sequence against its keys in pages, read from copies of them."""
+    key, value = random_array(2, length, 2, 20)
+    query, one = random_array(1, 4, 20, seed=1), Spans.of_lengths(np.array([1]))
+    outputs = []
+    for engine in (native, REFERENCE):
+        count = -(-length // engine.page_size)
+        spans, lengths, pages = Spans.of_lengths(np.array([count])), np.array([length]), np.arange(count)
+        store = engine.key_value_store([(2, 20)])
+        store.grow(2 * count)
+        store.write(0, key, value, PageTable(pages, spans, lengths, np.arange(length)))
+        store.copy_pages(pages, pages + count)
+        copied = PageTable(pages + count, spans, lengths, np.zeros(0, np.int64))
+        outputs.append(engine.attention(query, one, PagedKeyValues(store, 0, copied), scale=0.3, mask=Mask.CAUSAL))
+    close(*outputs)
