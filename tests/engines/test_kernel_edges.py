@@ -44,9 +44,9 @@ def close(actual: Floats, expected: Floats) -> None:
 
 
 def both(native: Engine, array: Floats, use: Use, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
-    return tuple(
-        engine.prepare("w", StoredTensor(array, Format.FLOAT32), format, use) for engine in (native, REFERENCE)
-    )
+    """A parameter of the native engine, and the same of the reference engine."""
+    stored = StoredTensor(array, Format.FLOAT32)
+    return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
 
 
 @pytest.mark.parametrize("format", list(Format))
