@@ -80,7 +80,9 @@ class NativeEngine(ReferenceEngine):
         if Use.LINEAR in use:
             return self.adopt(self.pack(tensor, format), tensor.array.shape)
         converted = convert(tensor, format)
-        return NativeParameter(converted.array, format, tuple(converted.array.shape), is_packed=False)
+        # Kernels read rows end to end.
+        array = np.ascontiguousarray(converted.array)
+        return NativeParameter(array, format, tuple(array.shape), is_packed=False)
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
         return pack(convert(tensor, format))
