@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from triform.engines import Format, StoredTensor
-from triform.engines.reference.parameter import Floats, widen
+from triform.engines.reference.floats import Floats, widen
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
 from triform.weights.table import Piece, Table

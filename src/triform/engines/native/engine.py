@@ -23,7 +23,8 @@ from triform.engines.protocol import (
     Use,
 )
 from triform.engines.reference.engine import ReferenceEngine
-from triform.engines.reference.parameter import Floats, convert, widen
+from triform.engines.reference.floats import Floats, widen
+from triform.engines.reference.parameter import convert
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
@@ -63,6 +64,7 @@ class NativeEngine(ReferenceEngine):
     """
 
     name = "native"
+    formats = frozenset(FORMATS)
     packing = f"blocks-of-{_kernels.BLOCK}-1"
     page_size = _kernels.BLOCK
 
@@ -78,7 +80,7 @@ class NativeEngine(ReferenceEngine):
         if format not in self.formats:
             raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
         if Use.LINEAR in use:
-            return self.adopt(self.pack(tensor, format), tensor.array.shape)
+            return self.adopt(self.pack(tensor, format), tensor.shape)
         converted = convert(tensor, format)
         # Kernels read rows end to end.
         array = np.ascontiguousarray(converted.array)

@@ -6,7 +6,7 @@ import numpy as np
 
 import triform.engines.native._kernels as _kernels
 from triform.engines.protocol import Integers, KeyValueStore, PageTable
-from triform.engines.reference.parameter import Floats
+from triform.engines.reference.floats import Floats
 
 
 class NativeStore(KeyValueStore):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 import triform.engines.native._kernels as _kernels
 from triform.engines.protocol import Format, Integers, StoredTensor
-from triform.engines.reference.parameter import Floats, widen
+from triform.engines.reference.floats import Floats, widen
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from triform.engines.reference.parameter import Floats
+from triform.engines.reference.floats import Floats
 from triform.spec import Activation
 
 PIECE = 16_384

@@ -3,8 +3,8 @@
 import numpy as np
 
 from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityTap, Spans
+from triform.engines.reference.floats import Floats
 from triform.engines.reference.key_value_store import ReferenceStore
-from triform.engines.reference.parameter import Floats
 from triform.errors import EngineError
 from triform.spec import Mask
 

@@ -19,14 +19,16 @@ from triform.engines.protocol import (
 )
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
+from triform.engines.reference.floats import Floats
 from triform.engines.reference.key_value_store import ReferenceStore
-from triform.engines.reference.parameter import Floats, ReferenceParameter, convert
+from triform.engines.reference.parameter import ReferenceParameter, convert
+from triform.engines.reference.quantization import linear
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
 
 class ReferenceEngine(Engine):
-    """NumPy on a CPU; computes in float32 whatever format the parameters have."""
+    """NumPy on a CPU; computes in float32, but for the products of integer weights."""
 
     name = "reference"
     formats = frozenset(Format)
@@ -35,11 +37,10 @@ class ReferenceEngine(Engine):
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> ReferenceParameter:
         if format not in self.formats:
             raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose from {sorted(self.formats)}.")
-        converted = convert(tensor, format)
-        return ReferenceParameter(converted.array, converted.format)
+        return ReferenceParameter(convert(tensor, format))
 
     def stored(self, parameter: ReferenceParameter) -> StoredTensor:  # type: ignore[override]
-        return StoredTensor(parameter.array, parameter.format)
+        return parameter.tensor
 
     def asarray(self, values: NDArray[Any]) -> NDArray[Any]:
         return values
@@ -59,7 +60,7 @@ class ReferenceEngine(Engine):
         activation: Activation | None = None,
         residual: Floats | None = None,
     ) -> Floats:
-        y: Floats = x @ weight.float32().T
+        y: Floats = linear(x, weight.tensor) if weight.format.is_integer else x @ weight.float32().T
         if bias is not None:
             y += bias.float32()
         if activation is not None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from triform.engines.protocol import Integers, KeyValueStore, PageTable
-from triform.engines.reference.parameter import Floats
+from triform.engines.reference.floats import Floats
 
 
 class ReferenceStore(KeyValueStore):

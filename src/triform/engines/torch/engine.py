@@ -46,7 +46,7 @@ class TorchEngine(Engine):
     """
 
     name = "torch"
-    formats = frozenset(Format)
+    formats = frozenset(DTYPES)
     page_size = 32
 
     def __init__(self, device: str | None = None) -> None:
