@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "layout.h"
 #include "operations.h"
 #include "threads.h"
 
@@ -34,7 +35,8 @@ std::vector<const Operations*> usable() {
     __builtin_cpu_init();
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vnni"))
         found.push_back(&kAvx512);
     if (avx2) found.push_back(&kAvx2);
 #endif
@@ -54,11 +56,12 @@ struct Kernels {
 
     void linear(In x, ConstBytes weight, int format, std::optional<In> bias, std::optional<In> residual, Out y,
                 int activation) const {
-        Linear l{x.data(), weight.data(), Format(format), bias ? bias->data() : nullptr,
+        Linear l{x.data(), {}, weight.data(), Format(format), bias ? bias->data() : nullptr,
                  residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(1)), int64_t(x.shape(0)),
                  int64_t(x.shape(1)), int64_t(y.shape(1)), Activation(activation)};
         if (l.rows == 0) return;
         nb::gil_scoped_release release;
+        if (l.format == Format::kInt8 || l.format == Format::kInt4) quantize(l);
         // Few rows: threads share the weight, which is what takes time to read. Many: they share the rows.
         int64_t blocks = (l.out + kBlock - 1) / kBlock, threads = num_threads();
         int64_t row_parts = (l.rows + kMostRows - 1) / kMostRows;
@@ -69,7 +72,8 @@ struct Kernels {
         run(row_parts * block_parts, [&](int64_t task) {
             int64_t row = task / block_parts * kMostRows, block = task % block_parts * per_part;
             int64_t row_end = std::min(row + kMostRows, l.rows), block_end = std::min(block + per_part, blocks);
-            if (l.in % 256 || row_end - row < 2) return operations->linear(l, row, row_end, block, block_end);
+            if (l.quantized.q || l.in % 256 || row_end - row < 2)
+                return operations->linear(l, row, row_end, block, block_end);
             // Rows whose distance is a power of two push each other out of the cache: put them elsewhere.
             thread_local std::vector<float> apart;
             Linear own = l;
@@ -81,6 +85,24 @@ struct Kernels {
             own.y += row * l.out;
             if (own.residual) own.residual += row * l.out;
             operations->linear(own, 0, row_end - row, block, block_end);
+        });
+    }
+
+    // The rows of x as integers, in memory of this thread's that is used again.
+    void quantize(Linear& l) const {
+        thread_local std::vector<int8_t> q;
+        thread_local std::vector<float> scales;
+        thread_local std::vector<int32_t> sums;
+        int64_t groups = whole_groups(l.in);
+        // An odd number of cache lines apart, so that rows do not push each other out of the cache.
+        int64_t stride = ((groups * kGroup + 63) / 64 | 1) * 64;
+        q.resize(std::max(q.size(), size_t(l.rows * stride)));
+        scales.resize(std::max(scales.size(), size_t(l.rows)));
+        sums.resize(std::max(sums.size(), size_t(l.rows * (groups + 1))));
+        l.quantized = {q.data(), scales.data(), sums.data(), stride, groups};
+        int64_t some = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, l.in));
+        run((l.rows + some - 1) / some, [&](int64_t task) {
+            operations->quantize(l.x, task * some, std::min(l.rows, (task + 1) * some), l.in, l.quantized);
         });
     }
 
@@ -296,6 +318,75 @@ void unpack(ConstBytes packed, Integers rows, int64_t in, int64_t size, Bytes we
                   reinterpret_cast<uint16_t*>(weight.data()));
 }
 
+// f(block, place in it, channel of the weight or −1 where there is none).
+template <class F>
+void by_channel(int64_t out, F&& f) {
+    run(whole_blocks(out), [&](int64_t block) {
+        for (int64_t c = 0; c < kBlock; ++c) f(block, c, block * kBlock + c < out ? block * kBlock + c : -1);
+    });
+}
+
+// int8 (out, in) and its scales (out,).
+void pack_int8(ConstBytes weight, In scales, int64_t out, int64_t in, Bytes packed) {
+    nb::gil_scoped_release release;
+    by_channel(out, [&](int64_t block, int64_t c, int64_t channel) {
+        uint8_t* to = packed.data() + block * int8_block(in);
+        float scale = channel < 0 ? 0.0f : scales.data()[channel];
+        std::memcpy(to + c * sizeof scale, &scale, sizeof scale);
+        to += kBlock * sizeof scale + c * kQuad;
+        for (int64_t i = 0; i < whole_groups(in) * kGroup; ++i) {
+            uint8_t q = channel < 0 || i >= in ? 0 : weight.data()[channel * in + i];
+            to[i / kQuad * kQuad * kBlock + i % kQuad] = q ^ 128;
+        }
+    });
+}
+
+// Pairs of nibbles (out, groups, 16) and the scales of groups (out, groups), bfloats.
+void pack_int4(ConstBytes weight, ConstBytes scales, int64_t out, int64_t in, Bytes packed) {
+    nb::gil_scoped_release release;
+    int64_t groups = whole_groups(in);
+    constexpr int64_t kPairs = kGroup / 2;
+    by_channel(out, [&](int64_t block, int64_t c, int64_t channel) {
+        for (int64_t g = 0; g < groups; ++g) {
+            uint8_t* to = packed.data() + block * int4_block(in) + g * kInt4Group;
+            int64_t from = channel * groups + g;
+            if (channel < 0) std::memset(to + 2 * c, 0, 2);
+            else std::memcpy(to + 2 * c, scales.data() + 2 * from, 2);
+            to += 2 * kBlock + c / 16 * 256 + c % 16 * kQuad;
+            for (int64_t i = 0; i < kPairs; ++i)
+                to[i / kQuad * 64 + i % kQuad] = channel < 0 ? 0x88 : weight.data()[from * kPairs + i];
+        }
+    });
+}
+
+// The rows of these numbers as they were before packing.
+void unpack_int8(ConstBytes packed, Integers rows, int64_t in, Bytes weight, Out scales) {
+    nb::gil_scoped_release release;
+    run(int64_t(rows.shape(0)), [&](int64_t r) {
+        int64_t block = rows.data()[r] / kBlock, c = rows.data()[r] % kBlock;
+        const uint8_t* from = packed.data() + block * int8_block(in);
+        std::memcpy(scales.data() + r, from + c * sizeof(float), sizeof(float));
+        from += kBlock * sizeof(float) + c * kQuad;
+        for (int64_t i = 0; i < in; ++i) weight.data()[r * in + i] = from[i / kQuad * kQuad * kBlock + i % kQuad] ^ 128;
+    });
+}
+
+void unpack_int4(ConstBytes packed, Integers rows, int64_t in, Bytes weight, Bytes scales) {
+    nb::gil_scoped_release release;
+    int64_t groups = whole_groups(in);
+    constexpr int64_t kPairs = kGroup / 2;
+    run(int64_t(rows.shape(0)), [&](int64_t r) {
+        int64_t block = rows.data()[r] / kBlock, c = rows.data()[r] % kBlock;
+        for (int64_t g = 0; g < groups; ++g) {
+            const uint8_t* from = packed.data() + block * int4_block(in) + g * kInt4Group;
+            int64_t to = r * groups + g;
+            std::memcpy(scales.data() + 2 * to, from + 2 * c, 2);
+            from += 2 * kBlock + c / 16 * 256 + c % 16 * kQuad;
+            for (int64_t i = 0; i < kPairs; ++i) weight.data()[to * kPairs + i] = from[i / kQuad * 64 + i % kQuad];
+        }
+    });
+}
+
 // Puts rows (T, groups, head_dim) where `slots` says: page · kBlock + place.
 void write_pages(In key, In value, Integers slots, Out keys, Out values) {
     nb::gil_scoped_release release;
@@ -331,6 +422,8 @@ void copy_pages(Out pages, Integers sources, Integers targets) {
 
 NB_MODULE(_kernels, m) {
     m.attr("BLOCK") = kBlock;
+    m.def("int8_block", &int8_block);
+    m.def("int4_block", &int4_block);
     m.def("instruction_sets", [] {
         std::vector<std::string> names;
         for (const Operations* each : usable()) names.emplace_back(each->name);
@@ -340,6 +433,10 @@ NB_MODULE(_kernels, m) {
     m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
     m.def("pack", &pack);
     m.def("unpack", &unpack);
+    m.def("pack_int8", &pack_int8);
+    m.def("pack_int4", &pack_int4);
+    m.def("unpack_int8", &unpack_int8);
+    m.def("unpack_int4", &unpack_int4);
     m.def("write_pages", &write_pages);
     m.def("copy_pages", &copy_pages);
     nb::class_<Kernels>(m, "Kernels")

@@ -20,6 +20,9 @@ inline Floats embedded(const Lookup& lookup, int64_t row, int64_t width, int64_t
             return widen_first<AsFloat16>(static_cast<const uint16_t*>(lookup.table) + at, i, n);
         case Format::kBFloat16:
             return widen_first<AsBFloat16>(static_cast<const uint16_t*>(lookup.table) + at, i, n);
+        case Format::kInt8:
+        case Format::kInt4:
+            break;  // rows of such a table come as float32
     }
     return all(0.0f);
 }

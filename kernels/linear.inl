@@ -18,6 +18,12 @@ void finish(const Linear& l, const float* sums, int64_t row, int64_t rows, int64
     }
 }
 
+}  // namespace TRIFORM_ISA
+
+#include "linear_integer.inl"
+
+namespace TRIFORM_ISA {
+
 // One chain at a time for all rows, so that its part of the weight stays in the nearest cache while they pass by.
 template <class As>
 inline void linear_as(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
@@ -49,6 +55,10 @@ void linear(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_
             return linear_as<AsFloat16>(l, row, row_end, block, block_end);
         case Format::kBFloat16:
             return linear_as<AsBFloat16>(l, row, row_end, block, block_end);
+        case Format::kInt8:
+            return linear_int8(l, row, row_end, block, block_end);
+        case Format::kInt4:
+            return linear_int4(l, row, row_end, block, block_end);
     }
 }
 

@@ -4,17 +4,27 @@
 
 namespace triform {
 
-enum class Format : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2 };
+enum class Format : int { kFloat32 = 0, kFloat16 = 1, kBFloat16 = 2, kInt8 = 3, kInt4 = 4 };
 enum class Activation : int { kNone = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3, kSilu = 4, kTanh = 5 };
 
 constexpr int kBlock = 32;  // output channels of a packed block, and keys of a page
 
+constexpr int kGroup = 32;  // inputs that share a scale in int4
 constexpr int kMostRows = 96;  // of a linear at a time
+
+// Rows as integers, x ≈ scale · q, filled up with noughts to whole groups.
+struct Quantized {
+    int8_t* q;  // rows `stride` bytes apart
+    float* scales;  // (rows,)
+    int32_t* sums;  // (rows, groups + 1): of the q of each group, and of all
+    int64_t stride, groups;
+};
 
 // activation(x·weightᵀ + bias) + residual.
 struct Linear {
     const float* x;  // (rows, in), its rows x_stride numbers apart
-    const void* weight;  // blocks of kBlock output channels: (blocks, in, kBlock)
+    Quantized quantized;  // the same, where the weight is of integers
+    const void* weight;  // packed as layout.h draws it
     Format format;
     const float* bias;  // (out,) or null
     const float* residual;  // (rows, out) or null
@@ -52,6 +62,7 @@ enum class Pass : int { kBoth = 0, kProbabilities = 1, kValues = 2 };
 
 struct Operations {
     const char* name;
+    void (*quantize)(const float* x, int64_t row, int64_t row_end, int64_t in, const Quantized&);
     void (*linear)(const Linear&, int64_t row, int64_t row_end, int64_t block, int64_t block_end);
     void (*gate)(const float* gate, const float* up, float* y, int64_t count, Activation);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,

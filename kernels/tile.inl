@@ -40,16 +40,20 @@ inline void add_product(Sums<Rows>& sums, const float* x, int64_t x_stride, cons
 
 // Calls f with the number of rows of each tile as a constant: `kRows` at a time, and what is left.
 template <class F, int Rows = kRows>
-inline void for_rest(int64_t row, int64_t rest, F&& f) {
+inline void for_rest([[maybe_unused]] int64_t row, [[maybe_unused]] int64_t rest, F&& f) {
     if constexpr (Rows > 0) {
         if (rest == Rows) return f(std::integral_constant<int, Rows>{}, row);
         for_rest<F, Rows - 1>(row, rest, static_cast<F&&>(f));
     }
 }
+template <int Rows, class F>
+inline void for_tiles_of(int64_t row, int64_t end, F&& f) {
+    for (; row + Rows <= end; row += Rows) f(std::integral_constant<int, Rows>{}, row);
+    for_rest<F, Rows - 1>(row, end - row, static_cast<F&&>(f));
+}
 template <class F>
 inline void for_tiles(int64_t row, int64_t end, F&& f) {
-    for (; row + kRows <= end; row += kRows) f(std::integral_constant<int, kRows>{}, row);
-    for_rest<F>(row, end - row, static_cast<F&&>(f));
+    for_tiles_of<kRows>(row, end, static_cast<F&&>(f));
 }
 
 }  // namespace TRIFORM_ISA

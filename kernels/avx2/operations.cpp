@@ -6,6 +6,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "../layout.h"
 #include "../operations.h"
 
 namespace TRIFORM_ISA {
@@ -16,6 +17,7 @@ using namespace triform;
 
 #include "../math.inl"
 #include "../tile.inl"
+#include "../quantize.inl"
 #include "../linear.inl"
 #include "../norm.inl"
 #include "../attention.inl"
@@ -27,6 +29,7 @@ using namespace triform;
 namespace triform {
 const Operations kAvx2 = {
     "avx2",
+    TRIFORM_ISA::quantize,
     TRIFORM_ISA::linear,
     TRIFORM_ISA::gate,
     TRIFORM_ISA::layer_norm,

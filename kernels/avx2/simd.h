@@ -73,4 +73,55 @@ inline __m256 widen_bfloat8(const uint16_t* p) {
 }
 inline Floats widen_bfloat(const uint16_t* p) { return {widen_bfloat8(p), widen_bfloat8(p + 8)}; }
 
+
+// Sixteen sums, and for each of them a quad of bytes.
+struct Ints {
+    __m256i low, high;
+};
+struct Bytes {
+    __m256i low, high;
+};
+
+constexpr int kInt4Rows = 1;
+
+inline Ints all_ints(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Floats to_floats(Ints x) { return {_mm256_cvtepi32_ps(x.low), _mm256_cvtepi32_ps(x.high)}; }
+inline Bytes load_bytes(const uint8_t* p) {
+    const __m256i* q = reinterpret_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+}
+inline Bytes all_quads(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof quad);
+    return {_mm256_set1_epi32(quad), _mm256_set1_epi32(quad)};
+}
+inline Bytes low_nibbles(Bytes x) {
+    __m256i mask = _mm256_set1_epi8(15);
+    return {_mm256_and_si256(x.low, mask), _mm256_and_si256(x.high, mask)};
+}
+inline Bytes high_nibbles(Bytes x) { return low_nibbles({_mm256_srli_epi16(x.low, 4), _mm256_srli_epi16(x.high, 4)}); }
+inline __m256i add_quads(__m256i sums, __m256i without_sign, __m256i with_sign) {
+    __m256i pairs = _mm256_maddubs_epi16(without_sign, with_sign);
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline __m256i add_signed_quads(__m256i sums, __m256i w, __m256i x) {
+    w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+    return add_quads(sums, _mm256_abs_epi8(x), _mm256_sign_epi8(w, x));
+}
+inline Ints begin_dots(int32_t) { return all_ints(0); }
+// `maddubs` saturates at 2¹⁵: |x| and w with the sign of x, both at most 127, stay below it, w + 128 would not.
+inline Ints dot(Ints sums, Bytes w, Bytes x) {
+    return {add_signed_quads(sums.low, w.low, x.low), add_signed_quads(sums.high, w.high, x.high)};
+}
+inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) {
+    return {add_quads(sums.low, w.low, x.low), add_quads(sums.high, w.high, x.high)};
+}
+// To the nearest integers, ties to even.
+inline void store_rounded(int8_t* p, Floats x) {
+    __m256i pairs = _mm256_packs_epi32(_mm256_cvtps_epi32(x.low), _mm256_cvtps_epi32(x.high));
+    pairs = _mm256_permute4x64_epi64(pairs, 0b11011000);
+    __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
 }  // namespace TRIFORM_ISA

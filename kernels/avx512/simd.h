@@ -43,4 +43,36 @@ inline Floats widen_bfloat(const uint16_t* p) {
     return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))};
 }
 
+
+// Sixteen sums, and for each of them a quad of bytes.
+struct Ints {
+    __m512i v;
+};
+struct Bytes {
+    __m512i v;
+};
+
+constexpr int kInt4Rows = 6;  // 6 · 2 sums of integers and as many of floats
+
+inline Ints all_ints(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline Floats to_floats(Ints x) { return {_mm512_cvtepi32_ps(x.v)}; }
+inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline Bytes all_quads(const int8_t* p) {
+    int32_t quad;
+    __builtin_memcpy(&quad, p, sizeof quad);
+    return {_mm512_set1_epi32(quad)};
+}
+inline Bytes low_nibbles(Bytes x) { return {_mm512_and_si512(x.v, _mm512_set1_epi8(15))}; }
+inline Bytes high_nibbles(Bytes x) {
+    return {_mm512_and_si512(_mm512_srli_epi16(x.v, 4), _mm512_set1_epi8(15))};
+}
+// The instruction multiplies bytes without a sign by bytes with one: Σ (w + 128)·x, less 128·Σ x from the beginning.
+inline Ints begin_dots(int32_t sum_of_x) { return all_ints(-128 * sum_of_x); }
+inline Ints dot(Ints sums, Bytes w, Bytes x) { return {_mm512_dpbusd_epi32(sums.v, w.v, x.v)}; }
+inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) { return dot(sums, w, x); }
+// To the nearest integers, ties to even.
+inline void store_rounded(int8_t* p, Floats x) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(x.v)));
+}
+
 }  // namespace TRIFORM_ISA

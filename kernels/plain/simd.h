@@ -90,4 +90,53 @@ inline Floats widen_bfloat(const uint16_t* p) {
     return each([&](int i) { return from_bits(static_cast<uint32_t>(p[i]) << 16); });
 }
 
+
+// Sixteen sums, and for each of them a quad of bytes.
+struct Ints {
+    int32_t v[16];
+};
+struct Bytes {
+    uint8_t v[64];
+};
+
+constexpr int kInt4Rows = 1;
+
+inline Ints all_ints(int32_t x) {
+    Ints y;
+    for (int i = 0; i < 16; ++i) y.v[i] = x;
+    return y;
+}
+inline Floats to_floats(Ints x) {
+    return each([&](int i) { return static_cast<float>(x.v[i]); });
+}
+inline Bytes load_bytes(const uint8_t* p) {
+    Bytes x;
+    std::memcpy(x.v, p, sizeof x.v);
+    return x;
+}
+inline Bytes all_quads(const int8_t* p) {
+    Bytes x;
+    for (int i = 0; i < 16; ++i) std::memcpy(x.v + 4 * i, p, 4);
+    return x;
+}
+inline Bytes low_nibbles(Bytes x) {
+    for (uint8_t& byte : x.v) byte &= 15;
+    return x;
+}
+inline Bytes high_nibbles(Bytes x) {
+    for (uint8_t& byte : x.v) byte = static_cast<uint8_t>(byte >> 4);
+    return x;
+}
+inline Ints add_quads(Ints sums, Bytes w, Bytes x, int32_t offset) {
+    for (int i = 0; i < 64; ++i) sums.v[i / 4] += (w.v[i] - offset) * static_cast<int8_t>(x.v[i]);
+    return sums;
+}
+inline Ints begin_dots(int32_t) { return all_ints(0); }
+inline Ints dot(Ints sums, Bytes w, Bytes x) { return add_quads(sums, w, x, 128); }
+inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) { return add_quads(sums, w, x, 0); }
+// To the nearest integers, ties to even.
+inline void store_rounded(int8_t* p, Floats x) {
+    for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(std::nearbyintf(x.v[i]));
+}
+
 }  // namespace TRIFORM_ISA

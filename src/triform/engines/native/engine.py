@@ -8,7 +8,7 @@ import numpy as np
 
 import triform.engines.native._kernels as _kernels
 from triform.engines.native.key_value_store import NativeStore
-from triform.engines.native.parameter import NativeParameter, pack
+from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.protocol import (
     DistanceBias,
     Format,
@@ -23,12 +23,12 @@ from triform.engines.protocol import (
     Use,
 )
 from triform.engines.reference.engine import ReferenceEngine
-from triform.engines.reference.floats import Floats, widen
+from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import convert
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
-FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2}
+FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
 ACTIVATIONS = {
     None: 0,
     Activation.GELU: 1,
@@ -64,8 +64,7 @@ class NativeEngine(ReferenceEngine):
     """
 
     name = "native"
-    formats = frozenset(FORMATS)
-    packing = f"blocks-of-{_kernels.BLOCK}-1"
+    packing = f"blocks-of-{_kernels.BLOCK}-2"
     page_size = _kernels.BLOCK
 
     def __init__(self, instruction_set: str | None = None) -> None:
@@ -79,7 +78,7 @@ class NativeEngine(ReferenceEngine):
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Any:
         if format not in self.formats:
             raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
-        if Use.LINEAR in use:
+        if Use.LINEAR in use or format.is_integer:
             return self.adopt(self.pack(tensor, format), tensor.shape)
         converted = convert(tensor, format)
         # Kernels read rows end to end.
@@ -93,12 +92,10 @@ class NativeEngine(ReferenceEngine):
         return NativeParameter(packed.array, packed.format, tuple(shape), is_packed=True)
 
     def stored(self, parameter: NativeParameter) -> StoredTensor:  # type: ignore[override]
-        if not parameter.is_packed:
-            return StoredTensor(parameter.array, parameter.format)
-        return StoredTensor(parameter.rows(np.arange(parameter.shape[0])), parameter.format)
+        return parameter.stored()
 
     def embedding(self, ids: Integers, table: NativeParameter) -> Floats:  # type: ignore[override]
-        return widen(table.rows(ids), table.format)
+        return table.rows(ids)
 
     def linear(  # type: ignore[override]
         self,
@@ -112,7 +109,7 @@ class NativeEngine(ReferenceEngine):
         y = np.empty((len(x), weight.shape[0]), np.float32)
         self._kernels.linear(
             np.ascontiguousarray(x),
-            weight.array.reshape(-1).view(np.uint8),
+            as_bytes(weight.array),
             FORMATS[weight.format],
             None if bias is None else bias.float32(),
             None if residual is None else np.ascontiguousarray(residual),
@@ -234,13 +231,14 @@ class NativeEngine(ReferenceEngine):
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
         # A packed table is unpacked for the rows that are wanted, which are then read in order.
         read = [
-            (np.arange(len(ids)), table.rows(ids)) if table.is_packed else (np.ascontiguousarray(ids), table.array)
+            (np.arange(len(ids)), np.ascontiguousarray(table.rows(ids)), Format.FLOAT32)
+            if table.is_packed
+            else (np.ascontiguousarray(ids), table.array, table.format)
             for ids, table in lookups
         ]
-        y = np.empty((len(read[0][0]), lookups[0][1].shape[1]), np.float32)
-        tables = [array.reshape(-1).view(np.uint8) for _, array in read]
-        formats = [FORMATS[table.format] for _, table in lookups]
-        self._kernels.embedding_sum(tables, formats, [ids for ids, _ in read], y)
+        places, arrays, formats = zip(*read, strict=True)
+        y = np.empty((len(places[0]), lookups[0][1].shape[1]), np.float32)
+        self._kernels.embedding_sum([as_bytes(array) for array in arrays], [FORMATS[f] for f in formats], places, y)
         return y
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:

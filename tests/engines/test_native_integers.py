@@ -1,0 +1,69 @@
+"""int8 and int4 on the native engine: the numbers of the reference engine, to the last bit, with every instruction set."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engines import INTEGERS
+from triform.engines import Format, StoredTensor, Use, create_engine
+from triform.engines.native import _kernels
+from triform.engines.reference.floats import Floats
+
+REFERENCE = create_engine("reference")
+SIZES = st.one_of(st.integers(1, 100), st.sampled_from([255, 256, 257, 384, 1030]))
+
+
+def random_array(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+@pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
+@pytest.mark.parametrize("format", INTEGERS)
+@settings(max_examples=40, deadline=None)
+@given(st.one_of(st.integers(0, 30), st.sampled_from([95, 96, 97, 200])), SIZES, SIZES, st.booleans(), st.data())
+def test_linears(
+    instruction_set: str, format: Format, rows: int, inputs: int, outputs: int, adds: bool, data: st.DataObject
+) -> None:
+    weight = random_array(outputs, inputs, seed=data.draw(st.integers(0, 9)))
+    x = random_array(rows, inputs, seed=1) * np.float32(data.draw(st.sampled_from([1e-30, 1, 1e30])))
+    x[::5, :] = 0
+    x[1::7, 0] = 300
+    answers = []
+    for engine in (REFERENCE, create_engine(f"native:{instruction_set}")):
+        parameter = engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, Use.LINEAR)
+        bias = engine.prepare("b", StoredTensor(random_array(outputs), Format.FLOAT32), Format.FLOAT32, Use.VECTOR)
+        with np.errstate(over="ignore"):
+            residual = random_array(rows, outputs, seed=2) if adds else None
+            answers.append(engine.linear(x, parameter, bias if adds else None, residual=residual))
+    np.testing.assert_array_equal(answers[1], answers[0])
+
+
+@pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
+@pytest.mark.parametrize("format", INTEGERS)
+@settings(max_examples=20, deadline=None)
+@given(SIZES, SIZES)
+def test_packing_loses_nothing(instruction_set: str, format: Format, inputs: int, outputs: int) -> None:
+    engine = create_engine(f"native:{instruction_set}")
+    stored = StoredTensor(random_array(outputs, inputs), Format.FLOAT32)
+    expected = REFERENCE.prepare("w", stored, format, Use.LINEAR | Use.TABLE)
+    found = engine.prepare("w", stored, format, Use.LINEAR | Use.TABLE)
+    for ours, theirs in zip(
+        (engine.stored(found).array, engine.stored(found).scales, engine.embedding(np.arange(outputs), found)),
+        (REFERENCE.stored(expected).array, REFERENCE.stored(expected).scales, expected.float32()),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
+@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_broken_row_is_nan_and_its_neighbours_are_not(instruction_set: str, format: Format, broken: float) -> None:
+    engine = create_engine(f"native:{instruction_set}")
+    weight = engine.prepare("w", StoredTensor(random_array(40, 70), Format.FLOAT32), format, Use.LINEAR)
+    x = random_array(3, 70)
+    x[1, 69] = broken
+    y = engine.linear(x, weight)
+    assert np.isnan(y[1]).all()
+    assert np.isfinite(y[[0, 2]]).all()
