@@ -1,23 +1,58 @@
-"""A model → the tensors and the config of a checkpoint in the Hugging Face layout."""
+"""A model → a checkpoint in the Hugging Face layout: its tensors, its config, and the files that stood beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from triform import spec
 from triform.blueprint import Blueprint
-from triform.engines import Format, StoredTensor, Use
+from triform.engines import GROUP, Format, StoredTensor, Use
 from triform.engines.reference.parameter import convert
 from triform.errors import UnsupportedModelError
-from triform.weights import KEY, Piece, join, quantization_config
+from triform.weights import (
+    KEY,
+    Piece,
+    copy_small_files,
+    join,
+    make_folder,
+    named,
+    quantization_config,
+    write_json,
+    write_tensors,
+)
 
 HEAD = "language_head.weight"
 
 
-def export(
-    blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
-) -> tuple[dict[str, StoredTensor], dict[str, Any]]:
-    """What a checkpoint holds: its tensors, and config.json.
+def quantize(
+    blueprint: Blueprint, format: Format, folder: Path, *, before_tensor: Callable[[str], None] = lambda name: None
+) -> None:
+    """Write a model with the weights of its linears in integers, quantized one at a time.
+
+    Arguments:
+        blueprint: of the model.
+        format: int8 or int4.
+        folder: where to.
+        before_tensor: called with the canonical name of each parameter before it is read.
+
+    Raises:
+        InputError: the folder cannot be made.
+        UnsupportedModelError: the layout does not have integers for this model.
+        WeightError: a weight holds NaN or infinity.
+    """
+    _check_layout(blueprint, format)
+    parameters = {}
+    for name in blueprint.declared:
+        before_tensor(name)
+        with named(name):
+            stored = blueprint.read(name)
+            parameters[name] = convert(stored, format) if _is_quantized(blueprint, name) else stored
+    save(blueprint, parameters, folder)
+
+
+def save(blueprint: Blueprint, parameters: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Write a checkpoint.
 
     In integers are the weights of all linears but the language head, which is written as the checkpoint had it, since
     that is what readers of the layout expect, and since it may be tied to a table.
@@ -25,39 +60,70 @@ def export(
     Arguments:
         blueprint: what the model was made from; tensors that it does not use are taken over.
         parameters: canonical name → what an engine holds.
+        folder: where to; it may be the one that the model was loaded from.
 
     Raises:
-        UnsupportedModelError: integers in a tensor that is stored (in, out), which the layout does not have.
+        InputError: the folder cannot be made.
+        UnsupportedModelError: integers that the layout does not have.
     """
     kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
     format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
-    pieces: dict[str, dict[Piece, StoredTensor]] = {}
-    for name, stored in kept.items():
-        piece = blueprint.table.to_checkpoint(name, prefix=blueprint.assignment.prefix)
-        pieces.setdefault(piece.tensor, {})[piece] = stored
-    tensors = {name: _joined(name, own) for name, own in pieces.items()}
-    for name in blueprint.assignment.unused:
-        if blueprint.tensors[name].format is not None:
-            stored = blueprint.tensors.read(name)
-            is_other = stored.format.is_integer and stored.format is not format
-            tensors[name] = convert(stored, Format.FLOAT32) if is_other else stored
-    return tensors, _config(blueprint, tensors, format)
+    if format is not None:
+        _check_layout(blueprint, format)
+    make_folder(folder)
+    tensors = _tensors(blueprint, kept, format)
+    config = _config(blueprint, tensors, format)
+    write_tensors(folder, tensors)
+    copy_small_files(blueprint.checkpoint.folder, folder)
+    write_json(folder / "config.json", config)
+
+
+def _check_layout(blueprint: Blueprint, format: Format) -> None:
+    for name, piece in blueprint.assignment.sources.items():
+        if not _is_quantized(blueprint, name):
+            continue
+        in_features = blueprint.declared[name].shape[1]
+        if piece.transposed:
+            reason = f"{piece.tensor} is stored (in, out)"
+        elif format is Format.INT4 and in_features % GROUP:
+            reason = f"{piece.tensor} has {in_features} inputs, no multiple of {GROUP}"
+        else:
+            continue
+        raise UnsupportedModelError(
+            f"{blueprint.checkpoint.source} cannot be written in {format}: {reason}, which the layout of quantized "
+            f"checkpoints does not have. Keep it in floats, and load it with dtype={format.value!r}."
+        )
+
+
+def _is_quantized(blueprint: Blueprint, name: str) -> bool:
+    return blueprint.declared[name].use is Use.LINEAR and name != HEAD
 
 
 def _kept(blueprint: Blueprint, name: str, stored: StoredTensor) -> StoredTensor:
-    if not stored.format.is_integer or (blueprint.declared[name].use is Use.LINEAR and name != HEAD):
+    if not stored.format.is_integer or _is_quantized(blueprint, name):
         return stored
     original = blueprint.read(name)
     return stored if original.format.is_integer else original
 
 
-def _joined(name: str, pieces: Mapping[Piece, StoredTensor]) -> StoredTensor:
+def _tensors(
+    blueprint: Blueprint, parameters: Mapping[str, StoredTensor], format: Format | None
+) -> dict[str, StoredTensor]:
+    pieces: dict[str, dict[Piece, StoredTensor]] = {}
+    for name, stored in parameters.items():
+        piece = blueprint.table.to_checkpoint(name, prefix=blueprint.assignment.prefix)
+        pieces.setdefault(piece.tensor, {})[piece] = stored
+    tensors = {name: _joined(own) for name, own in pieces.items()}
+    for name in blueprint.assignment.unused:
+        if blueprint.tensors[name].format is not None:
+            stored = blueprint.tensors.read(name)
+            is_other = stored.format.is_integer and stored.format is not format
+            tensors[name] = convert(stored, Format.FLOAT32) if is_other else stored
+    return tensors
+
+
+def _joined(pieces: Mapping[Piece, StoredTensor]) -> StoredTensor:
     first = next(iter(pieces.values()))
-    if first.format.is_integer and any(piece.transposed for piece in pieces):
-        raise UnsupportedModelError(
-            f"{name} is stored (in, out), which a quantized checkpoint cannot hold. Keep the model in floats, and load "
-            f"it with dtype={first.format.value!r}."
-        )
     array = join({piece: stored.array for piece, stored in pieces.items()})
     if first.scales is None:
         return replace(first, array=array)

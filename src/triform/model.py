@@ -10,7 +10,7 @@ from triform import spec
 from triform.blueprint import Blueprint, inspect
 from triform.engines import Engine, Integers, Parameter, Tap, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.export import export
+from triform.export import save
 from triform.generation import (
     Completion,
     Decoding,
@@ -26,7 +26,7 @@ from triform.generation import (
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.models import EncoderDecoder, EncoderOutput, Network, Output, build
-from triform.weights import PackedCache, ParameterLoader, copy_small_files, make_folder, write_json, write_tensors
+from triform.weights import PackedCache, ParameterLoader
 
 
 def load(
@@ -237,12 +237,7 @@ class Model:
             InputError: the folder cannot be made.
             UnsupportedModelError: the layout does not have integers for this family.
         """
-        folder = Path(folder)
-        make_folder(folder)
-        tensors, config = export(self.blueprint, {n: self.engine.stored(p) for n, p in self.parameters.items()})
-        write_tensors(folder, tensors)
-        copy_small_files(self.checkpoint.folder, folder)
-        write_json(folder / "config.json", config)
+        save(self.blueprint, {name: self.engine.stored(own) for name, own in self.parameters.items()}, Path(folder))
 
     def _check_finite(self, values: Any) -> None:
         if not self.engine.all_finite(values):

@@ -3,7 +3,7 @@
 from triform.weights.adapter import Adapter, Update
 from triform.weights.compressed_tensors import KEY, format_of, quantization_config, taken_together
 from triform.weights.export import copy_small_files, make_folder, write_json, write_tensors
-from triform.weights.loading import ParameterLoader, read
+from triform.weights.loading import ParameterLoader, named, read
 from triform.weights.match import Assignment, match
 from triform.weights.packed_cache import PackedCache, is_sound
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
@@ -28,6 +28,7 @@ __all__ = [
     "join",
     "make_folder",
     "match",
+    "named",
     "open_tensors",
     "quantization_config",
     "read",

@@ -193,21 +193,12 @@ def _problems_of_weight(
 
 
 def parts(name: str, tensor: StoredTensor) -> Content:
-    """The tensors of a checkpoint that one of floats or integers is written as.
-
-    Raises:
-        UnsupportedModelError: the inputs of an int4 weight are no whole groups, which the layout needs.
-    """
+    """The tensors of a checkpoint that one of floats or integers is written as; int4 in whole groups."""
     if tensor.format is Format.INT8:
         assert tensor.scales is not None
         return {name: ("int8", tensor.array), f"{name}_scale": ("float32", tensor.scales[:, None])}
     if tensor.format is Format.INT4:
         assert tensor.scales is not None
-        if tensor.shape[1] % GROUP:
-            raise UnsupportedModelError(
-                f"{name} has {tensor.shape[1]} inputs, and a checkpoint in int4 must have a multiple of {GROUP}. "
-                "Load the model in floats with dtype='int4' instead."
-            )
         return {
             f"{name}_packed": ("int32", _ordered(tensor.array).view(np.int32)),
             f"{name}_scale": ("bfloat16", tensor.scales),

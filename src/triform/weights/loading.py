@@ -38,7 +38,7 @@ class ParameterLoader:
             if self._packed is not None and name in self._packed:
                 self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
             else:
-                with _named(name):
+                with named(name):
                     self.parameters[name] = self._engine.prepare(name, *self._read(name), self._uses[name])
         return self.parameters[name]
 
@@ -62,7 +62,7 @@ class ParameterLoader:
         self._packed = cache.open(identity, source, names, self._pack)
 
     def _pack(self, name: str) -> StoredTensor:
-        with _named(name):
+        with named(name):
             return self._engine.pack(*self._read(name))
 
     def _read(self, name: str) -> tuple[StoredTensor, Format]:
@@ -83,7 +83,7 @@ def read(tensors: Tensors, piece: Piece, update: Update | None) -> StoredTensor:
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def named(name: str) -> Iterator[None]:
     """What is wrong with a parameter is told with its name."""
     try:
         yield
