@@ -1,16 +1,16 @@
 """A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
 
-import math
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from triform import families, spec
-from triform.engines import Engine, Format, Integers, Parameter, StoredTensor, Tap, create_engine
-from triform.errors import InputError, NonFiniteError, UnsupportedModelError, WrongTaskError
-from triform.families.adapted import adapted
+from triform import spec
+from triform.blueprint import Blueprint, inspect
+from triform.engines import Engine, Integers, Parameter, Tap, create_engine
+from triform.errors import InputError, NonFiniteError, WrongTaskError
+from triform.export import save
 from triform.generation import (
     Completion,
     Decoding,
@@ -23,135 +23,10 @@ from triform.generation import (
     gather,
     tokens,
 )
-from triform.hub import ADAPTER, Checkpoint, find
+from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
-from triform.models import Declaration, EncoderDecoder, EncoderOutput, Network, Output, build, declare
-from triform.weights import (
-    FORMATS,
-    Adapter,
-    Assignment,
-    PackedCache,
-    ParameterLoader,
-    Piece,
-    Table,
-    Tensors,
-    Update,
-    copy_small_files,
-    join,
-    make_folder,
-    match,
-    open_tensors,
-    write_json,
-    write_tensors,
-)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Blueprint:
-    """All that is known of a model before one number is read."""
-
-    checkpoint: Checkpoint
-    config: Mapping[str, Any]
-    """The contents of config.json."""
-    spec: spec.Model
-    table: Table
-    tensors: Tensors
-    declared: Mapping[str, Declaration]
-    """Canonical name → shape and use of every parameter."""
-    assignment: Assignment
-    updates: Mapping[str, Update]
-    """Canonical name → what an adapter changes of that parameter."""
-
-    @property
-    def num_parameters(self) -> int:
-        """How many numbers were trained."""
-        return sum(math.prod(parameter.shape) for parameter in self.declared.values())
-
-
-def inspect(
-    model: str | Path,
-    *,
-    engine: Engine | None = None,
-    revision: str | None = None,
-    adapter: str | Path | None = None,
-    with_head: bool = True,
-) -> Blueprint:
-    """Read the config and the headers of the files of a model, and of an adapter; match every tensor with a parameter.
-
-    Raises:
-        ModelError: it cannot be found, is not supported, or config and weights do not fit.
-    """
-    checkpoint = find(model, revision=revision)
-    config = checkpoint.read_object("config.json")
-    where = str(checkpoint.folder / "config.json")
-    change = None if adapter is None else Adapter.open(find(adapter, files=ADAPTER))
-    if change is not None:
-        change.note_base(checkpoint)
-        config = dict(adapted(config, where, change)) if with_head else config
-    resolved = families.read(config, where, with_head=with_head)
-    family = families.find_family(config, where)
-    tensors = open_tensors(checkpoint)
-    if change is not None:
-        tensors = _laid_over(resolved, family.weights(resolved), tensors, change)
-    resolved = _untie(resolved, family.weights(resolved), tensors, change)
-    table = family.weights(resolved)
-    declared = declare(resolved, engine or create_engine("reference"))
-    shapes = {name: parameter.shape for name, parameter in declared.items()}
-    assignment = match(shapes, table, tensors)
-    return Blueprint(
-        checkpoint=checkpoint,
-        config=config,
-        spec=resolved,
-        table=table,
-        tensors=tensors,
-        declared=declared,
-        assignment=assignment,
-        updates={} if change is None else change.updates(table, shapes),
-    )
-
-
-def _word_table(model: spec.Model) -> str:
-    """The canonical name of the table that a tied head projects with."""
-    return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
-
-
-def _laid_over(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter) -> Tensors:
-    """The tensors of a model and an adapter; a tied head of which one end is changed keeps the other as it was.
-
-    Raises:
-        UnsupportedModelError: the adapter changes a word embedding that two stacks share.
-    """
-    word, changed = _word_table(model), adapter.changes(table)
-    if isinstance(model.form, spec.EncoderDecoder) and model.form.shares_embedding and word in changed:
-        raise UnsupportedModelError(
-            f"The adapter {adapter.checkpoint.source} changes a word embedding that encoder and decoder share, "
-            "which Triform does not have."
-        )
-    together = adapter.laid_over(tensors, table)
-    is_tied = isinstance(model.head, spec.LanguageHead) and model.head.tied
-    head = table.to_checkpoint("language_head.weight", prefix="").tensor if is_tied else ""
-    if is_tied and head not in together and changed & {word, "language_head.weight"}:
-        shared = next(name for name in tensors if any(canonical == word for canonical, _ in table.to_canonical(name)))
-        together = together.having({**together, head: tensors[shared]})
-    return together
-
-
-def _untie(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter | None) -> spec.Model:
-    """A head is its own where the checkpoint brings one that differs from the word embedding, whatever the config says.
-
-    So does transformers 5, and it is how T5 v1.1 says it. An adapter that changes one of them makes them differ.
-    """
-    if not isinstance(model.head, spec.LanguageHead) or not model.head.tied:
-        return model
-    names = {canonical: name for name in tensors for canonical, _ in table.to_canonical(name)}
-    word = _word_table(model)
-    own, shared = names.get("language_head.weight"), names.get(word)
-    if own is None or shared is None:
-        return model
-    is_changed = adapter is not None and bool(adapter.changes(table) & {word, "language_head.weight"})
-    if tensors.equal(own, shared) and not is_changed:
-        return model
-    return replace(model, head=replace(model.head, tied=False))
+from triform.models import EncoderDecoder, EncoderOutput, Network, Output, build
+from triform.weights import PackedCache, ParameterLoader
 
 
 def load(
@@ -168,7 +43,8 @@ def load(
     Arguments:
         model: a folder in the Hugging Face layout, or a Hub id such as org/name.
         engine: "auto" takes the fastest that can be used; or one by name.
-        dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16.
+        dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16; int8 or int4 for the
+            weights of linears, the rest as with "auto".
         revision: branch, tag or commit on the Hub.
         adapter: a folder or Hub id of a LoRA adapter in PEFT's layout, to be merged into the weights. Those it changes
             are held in float32 with dtype "auto", and with another are rounded once, after merging.
@@ -354,39 +230,14 @@ class Model:
         """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.
 
         Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged. What an
-        adapter changed is written as it is now: the result needs no adapter.
+        adapter changed is written as it is now: the result needs no adapter. Integers are written as compressed-tensors
+        lays them out, the language head in floats.
 
         Raises:
             InputError: the folder cannot be made.
+            UnsupportedModelError: the layout does not have integers for this family.
         """
-        folder = Path(folder)
-        make_folder(folder)
-        tensors = self._exported()
-        write_tensors(folder, tensors)
-        copy_small_files(self.checkpoint.folder, folder)
-        formats = {tensor.format for tensor in tensors.values()}
-        config = dict(self.blueprint.config)
-        if self.blueprint.updates and len(formats) > 1:
-            formats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
-        if len(formats) == 1:
-            # transformers loads in the dtype that the config names, whatever the file holds.
-            config["torch_dtype" if "torch_dtype" in config else "dtype"] = formats.pop().value
-        write_json(folder / "config.json", config)
-
-    def _exported(self) -> dict[str, StoredTensor]:
-        blueprint, assignment = self.blueprint, self.blueprint.assignment
-        pieces: dict[str, dict[Piece, StoredTensor]] = {}
-        for name, parameter in self.parameters.items():
-            piece = blueprint.table.to_checkpoint(name, prefix=assignment.prefix)
-            pieces.setdefault(piece.tensor, {})[piece] = self.engine.stored(parameter)
-        tensors = {
-            name: StoredTensor(join({p: t.array for p, t in own.items()}), next(iter(own.values())).format)
-            for name, own in pieces.items()
-        }
-        for name in assignment.unused:
-            if blueprint.tensors[name].dtype in FORMATS:
-                tensors[name] = blueprint.tensors.read(name)
-        return tensors
+        save(self.blueprint, {name: self.engine.stored(own) for name, own in self.parameters.items()}, Path(folder))
 
     def _check_finite(self, values: Any) -> None:
         if not self.engine.all_finite(values):

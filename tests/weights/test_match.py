@@ -11,8 +11,8 @@ import triform
 from tests.parity.harness import compare, load_reference, random_ids
 from tests.weights import CASE, TensorDict, edit_config, edit_tensors, make, read_file, write_file
 from triform import spec
+from triform.blueprint import inspect
 from triform.errors import WeightError
-from triform.model import inspect
 
 LENGTHS = (5, 1, 9)
 

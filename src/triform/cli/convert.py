@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from triform.blueprint import inspect
 from triform.cli.parameters import Debug, ModelArgument, Revision
 from triform.hub import MODEL
-from triform.model import inspect
 from triform.weights.convert import convert as convert_weights
 
 Output = Annotated[

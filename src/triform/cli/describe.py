@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
+from triform.blueprint import Blueprint, inspect
 from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
-from triform.model import Blueprint, inspect
 
 
 def describe(
@@ -53,7 +53,7 @@ def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "shape": list(blueprint.declared[name].shape),
-            "dtype": info.dtype,
+            "dtype": info.format or info.dtype,
             "tensor": piece.tensor + part + (" transposed" if piece.transposed else "") + change,
             "file": info.file,
         }

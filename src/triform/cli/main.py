@@ -12,6 +12,7 @@ from triform.cli.cache import cache
 from triform.cli.chat import chat
 from triform.cli.convert import convert
 from triform.cli.describe import describe
+from triform.cli.quantize import quantize
 from triform.cli.run import run
 from triform.cli.tokenize import tokenize
 from triform.errors import TriformError
@@ -41,6 +42,7 @@ app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)
 app.command()(convert)
+app.command()(quantize)
 
 
 def _print_version(wanted: bool) -> None:

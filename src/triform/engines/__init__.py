@@ -4,6 +4,7 @@ import warnings
 from importlib import import_module
 
 from triform.engines.protocol import (
+    GROUP,
     Array,
     DistanceBias,
     Engine,
@@ -76,6 +77,7 @@ def create_engine(name: str = "auto") -> Engine:
 
 __all__ = [
     "ENGINES",
+    "GROUP",
     "Array",
     "DistanceBias",
     "Engine",

@@ -24,10 +24,10 @@ BOOKKEEPING = frozenset(
     output_attentions output_hidden_states return_dict torchscript use_bfloat16 tf_legacy_loss
     _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task output_past _num_labels
     sbert_ce_default_activation_function sentence_transformers transformers.js_config unsloth_version
-    task_specific_params prefix
+    quantization_config task_specific_params prefix
     """.split()
 )
-"""Keys that leave the tensors of a forward pass as they are. Translation reads the last two by itself."""
+"""Keys that are none of a spec's concern. `weights/` reads the third from last, and translation the last two."""
 
 TRAINING = frozenset(
     """

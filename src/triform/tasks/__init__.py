@@ -63,7 +63,7 @@ def pipeline(
         task: its name, such as "text-classification"; `translation_en_to_de` sets the languages as well.
         model: a folder in the Hugging Face layout, or a Hub id such as org/name.
         engine: "auto", or one by name.
-        dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16.
+        dtype: how to hold the weights: as in `triform.load`.
         revision: branch, tag or commit on the Hub.
         adapter: a folder or Hub id of a LoRA adapter in PEFT's layout.
         options: the task's own, such as `top_k`; a call may override them.

@@ -1,15 +1,16 @@
 """Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
 
 from triform.weights.adapter import Adapter, Update
+from triform.weights.compressed_tensors import KEY, format_of, quantization_config, taken_together
 from triform.weights.export import copy_small_files, make_folder, write_json, write_tensors
-from triform.weights.loading import ParameterLoader
+from triform.weights.loading import ParameterLoader, named, read
 from triform.weights.match import Assignment, match
 from triform.weights.packed_cache import PackedCache, is_sound
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
-from triform.weights.tensors import FORMATS, Tensors, open_tensors
+from triform.weights.tensors import Tensors, open_tensors
 
 __all__ = [
-    "FORMATS",
+    "KEY",
     "Adapter",
     "Assignment",
     "PackedCache",
@@ -22,11 +23,16 @@ __all__ = [
     "Transpose",
     "Update",
     "copy_small_files",
+    "format_of",
     "is_sound",
     "join",
     "make_folder",
     "match",
+    "named",
     "open_tensors",
+    "quantization_config",
+    "read",
+    "taken_together",
     "write_json",
     "write_tensors",
 ]

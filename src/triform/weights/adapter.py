@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from triform.engines import Format, StoredTensor
-from triform.engines.reference.floats import Floats, widen
+from triform.engines.reference.floats import Floats
+from triform.engines.reference.parameter import float32
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
 from triform.weights.table import Piece, Table
@@ -75,7 +76,7 @@ class Update:
     def __call__(self, tensor: StoredTensor) -> StoredTensor:
         """The changed tensor, in float32."""
         delta = self.b @ self.a
-        weight = widen(tensor.array, tensor.format) + np.float32(self.scale) * (delta.T if self.is_table else delta)
+        weight = float32(tensor) + np.float32(self.scale) * (delta.T if self.is_table else delta)
         if self.magnitude is not None:
             # Columns of a table are its output channels.
             norm = np.linalg.norm(weight, axis=0 if self.is_table else 1)
@@ -120,7 +121,7 @@ class Adapter:
     def _sort(self, name: str) -> Iterator[str]:
         own, info = name.removeprefix(PREFIX), self.tensors[name]
         low_rank, whole = LOW_RANK.fullmatch(own), WHOLE.fullmatch(own)
-        if info.dtype not in FORMATS:
+        if info.format is None:
             yield f"dtype       {name} {info.dtype}, expected one of {', '.join(FORMATS)}"
         elif low_rank:
             self.low_rank.setdefault(low_rank["module"], {})[low_rank["part"]] = name
@@ -251,8 +252,7 @@ class Adapter:
         )
 
     def _read(self, name: str) -> Floats:
-        tensor = self.tensors.read(name)
-        return widen(tensor.array, tensor.format)
+        return float32(self.tensors.read(name))
 
     def _rank_and_scale(self, module: str) -> tuple[int, float]:
         rank = _by_pattern(self.config.get("rank_pattern"), module, self.config.get("r", 8))

@@ -13,6 +13,7 @@ from safetensors import TensorSpec, serialize_file
 from triform.engines import StoredTensor
 from triform.errors import InputError
 from triform.hub import MODEL, MODULES, Files
+from triform.weights.compressed_tensors import Content, parts
 
 SHARD_BYTES = 5_000_000_000
 """The largest file, as `transformers` cuts them."""
@@ -32,8 +33,9 @@ def make_folder(folder: Path) -> None:
 
 def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
     """Write tensors under their checkpoint names, as `write_shards` does."""
-    sizes = {name: tensor.array.nbytes for name, tensor in tensors.items()}
-    write_shards(folder, sizes, partial(_write_file, tensors=tensors), shard_bytes=shard_bytes)
+    content = {part: own for name, tensor in tensors.items() for part, own in parts(name, tensor).items()}
+    sizes = {name: array.nbytes for name, (_, array) in content.items()}
+    write_shards(folder, sizes, partial(_write_file, content=content), shard_bytes=shard_bytes)
 
 
 def write_shards(
@@ -128,12 +130,12 @@ def copy_small_files(source: Path, target: Path) -> None:
             (target / relative).write_bytes(path.read_bytes())
 
 
-def _write_file(names: list[str], path: Path, tensors: Mapping[str, StoredTensor]) -> None:
+def _write_file(names: list[str], path: Path, content: Content) -> None:
     # The library reads the numbers where they lie, so the arrays must stay alive until it is done.
-    arrays = {name: np.ascontiguousarray(tensors[name].array) for name in names}
+    arrays = {name: np.ascontiguousarray(content[name][1]) for name in names}
     specs = {
         name: TensorSpec(
-            dtype=tensors[name].format.value, shape=list(array.shape), data_ptr=array.ctypes.data, data_len=array.nbytes
+            dtype=content[name][0], shape=list(array.shape), data_ptr=array.ctypes.data, data_len=array.nbytes
         )
         for name, array in arrays.items()
     }

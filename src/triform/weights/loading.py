@@ -1,10 +1,11 @@
 """Reading parameters, one tensor at a time."""
 
-from collections.abc import Mapping
-from dataclasses import astuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import astuple, replace
 
 from triform.engines import Engine, Format, Parameter, StoredTensor, Use
-from triform.errors import EngineError
+from triform.errors import EngineError, WeightError
 from triform.weights.adapter import Update
 from triform.weights.packed_cache import LEAST_BYTES, PackedCache
 from triform.weights.table import Piece
@@ -37,8 +38,8 @@ class ParameterLoader:
             if self._packed is not None and name in self._packed:
                 self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
             else:
-                tensor, format = self._read(name)
-                self.parameters[name] = self._engine.prepare(name, tensor, format, self._uses[name])
+                with named(name):
+                    self.parameters[name] = self._engine.prepare(name, *self._read(name), self._uses[name])
         return self.parameters[name]
 
     def use_packed(self, cache: PackedCache, source: str) -> None:
@@ -58,20 +59,42 @@ class ParameterLoader:
             "files": self._tensors.identity(),
             "pieces": {name: astuple(self._sources[name]) for name in names},
         }
-        self._packed = cache.open(identity, source, names, lambda name: self._engine.pack(*self._read(name)))
+        self._packed = cache.open(identity, source, names, self._pack)
+
+    def _pack(self, name: str) -> StoredTensor:
+        with named(name):
+            return self._engine.pack(*self._read(name))
 
     def _read(self, name: str) -> tuple[StoredTensor, Format]:
-        """The tensor of a parameter, and the format to hold it in."""
-        piece = self._sources[name]
-        stored = self._tensors.read(piece.tensor)
-        tensor = StoredTensor(piece.cut(stored.array), stored.format)
-        if name in self._updates:
-            tensor = self._updates[name](tensor)
-        return tensor, self._format or tensor.format
+        """The tensor of a parameter, and the format to hold it in: integers for the weights of linears alone."""
+        tensor = read(self._tensors, self._sources[name], self._updates.get(name))
+        format = self._format or tensor.format
+        if format.is_integer and Use.LINEAR not in self._uses[name]:
+            format = Format.FLOAT32 if tensor.format.is_integer else tensor.format
+        return tensor, format
+
+
+def read(tensors: Tensors, piece: Piece, update: Update | None) -> StoredTensor:
+    """The tensor of a parameter: a piece of a checkpoint's, with what an adapter changes of it."""
+    stored = tensors.read(piece.tensor)
+    scales = None if stored.scales is None else piece.cut(stored.scales)
+    tensor = replace(stored, array=piece.cut(stored.array), scales=scales)
+    return tensor if update is None else update(tensor)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """What is wrong with a parameter is told with its name."""
+    try:
+        yield
+    except WeightError as error:
+        raise WeightError(f"{name}: {error}") from error
 
 
 def _chosen_format(engine: Engine, dtype: str) -> Format | None:
     """The format of a `dtype` argument; None for "auto", which keeps each tensor as it is stored.
+
+    Integers are for the weights of linears; everything else is then held as "auto" says.
 
     What an adapter has changed is stored nowhere; "auto" keeps it in float32, since most of a small change would be
     lost if it were rounded to the 8 bits of a bfloat16.

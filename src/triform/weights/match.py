@@ -77,6 +77,8 @@ def _problems_of(tensors: Tensors, piece: Piece, shape: tuple[int, ...]) -> list
         whole = (1, *shape) if piece.row else (shape[0] * piece.parts, *shape[1:])
         expected = whole[::-1] if piece.transposed else whole
         problems.append(f"misshapen   {piece.tensor} {list(info.shape)}, expected {list(expected)}")
-    if info.dtype not in FORMATS:
+    if info.format is None:
         problems.append(f"dtype       {piece.tensor} {info.dtype}, expected one of {', '.join(FORMATS)}")
+    if piece.transposed and info.scales is not None:
+        problems.append(f"dtype       {piece.tensor} {info.format}, expected floats: it is stored (in, out)")
     return problems

@@ -25,7 +25,9 @@ from triform.weights.tensors import FORMATS, Tensors, read_header
 
 LEAST_BYTES = 8 << 20
 """Smaller models are packed sooner than a file is found."""
-DTYPES = {format: dtype for dtype, format in FORMATS.items()}
+PACKED_FORMATS = {**FORMATS, "I8": Format.INT8, "U8": Format.INT4}
+"""Integers are bytes of an engine's own making, their scales among them; the dtype tells which they are."""
+DTYPES = {format: dtype for dtype, format in PACKED_FORMATS.items()}
 ALIGNMENT = 64
 """Bytes: a line of a processor's cache, and a vector of AVX-512."""
 
@@ -93,7 +95,7 @@ class PackedCache:
         """
         path = self.folder / f"{blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()}.safetensors"
         with suppress(OSError, WeightError):
-            tensors = Tensors(self.folder, read_header(path))
+            tensors = Tensors(self.folder, read_header(path, PACKED_FORMATS))
             os.utime(path)
             return tensors
         try:
@@ -101,7 +103,7 @@ class PackedCache:
             files = json.dumps([file for file, *_ in identity["files"]])
             _write(path, {"source": source, "packing": identity["packing"], "files": files}, names, pack)
             self._make_room(path)
-            return Tensors(self.folder, read_header(path))
+            return Tensors(self.folder, read_header(path, PACKED_FORMATS))
         except (OSError, WeightError):
             return None
 

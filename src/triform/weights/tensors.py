@@ -14,7 +14,15 @@ from triform.errors import WeightError
 from triform.hub import MODEL, Checkpoint, Files
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
-NUMPY_TYPES = {Format.FLOAT32: np.float32, Format.FLOAT16: np.float16, Format.BFLOAT16: np.uint16}
+"""By their names in safetensors. Integers mean nothing without the scales that go with them."""
+NUMPY_TYPES = {
+    Format.FLOAT32: np.float32,
+    Format.FLOAT16: np.float16,
+    Format.BFLOAT16: np.uint16,
+    Format.INT8: np.uint8,
+    Format.INT4: np.uint8,
+}
+"""What the bytes of a file are read as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +36,17 @@ class TensorInfo:
     begin: int
     """Where its bytes begin in the file."""
     end: int
+    format: Format | None
+    """None where a parameter cannot be made of it."""
+    scales: "TensorInfo | None" = None
+    """Of integers; in checkpoints a tensor of its own."""
 
 
 class Tensors(Mapping[str, TensorInfo]):
     """All tensors of a checkpoint by name; their numbers are read when asked for."""
 
     def __init__(self, folder: Path, infos: dict[str, TensorInfo]) -> None:
-        self._folder = folder
+        self.folder = folder
         self._infos = infos
         self._maps: dict[str, NDArray[np.uint8]] = {}
 
@@ -49,33 +61,37 @@ class Tensors(Mapping[str, TensorInfo]):
 
     def having(self, infos: dict[str, TensorInfo]) -> "Tensors":
         """Other tensors, whose files lie in the same folder or are named in full."""
-        return Tensors(self._folder, infos)
+        return type(self)(self.folder, infos)
 
     def identity(self) -> list[list[str | int]]:
         """What tells these files from others, and from later ones of the same names, without reading them."""
-        paths = [(self._folder / file).resolve() for file in sorted({info.file for info in self._infos.values()})]
+        files = {part.file for info in self._infos.values() for part in (info, info.scales) if part is not None}
+        paths = [(self.folder / file).resolve() for file in sorted(files)]
         stats = [path.stat() for path in paths]
         return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
 
-    def bytes(self, name: str) -> NDArray[np.uint8]:
-        """The tensor's bytes, a view of the mapped file."""
-        info = self[name]
+    def bytes(self, info: TensorInfo) -> NDArray[np.uint8]:
+        """The bytes of a tensor, a view of the mapped file."""
         if info.file not in self._maps:
-            self._maps[info.file] = np.memmap(self._folder / info.file, np.uint8, "r").view(np.ndarray)
+            self._maps[info.file] = np.memmap(self.folder / info.file, np.uint8, "r").view(np.ndarray)
         return self._maps[info.file][info.begin : info.end]
 
     def read(self, name: str) -> StoredTensor:
-        """The tensor, a view of the mapped file. Its dtype must be one of `FORMATS`."""
-        info = self[name]
-        format = FORMATS[info.dtype]
-        return StoredTensor(self.bytes(name).view(NUMPY_TYPES[format]).reshape(info.shape), format)
+        """The tensor, a view of the mapped file. It must have a format."""
+        return self.stored(self[name])
+
+    def stored(self, info: TensorInfo) -> StoredTensor:
+        """What the file holds."""
+        assert info.format is not None
+        return StoredTensor(self.bytes(info).view(NUMPY_TYPES[info.format]).reshape(info.shape), info.format)
 
     def equal(self, first: str, second: str) -> bool:
         """Whether two tensors are the same, bit for bit."""
         one, other = self[first], self[second]
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return False
-        return np.array_equal(self.bytes(first), self.bytes(second))
+        both = ((one, other), (one.scales, other.scales))
+        return all(np.array_equal(self.bytes(a), self.bytes(b)) for a, b in both if a is not None and b is not None)
 
 
 def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
@@ -107,8 +123,8 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     )
 
 
-def read_header(path: Path) -> dict[str, TensorInfo]:
-    """What a safetensors file says of its tensors.
+def read_header(path: Path, formats: Mapping[str, Format] = FORMATS) -> dict[str, TensorInfo]:
+    """What a safetensors file says of its tensors, of which `formats` are those that parameters are made of.
 
     Raises:
         FileNotFoundError: there is none.
@@ -129,7 +145,8 @@ def read_header(path: Path) -> dict[str, TensorInfo]:
     infos = {}
     for name, entry in header.items():
         begin, end = entry["data_offsets"]
-        infos[name] = TensorInfo(path.name, entry["dtype"], tuple(entry["shape"]), 8 + size + begin, 8 + size + end)
+        dtype, shape = entry["dtype"], tuple(entry["shape"])
+        infos[name] = TensorInfo(path.name, dtype, shape, 8 + size + begin, 8 + size + end, formats.get(dtype))
     return infos
 
 

@@ -36,7 +36,8 @@ class ReferenceEngine(Engine):
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> ReferenceParameter:
         if format not in self.formats:
-            raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose from {sorted(self.formats)}.")
+            known = ", ".join(sorted(self.formats))
+            raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose a dtype from {known}.")
         return ReferenceParameter(convert(tensor, format))
 
     def stored(self, parameter: ReferenceParameter) -> StoredTensor:  # type: ignore[override]

@@ -20,6 +20,7 @@ from triform.engines.protocol import (
     StoredTensor,
     Use,
 )
+from triform.engines.reference.parameter import convert
 from triform.engines.torch.attention import attention
 from triform.engines.torch.key_value_store import TorchStore
 from triform.engines.torch.parameter import DTYPES, TorchParameter, to_stored, to_torch
@@ -63,8 +64,9 @@ class TorchEngine(Engine):
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> TorchParameter:
         if format not in self.formats:
-            raise EngineError(f"{name}: the torch engine cannot hold {format}. Choose from {sorted(self.formats)}.")
-        return TorchParameter(torch.nn.Parameter(to_torch(tensor, self.device).to(DTYPES[format])), format)
+            known = ", ".join(sorted(self.formats))
+            raise EngineError(f"{name}: the torch engine cannot hold {format}. Choose a dtype from {known}.")
+        return TorchParameter(torch.nn.Parameter(to_torch(convert(tensor, format), self.device)), format)
 
     def stored(self, parameter: TorchParameter) -> StoredTensor:  # type: ignore[override]
         return to_stored(parameter.tensor, parameter.format)

@@ -1,0 +1,222 @@
+"""Quantized checkpoints in the layout that transformers and vLLM read by the library compressed-tensors.
+
+A linear X of such a checkpoint is several tensors. int8: `X.weight` (out, in) and `X.weight_scale` (out, 1). int4:
+`X.weight_packed`, eight inputs as q + 8 in an int32, the first in the lowest nibble; `X.weight_scale`, a bfloat16 for
+each group; `X.weight_shape`. Here each is one tensor `X.weight`. What the layout has beyond these two is refused.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform.engines import GROUP, Format, StoredTensor
+from triform.engines.reference.parameter import float32
+from triform.errors import UnsupportedModelError, WeightError
+from triform.weights.tensors import FORMATS, TensorInfo, Tensors
+
+KEY = "quantization_config"
+"""Of config.json."""
+NAMES = {"int-quantized": Format.INT8, "pack-quantized": Format.INT4}
+"""What the layout calls them."""
+IGNORED = frozenset(
+    """
+    ignore targets version quantization_status global_compression_ratio observer observer_kwargs scale_dtype zp_dtype
+    """.split()
+)
+"""How the integers were found, and what the tensors themselves tell."""
+DEFAULTS = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
+REMEDY = "Take the model in floats, and load it with dtype='int8' or dtype='int4'."
+
+Content = Mapping[str, tuple[str, NDArray[Any]]]
+"""Name → dtype as safetensors' writer calls it, numbers."""
+
+
+def quantization_config(format: Format, ignore: Collection[str]) -> dict[str, Any]:
+    """What config.json says of a quantized checkpoint.
+
+    Arguments:
+        format: int8 or int4.
+        ignore: the modules of linears that are kept in floats.
+    """
+    weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False, "strategy": "channel"}
+    activations = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
+    if format is Format.INT4:
+        weights |= {"num_bits": 4, "strategy": "group", "group_size": GROUP}
+    # Nothing is said of the activations of int4, since most readers have kernels only for floats.
+    group = {"weights": weights, "input_activations": activations if format is Format.INT8 else None}
+    return {
+        "quant_method": "compressed-tensors",
+        "format": next(name for name, its in NAMES.items() if its is format),
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": {"targets": ["Linear"], **group}},
+        "ignore": sorted(ignore),
+    }
+
+
+def format_of(config: Mapping[str, Any], where: str) -> Format | None:
+    """The format of the integers in a checkpoint; None where config.json mentions none.
+
+    Raises:
+        UnsupportedModelError: they are others than Triform's int8 and int4.
+    """
+    given = config.get(KEY)
+    if given is None:
+        return None
+    method = given.get("quant_method") if isinstance(given, Mapping) else given
+    if method != "compressed-tensors":
+        raise UnsupportedModelError(
+            f"{where}: {KEY} has quant_method {method!r:.300}; of quantized models Triform reads those in the layout "
+            f"of compressed-tensors. {REMEDY}"
+        )
+    format = NAMES.get(str(given.get("format")))
+    if format is None:
+        raise UnsupportedModelError(
+            f"{where}: {KEY} has format {given.get('format')!r:.300}; Triform reads {' and '.join(NAMES)}. {REMEDY}"
+        )
+    problems = list(_problems_of_config(given, format))
+    if problems:
+        listed = "\n  ".join(problems)
+        raise UnsupportedModelError(
+            f"{where}: {KEY} asks for what Triform's {format} does not have:\n  {listed}\n{REMEDY}"
+        )
+    return format
+
+
+def _problems_of_config(given: Mapping[str, Any], format: Format) -> Iterator[str]:
+    expected = quantization_config(format, ())
+    [group] = expected.pop("config_groups").values()
+    groups = given.get("config_groups")
+    yield from _differences({key: value for key, value in given.items() if key != "config_groups"}, expected, "")
+    if not isinstance(groups, Mapping) or not groups:
+        yield f"config_groups = {groups!r:.300}, expected an object of groups"
+        return
+    for name, own in groups.items():
+        path = f"config_groups.{name}"
+        if not isinstance(own, Mapping):
+            yield f"{path} = {own!r:.300}, expected an object"
+            continue
+        activations = own.get("input_activations")
+        if format is Format.INT4 and activations is not None:
+            # Triform quantizes activations whether this is said or not.
+            group = {**group, "input_activations": _activations()}
+        yield from _differences(own, {**group, "format": own.get("format") and expected["format"]}, path + ".")
+
+
+def _activations() -> Any:
+    return quantization_config(Format.INT8, ())["config_groups"]["group_0"]["input_activations"]
+
+
+def _differences(given: Mapping[str, Any], expected: Mapping[str, Any], path: str) -> Iterator[str]:
+    for key in sorted({*given, *expected} - IGNORED):
+        value, wanted = given.get(key, DEFAULTS.get(key)), expected.get(key)
+        if isinstance(value, Mapping) and isinstance(wanted, Mapping):
+            yield from _differences(value, wanted, f"{path}{key}.")
+        elif value != wanted and (wanted is not None or value not in ({}, [])):
+            yield f"{path}{key} = {value!r:.300}, expected {wanted!r}"
+
+
+class CompressedTensors(Tensors):
+    """The tensors of a quantized checkpoint, the parts of each integer weight taken together."""
+
+    def read(self, name: str) -> StoredTensor:
+        """The tensor; an int4 weight is a copy, since its inputs lie in another order.
+
+        Raises:
+            WeightError: its scales are not finite.
+        """
+        info = self[name]
+        if info.scales is None:
+            return super().read(name)
+        scales = self.stored(info.scales)
+        if not np.isfinite(float32(scales)).all():
+            raise WeightError(f"{name}_scale holds NaN or infinity. Fetch the checkpoint again.")
+        if info.format is Format.INT8:
+            array = self.bytes(info).view(np.int8).reshape(info.shape)
+            return StoredTensor(array, Format.INT8, float32(scales).reshape(-1))
+        return StoredTensor(_reordered(self.bytes(info).reshape(info.shape[0], -1)), Format.INT4, scales.array)
+
+
+def taken_together(tensors: Tensors, format: Format) -> CompressedTensors:
+    """The tensors of a quantized checkpoint by the names that they would have in floats.
+
+    Raises:
+        WeightError: integers without scales, or parts that do not fit together. Lists them all.
+    """
+    ending, dtype = (".weight", "I8") if format is Format.INT8 else (".weight_packed", "I32")
+    infos, problems = dict(tensors), list[str]()
+    for name, info in tensors.items():
+        if not name.endswith(ending) or info.dtype != dtype:
+            continue
+        weight = name.removesuffix(ending) + ".weight"
+        scales, shape = infos.pop(f"{weight}_scale", None), infos.pop(f"{weight}_shape", None)
+        wrong = list(_problems_of_weight(tensors, info, format, weight, scales, shape))
+        problems += wrong
+        if not wrong:
+            del infos[name]
+            size = info.shape if format is Format.INT8 else (info.shape[0], 8 * info.shape[1])
+            infos[weight] = replace(info, shape=size, format=format, scales=scales)
+    if problems:
+        raise WeightError("The quantized checkpoint is damaged:\n  " + "\n  ".join(problems) + "\nFetch it again.")
+    return CompressedTensors(tensors.folder, infos)
+
+
+def _problems_of_weight(
+    tensors: Tensors,
+    info: TensorInfo,
+    format: Format,
+    weight: str,
+    scales: TensorInfo | None,
+    shape: TensorInfo | None,
+) -> Iterator[str]:
+    if len(info.shape) != 2:
+        yield f"misshapen   {weight} {list(info.shape)}, expected a matrix"
+        return
+    out, size = info.shape
+    expected, dtypes = ([out, 1], tuple(FORMATS)) if format is Format.INT8 else ([out, 8 * size // GROUP], ("BF16",))
+    if scales is None:
+        yield f"missing     {weight}_scale {expected}"
+    elif list(scales.shape) != expected:
+        yield f"misshapen   {weight}_scale {list(scales.shape)}, expected {expected}"
+    elif scales.dtype not in dtypes:
+        yield f"dtype       {weight}_scale {scales.dtype}, expected {' or '.join(dtypes)}"
+    if format is Format.INT8:
+        return
+    if 8 * size % GROUP:
+        yield f"misshapen   {weight}_packed {list(info.shape)}, expected a multiple of {GROUP // 8} columns"
+    if shape is None or (shape.dtype, shape.shape) != ("I64", (2,)):
+        yield f"missing     {weight}_shape, expected two I64"
+    elif (said := tensors.bytes(shape).view(np.int64).tolist()) != [out, 8 * size]:
+        yield f"differs     {weight}_shape {said} from {[out, 8 * size]} of {weight}_packed"
+
+
+def parts(name: str, tensor: StoredTensor) -> Content:
+    """The tensors of a checkpoint that one of floats or integers is written as; int4 in whole groups."""
+    if tensor.format is Format.INT8:
+        assert tensor.scales is not None
+        return {name: ("int8", tensor.array), f"{name}_scale": ("float32", tensor.scales[:, None])}
+    if tensor.format is Format.INT4:
+        assert tensor.scales is not None
+        return {
+            f"{name}_packed": ("int32", _ordered(tensor.array).view(np.int32)),
+            f"{name}_scale": ("bfloat16", tensor.scales),
+            f"{name}_shape": ("int64", np.array(tensor.shape, np.int64)),
+        }
+    return {name: (tensor.format.value, tensor.array)}
+
+
+def _reordered(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Two neighbours in each byte → inputs j and j + 16 of a group."""
+    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1, 2, GROUP // 2)
+    array: NDArray[np.uint8] = nibbles[:, :, 0] | nibbles[:, :, 1] << 4
+    return array.reshape(packed.shape)
+
+
+def _ordered(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The inverse."""
+    halves = array.reshape(len(array), -1, GROUP // 2)
+    nibbles = np.concatenate([halves & 15, halves >> 4], axis=-1)
+    packed: NDArray[np.uint8] = nibbles[..., 0::2] | nibbles[..., 1::2] << 4
+    return packed.reshape(array.shape)
