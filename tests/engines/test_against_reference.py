@@ -162,7 +162,7 @@ def test_pooling(name: str, lengths: list[int], width: int, pooling: Pooling) ->
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows, widths, st.lists(st.sampled_from([*Format]), min_size=1, max_size=3), st.booleans())
+@given(rows, widths, st.lists(st.sampled_from(FLOATS), min_size=1, max_size=3), st.booleans())
 @pytest.mark.parametrize("name", NAMES)
 def test_the_sum_of_embeddings(name: str, rows: int, width: int, formats: list[Format], tied: bool) -> None:
     engine = ENGINES[name]
