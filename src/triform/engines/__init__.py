@@ -3,24 +3,19 @@
 import warnings
 from importlib import import_module
 
+from triform.engines.formats import GROUP, Format, Integers, Parameter, StoredTensor, Use
 from triform.engines.protocol import (
-    GROUP,
     Array,
     DistanceBias,
     Engine,
-    Format,
-    Integers,
     KeyValues,
     KeyValueStore,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
-    Parameter,
     ProbabilityTap,
     Spans,
-    StoredTensor,
     Tap,
-    Use,
 )
 from triform.errors import EngineError, EngineWarning
 

@@ -7,20 +7,17 @@ from typing import Any
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
+from triform.engines.formats import Format, Integers, StoredTensor, Use
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.protocol import (
     DistanceBias,
-    Format,
-    Integers,
     KeyValues,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
     ProbabilityTap,
     Spans,
-    StoredTensor,
-    Use,
 )
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats

@@ -6,17 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol import (
-    DistanceBias,
-    Engine,
-    Format,
-    Integers,
-    KeyValues,
-    ProbabilityTap,
-    Spans,
-    StoredTensor,
-    Use,
-)
+from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.protocol import DistanceBias, Engine, KeyValues, ProbabilityTap, Spans
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
 from triform.engines.reference.floats import Floats

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol import Format
+from triform.engines.formats import Format
 
 Floats = NDArray[Any]
 """A float32 array; the type stubs of NumPy lose the dtype in arithmetic."""

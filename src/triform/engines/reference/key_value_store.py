@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triform.engines.protocol import Integers, KeyValueStore, PageTable
+from triform.engines.formats import Integers
+from triform.engines.protocol import KeyValueStore, PageTable
 from triform.engines.reference.floats import Floats
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol import Format, StoredTensor
+from triform.engines.formats import Format, StoredTensor
 from triform.engines.reference.floats import Floats, round_to_bfloat16, widen
 from triform.engines.reference.quantization import dequantize, quantize
 

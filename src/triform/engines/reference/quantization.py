@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol import GROUP, Format, StoredTensor
+from triform.engines.formats import GROUP, Format, StoredTensor
 from triform.engines.reference.floats import Floats, round_to_bfloat16, widen
 from triform.errors import WeightError
 

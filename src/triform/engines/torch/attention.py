@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from triform.engines.protocol import DistanceBias, Integers, KeyValues, PackedKeyValues, ProbabilityTap, Spans
+from triform.engines.formats import Integers
+from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityTap, Spans
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
 from triform.spec import Mask

@@ -9,17 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from triform.engines.protocol import (
-    DistanceBias,
-    Engine,
-    Format,
-    Integers,
-    KeyValues,
-    ProbabilityTap,
-    Spans,
-    StoredTensor,
-    Use,
-)
+from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.protocol import DistanceBias, Engine, KeyValues, ProbabilityTap, Spans
 from triform.engines.reference.parameter import convert
 from triform.engines.torch.attention import attention
 from triform.engines.torch.key_value_store import TorchStore

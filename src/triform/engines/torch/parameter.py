@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from triform.engines.protocol import Format, StoredTensor
+from triform.engines.formats import Format, StoredTensor
 
 DTYPES = {Format.FLOAT32: torch.float32, Format.FLOAT16: torch.float16, Format.BFLOAT16: torch.bfloat16}
 
