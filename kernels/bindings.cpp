@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "layout.h"
+#include "linear.h"
 #include "operations.h"
 #include "threads.h"
 
@@ -44,6 +45,13 @@ std::vector<const Operations*> usable() {
     return found;
 }
 
+// The packed weight of a linear.
+struct Weight {
+    ConstBytes packed;
+    int format;
+    int64_t in, out;
+};
+
 // A set of kernels for one instruction set.
 struct Kernels {
     const Operations* operations;
@@ -54,67 +62,51 @@ struct Kernels {
         if (!operations) throw std::invalid_argument(name + " is no instruction set that can be used here");
     }
 
-    void linear(In x, ConstBytes weight, int format, std::optional<In> bias, std::optional<In> residual, Out y,
+    void linear(In x, const Weight& weight, std::optional<In> bias, std::optional<In> residual, Out y,
                 int activation) const {
-        Linear l{x.data(), {}, weight.data(), Format(format), bias ? bias->data() : nullptr,
-                 residual ? residual->data() : nullptr, y.data(), int64_t(x.shape(1)), int64_t(x.shape(0)),
-                 int64_t(x.shape(1)), int64_t(y.shape(1)), Activation(activation)};
-        if (l.rows == 0) return;
+        Linear l = of_rows(x, weight, bias, Activation(activation));
+        if (residual) l.residual = residual->data();
+        l.y = y.data();
         nb::gil_scoped_release release;
-        if (l.format == Format::kInt8 || l.format == Format::kInt4) quantize(l);
-        // Few rows: threads share the weight, which is what takes time to read. Many: they share the rows.
-        int64_t blocks = (l.out + kBlock - 1) / kBlock, threads = num_threads();
-        int64_t row_parts = (l.rows + kMostRows - 1) / kMostRows;
-        int64_t per_part = std::max<int64_t>(1, blocks / std::max<int64_t>(1, 4 * threads / row_parts));
-        // A whole panel stays in the cache of a core while rows pass by.
-        per_part = std::min(per_part, std::max<int64_t>(1, (int64_t{1} << 18) / (l.in * kBlock)) * 8);
-        int64_t block_parts = (blocks + per_part - 1) / per_part;
-        run(row_parts * block_parts, [&](int64_t task) {
-            int64_t row = task / block_parts * kMostRows, block = task % block_parts * per_part;
-            int64_t row_end = std::min(row + kMostRows, l.rows), block_end = std::min(block + per_part, blocks);
-            if (l.quantized.q || l.in % 256 || row_end - row < 2)
-                return operations->linear(l, row, row_end, block, block_end);
-            // Rows whose distance is a power of two push each other out of the cache: put them elsewhere.
-            thread_local std::vector<float> apart;
-            Linear own = l;
-            own.x_stride = l.in + 16;
-            apart.resize(std::max(apart.size(), size_t((row_end - row) * own.x_stride)));
-            for (int64_t r = row; r < row_end; ++r)
-                std::memcpy(&apart[(r - row) * own.x_stride], l.x + r * l.in, size_t(l.in) * sizeof(float));
-            own.x = apart.data();
-            own.y += row * l.out;
-            if (own.residual) own.residual += row * l.out;
-            operations->linear(own, 0, row_end - row, block, block_end);
-        });
+        linears(*operations, &l, 1);
     }
 
-    // The rows of x as integers, in memory of this thread's that is used again.
-    void quantize(Linear& l) const {
-        thread_local std::vector<int8_t> q;
-        thread_local std::vector<float> scales;
-        thread_local std::vector<int32_t> sums;
-        int64_t groups = whole_groups(l.in);
-        // An odd number of cache lines apart, so that rows do not push each other out of the cache.
-        int64_t stride = ((groups * kGroup + 63) / 64 | 1) * 64;
-        q.resize(std::max(q.size(), size_t(l.rows * stride)));
-        scales.resize(std::max(scales.size(), size_t(l.rows)));
-        sums.resize(std::max(sums.size(), size_t(l.rows * (groups + 1))));
-        l.quantized = {q.data(), scales.data(), sums.data(), stride, groups};
-        int64_t some = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, l.in));
-        run((l.rows + some - 1) / some, [&](int64_t task) {
-            operations->quantize(l.x, task * some, std::min(l.rows, (task + 1) * some), l.in, l.quantized);
-        });
+    // Several weights of the same rows.
+    void projections(In x, const std::vector<const Weight*>& weights, const std::vector<std::optional<In>>& biases,
+                     const std::vector<Out>& ys) const {
+        std::vector<Linear> each;
+        for (size_t i = 0; i < weights.size(); ++i) {
+            each.push_back(of_rows(x, *weights[i], biases[i], Activation::kNone));
+            each.back().y = ys[i].data();
+        }
+        nb::gil_scoped_release release;
+        linears(*operations, each.data(), int64_t(each.size()));
     }
 
-    void gate(In gate, In up, Out y, int activation) const {
+    void feed_forward(In x, const Weight* gate, std::optional<In> gate_bias, const Weight& up,
+                      std::optional<In> up_bias, const Weight& down, std::optional<In> down_bias, int activation,
+                      std::optional<In> residual, Out y) const {
+        Activation function = Activation(activation);
+        Linear first = of_rows(x, up, up_bias, gate ? Activation::kNone : function);
+        Linear second = of_rows(x, down, down_bias, Activation::kNone), gating{};
+        if (gate) gating = of_rows(x, *gate, gate_bias, function);
+        if (residual) second.residual = residual->data();
+        second.y = y.data();
         nb::gil_scoped_release release;
-        int64_t count = int64_t(y.size());
-        constexpr int64_t kPiece = 16384;
-        run((count + kPiece - 1) / kPiece, [&](int64_t task) {
-            int64_t at = task * kPiece;
-            operations->gate(gate.data() + at, up.data() + at, y.data() + at, std::min(kPiece, count - at),
-                             Activation(activation));
-        });
+        triform::feed_forward(*operations, gate ? &gating : nullptr, first, second);
+    }
+
+    static Linear of_rows(const In& x, const Weight& weight, const std::optional<In>& bias, Activation activation) {
+        Linear l{};
+        l.x = x.data();
+        l.rows = int64_t(x.shape(0));
+        l.weight = weight.packed.data();
+        l.format = Format(weight.format);
+        l.in = l.x_stride = weight.in;
+        l.out = weight.out;
+        l.bias = bias ? bias->data() : nullptr;
+        l.activation = activation;
+        return l;
     }
 
     template <class F>
@@ -439,11 +431,13 @@ NB_MODULE(_kernels, m) {
     m.def("unpack_int4", &unpack_int4);
     m.def("write_pages", &write_pages);
     m.def("copy_pages", &copy_pages);
+    nb::class_<Weight>(m, "Weight").def(nb::init<ConstBytes, int, int64_t, int64_t>());
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string&>())
-        .def("linear", &Kernels::linear, nb::arg("x"), nb::arg("weight"), nb::arg("format"), nb::arg("bias").none(),
-             nb::arg("residual").none(), nb::arg("y"), nb::arg("activation"))
-        .def("gate", &Kernels::gate)
+        .def("linear", &Kernels::linear, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg())
+        .def("projections", &Kernels::projections)
+        .def("feed_forward", &Kernels::feed_forward, nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(),
+             nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg())
         .def("layer_norm", &Kernels::layer_norm)
         .def("rms_norm", &Kernels::rms_norm)
         .def("attention", &Kernels::attention, nb::arg("query"), nb::arg("output"), nb::arg("keys"), nb::arg("values"),

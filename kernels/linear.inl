@@ -1,10 +1,10 @@
-// activation(x·weightᵀ + bias) + residual over packed blocks of output channels.
+// activation(x·weightᵀ + bias) ⊙ factor + residual over packed blocks of output channels.
 
 namespace TRIFORM_ISA {
 
 constexpr int64_t kChain = 256;  // inputs summed in one chain; the chains are added in ascending order
 
-// activation(sums + bias) + residual of some rows of one block.
+// activation(sums + bias) ⊙ factor + residual of some rows of one block.
 void finish(const Linear& l, const float* sums, int64_t row, int64_t rows, int64_t block) {
     for (int64_t column = block * kBlock; column < (block + 1) * kBlock && column < l.out; column += 16, sums += 16) {
         int n = l.out - column < 16 ? static_cast<int>(l.out - column) : 16;
@@ -12,6 +12,7 @@ void finish(const Linear& l, const float* sums, int64_t row, int64_t rows, int64
         for (int64_t r = 0; r < rows; ++r) {
             int64_t place = (row + r) * l.out + column;
             Floats y = activate(load(sums + r * kBlock) + bias, l.activation);
+            if (l.factor) y = y * load_first(l.factor + place, n);
             if (l.residual) y = y + load_first(l.residual + place, n);
             store_first(l.y + place, y, n);
         }
@@ -59,13 +60,6 @@ void linear(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_
             return linear_int8(l, row, row_end, block, block_end);
         case Format::kInt4:
             return linear_int4(l, row, row_end, block, block_end);
-    }
-}
-
-void gate(const float* gate, const float* up, float* y, int64_t count, Activation activation) {
-    for (int64_t i = 0; i < count; i += 16) {
-        int n = count - i < 16 ? static_cast<int>(count - i) : 16;
-        store_first(y + i, activate(load_first(gate + i, n), activation) * load_first(up + i, n), n);
     }
 }
 

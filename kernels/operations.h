@@ -20,13 +20,14 @@ struct Quantized {
     int64_t stride, groups;
 };
 
-// activation(x·weightᵀ + bias) + residual.
+// activation(x·weightᵀ + bias) ⊙ factor + residual.
 struct Linear {
     const float* x;  // (rows, in), its rows x_stride numbers apart
     Quantized quantized;  // the same, where the weight is of integers
     const void* weight;  // packed as layout.h draws it
     Format format;
     const float* bias;  // (out,) or null
+    const float* factor;  // (rows, out) or null
     const float* residual;  // (rows, out) or null
     float* y;  // (rows, out)
     int64_t x_stride, rows, in, out;
@@ -64,7 +65,6 @@ struct Operations {
     const char* name;
     void (*quantize)(const float* x, int64_t row, int64_t row_end, int64_t in, const Quantized&);
     void (*linear)(const Linear&, int64_t row, int64_t row_end, int64_t block, int64_t block_end);
-    void (*gate)(const float* gate, const float* up, float* y, int64_t count, Activation);
     void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,
                        float eps);
     void (*rms_norm)(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);

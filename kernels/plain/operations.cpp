@@ -31,7 +31,6 @@ const Operations kPlain = {
     "plain",
     TRIFORM_ISA::quantize,
     TRIFORM_ISA::linear,
-    TRIFORM_ISA::gate,
     TRIFORM_ISA::layer_norm,
     TRIFORM_ISA::rms_norm,
     TRIFORM_ISA::attention,

@@ -48,7 +48,6 @@ def test_what_transformers_writes_is_read(case: str) -> None:
     ("key", "value"),
     [
         ("sliding_window", 4096),
-        ("quantization_config", {"quant_method": "gptq", "bits": 4}),
         ("a_key_of_tomorrow", False),
         ("logit_scale", 0.5),
     ],

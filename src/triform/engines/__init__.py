@@ -6,6 +6,7 @@ from importlib import import_module
 from triform.engines.formats import GROUP, Format, Integers, Parameter, StoredTensor, Use
 from triform.engines.protocol import (
     Array,
+    Dense,
     DistanceBias,
     Engine,
     KeyValues,
@@ -74,6 +75,7 @@ __all__ = [
     "ENGINES",
     "GROUP",
     "Array",
+    "Dense",
     "DistanceBias",
     "Engine",
     "Format",

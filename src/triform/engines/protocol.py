@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,6 +158,15 @@ class Tap(Protocol):
         """Sees attention probabilities of consecutive queries of one sequence, and returns those to go on with."""
 
 
+class Dense(NamedTuple):
+    """The parameters of a linear."""
+
+    weight: Parameter
+    """(out, in)"""
+    bias: Parameter | None
+    """(out,)"""
+
+
 class Engine(ABC):
     """Where the arithmetic happens.
 
@@ -239,6 +248,30 @@ class Engine(ABC):
     ) -> Array:
         """activation(x·gateᵀ) ⊙ (x·upᵀ): (T, D) → (T, F). Shazeer 2020, equation 5."""
         return self.multiply(self.linear(x, gate, gate_bias, activation=activation), self.linear(x, up, up_bias))
+
+    def linears(self, x: Array, several: Sequence[Dense]) -> list[Array]:
+        """x·weightᵀ + bias for several weights, such as those of queries, keys and values."""
+        return [self.linear(x, *each) for each in several]
+
+    def feed_forward(
+        self,
+        x: Array,
+        up: Dense,
+        down: Dense,
+        activation: Activation,
+        *,
+        gate: Dense | None = None,
+        residual: Array | None = None,
+    ) -> Array:
+        """down(activation(up(x))) + residual, or with a gate down(activation(gate(x)) ⊙ up(x)) + residual.
+
+        (T, D) → (T, D). Vaswani et al. 2017, section 3.3; Shazeer 2020, equation 6.
+        """
+        if gate is None:
+            inner = self.linear(x, *up, activation=activation)
+        else:
+            inner = self.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, activation)
+        return self.linear(inner, *down, residual=residual)
 
     @abstractmethod
     def layer_norm(self, x: Array, weight: Parameter, bias: Parameter, eps: float) -> Array:

@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -24,19 +25,30 @@ def write_pages(
     key: NDArray[Any], value: NDArray[Any], slots: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], /
 ) -> None: ...
 
+class Weight:
+    def __init__(self, packed: NDArray[Any], format: int, in_: int, out: int, /) -> None: ...
+
 class Kernels:
     def __init__(self, instruction_set: str, /) -> None: ...
     def linear(
         self,
         x: NDArray[Any],
-        weight: NDArray[Any],
-        format: int,
+        weight: Weight | None,
         bias: NDArray[Any] | None,
         residual: NDArray[Any] | None,
         y: NDArray[Any],
         activation: int,
+        /,
     ) -> None: ...
-    def gate(self, gate: NDArray[Any], up: NDArray[Any], y: NDArray[Any], activation: int, /) -> None: ...
+    def projections(
+        self,
+        x: NDArray[Any],
+        weights: Sequence[Weight | None],
+        biases: Sequence[NDArray[Any] | None],
+        ys: Sequence[NDArray[Any]],
+        /,
+    ) -> None: ...
+    def feed_forward(self, x: NDArray[Any], *arguments: Any) -> None: ...
     def layer_norm(
         self, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any], y: NDArray[Any], eps: float, /
     ) -> None: ...

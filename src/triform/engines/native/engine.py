@@ -11,6 +11,7 @@ from triform.engines.formats import Format, Integers, StoredTensor, Use
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.protocol import (
+    Dense,
     DistanceBias,
     KeyValues,
     PackedKeyValues,
@@ -80,13 +81,15 @@ class NativeEngine(ReferenceEngine):
         converted = convert(tensor, format)
         # Kernels read rows end to end.
         array = np.ascontiguousarray(converted.array)
-        return NativeParameter(array, format, tuple(array.shape), is_packed=False)
+        return NativeParameter(array, format, tuple(array.shape))
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
         return pack(convert(tensor, format))
 
     def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
-        return NativeParameter(packed.array, packed.format, tuple(shape), is_packed=True)
+        out, in_ = shape
+        weight = _kernels.Weight(as_bytes(packed.array), FORMATS[packed.format], in_, out)
+        return NativeParameter(packed.array, packed.format, (out, in_), weight)
 
     def stored(self, parameter: NativeParameter) -> StoredTensor:  # type: ignore[override]
         return parameter.stored()
@@ -106,8 +109,7 @@ class NativeEngine(ReferenceEngine):
         y = np.empty((len(x), weight.shape[0]), np.float32)
         self._kernels.linear(
             np.ascontiguousarray(x),
-            as_bytes(weight.array),
-            FORMATS[weight.format],
+            weight.weight,
             None if bias is None else bias.float32(),
             None if residual is None else np.ascontiguousarray(residual),
             y,
@@ -115,17 +117,37 @@ class NativeEngine(ReferenceEngine):
         )
         return y
 
-    def gated_linear(  # type: ignore[override]
+    def linears(self, x: Floats, several: Sequence[Dense]) -> list[Floats]:
+        if len({each.weight.format for each in several}) > 1:
+            return super().linears(x, several)
+        ys = [np.empty((len(x), each.weight.shape[0]), np.float32) for each in several]
+        weights, biases = zip(*map(_weight_and_bias, several), strict=True)
+        self._kernels.projections(np.ascontiguousarray(x), weights, biases, ys)
+        return ys
+
+    def feed_forward(
         self,
         x: Floats,
-        gate: NativeParameter,
-        up: NativeParameter,
-        gate_bias: NativeParameter | None,
-        up_bias: NativeParameter | None,
+        up: Dense,
+        down: Dense,
         activation: Activation,
+        *,
+        gate: Dense | None = None,
+        residual: Floats | None = None,
     ) -> Floats:
-        y = self.linear(x, gate, gate_bias)
-        self._kernels.gate(y, self.linear(x, up, up_bias), y, ACTIVATIONS[activation])
+        if gate is not None and gate.weight.format != up.weight.format:
+            composed: Floats = super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
+            return composed
+        y: Floats = np.empty((len(x), down.weight.shape[0]), np.float32)
+        self._kernels.feed_forward(
+            np.ascontiguousarray(x),
+            *((None, None) if gate is None else _weight_and_bias(gate)),
+            *_weight_and_bias(up),
+            *_weight_and_bias(down),
+            ACTIVATIONS[activation],
+            None if residual is None else np.ascontiguousarray(residual),
+            y,
+        )
         return y
 
     def layer_norm(  # type: ignore[override]
@@ -276,3 +298,9 @@ class NativeEngine(ReferenceEngine):
 def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:
     shape = len(x), min(k, x.shape[-1])
     return np.empty(shape, np.float32), np.empty(shape, np.int64)
+
+
+def _weight_and_bias(dense: Dense) -> tuple[_kernels.Weight | None, Floats | None]:
+    weight, bias = dense
+    assert isinstance(weight, NativeParameter)
+    return weight.weight, bias.float32() if isinstance(bias, NativeParameter) else None

@@ -22,7 +22,13 @@ class NativeParameter:
     bytes for integers and their scales."""
     format: Format
     shape: tuple[int, ...]
-    is_packed: bool
+    weight: _kernels.Weight | None = None
+    """As the kernels of linears take it; there where it is packed."""
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether it lies in blocks."""
+        return self.weight is not None
 
     def stored(self) -> StoredTensor:
         """All of it, as it was before packing."""
@@ -36,7 +42,7 @@ class NativeParameter:
 
     def float32(self) -> Floats:
         """All numbers of a vector as float32."""
-        return np.ascontiguousarray(float32(StoredTensor(self.array, self.format)))
+        return float32(StoredTensor(self.array, self.format))
 
     def _unpacked(self, indices: Integers) -> StoredTensor:
         indices = np.ascontiguousarray(indices)

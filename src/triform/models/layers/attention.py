@@ -13,6 +13,7 @@ class Projections:
     """The four linears of an attention: hidden states to queries, keys and values, and heads back to hidden states."""
 
     def __init__(self, scope: Scope, heads: spec.Heads, hidden_size: int) -> None:
+        self._engine = scope.engine
         self._heads = heads
         width = heads.num_attention_heads * heads.head_dim
         key_value_width = heads.num_key_value_heads * heads.head_dim
@@ -20,6 +21,12 @@ class Projections:
         self._key = Linear(scope / "key", hidden_size, key_value_width, bias="key" in heads.biases)
         self._value = Linear(scope / "value", hidden_size, key_value_width, bias="value" in heads.biases)
         self._output = Linear(scope / "output", width, hidden_size, bias="output" in heads.biases)
+
+    def query_key_value(self, x: Array) -> tuple[Array, Array, Array]:
+        """(T, D) → (T, N, H), (T, K, H) and (T, K, H)."""
+        linears = (self._query.parameters, self._key.parameters, self._value.parameters)
+        query, key, value = (y.reshape(len(x), -1, self._heads.head_dim) for y in self._engine.linears(x, linears))
+        return query, key, value
 
     def query(self, x: Array) -> Array:
         """(T, D) → (T, N, H)."""
@@ -54,9 +61,10 @@ class SelfAttention:
     def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         name, project = self._name, self._projections
-        query = step.see(f"{name}.query", self._position.turn(self._query_norm(project.query(x)), step))
-        key = step.see(f"{name}.key", self._position.turn(self._key_norm(project.key(x)), step))
-        value = step.see(f"{name}.value", project.value(x))
+        query, key, value = project.query_key_value(x)
+        query = step.see(f"{name}.query", self._position.turn(self._query_norm(query), step))
+        key = step.see(f"{name}.key", self._position.turn(self._key_norm(key), step))
+        value = step.see(f"{name}.value", value)
         context = self._engine.attention(
             query,
             step.spans,

@@ -11,6 +11,7 @@ class FeedForward:
     """down(activation(up(x))). Vaswani et al. 2017, section 3.3."""
 
     def __init__(self, scope: Scope, feed_forward: spec.FeedForward, hidden_size: int) -> None:
+        self._engine = scope.engine
         self._name = scope.name
         self._activation = feed_forward.activation
         self._up = Linear(scope / "up", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
@@ -18,8 +19,11 @@ class FeedForward:
 
     def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
-        inner = step.see(f"{self._name}.inner", self._up(x, activation=self._activation))
-        return self._down(inner, residual=residual)
+        if step.wants(f"{self._name}.inner"):
+            inner = step.see(f"{self._name}.inner", self._up(x, activation=self._activation))
+            return self._down(inner, residual=residual)
+        up, down = self._up.parameters, self._down.parameters
+        return self._engine.feed_forward(x, up, down, self._activation, residual=residual)
 
 
 class GatedFeedForward:
@@ -35,6 +39,8 @@ class GatedFeedForward:
 
     def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
-        gate, up = self._gate, self._up
-        inner = self._engine.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, self._activation)
-        return self._down(step.see(f"{self._name}.inner", inner), residual=residual)
+        gate, up, down = self._gate.parameters, self._up.parameters, self._down.parameters
+        if step.wants(f"{self._name}.inner"):
+            inner = self._engine.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, self._activation)
+            return self._down(step.see(f"{self._name}.inner", inner), residual=residual)
+        return self._engine.feed_forward(x, up, down, self._activation, gate=gate, residual=residual)

@@ -1,6 +1,6 @@
 """A dense layer. Its weight is (out, in), as in torch."""
 
-from triform.engines import Array
+from triform.engines import Array, Dense
 from triform.models.scope import Scope
 from triform.spec import Activation
 
@@ -10,9 +10,9 @@ class Linear:
 
     def __init__(self, scope: Scope, in_features: int, out_features: int, *, bias: bool) -> None:
         self._engine = scope.engine
-        self.weight = scope.linear("weight", out_features, in_features)
-        self.bias = scope.vector("bias", out_features) if bias else None
+        weight = scope.linear("weight", out_features, in_features)
+        self.parameters = Dense(weight, scope.vector("bias", out_features) if bias else None)
 
     def __call__(self, x: Array, *, activation: Activation | None = None, residual: Array | None = None) -> Array:
         """(T, in) → (T, out)."""
-        return self._engine.linear(x, self.weight, self.bias, activation=activation, residual=residual)
+        return self._engine.linear(x, *self.parameters, activation=activation, residual=residual)
