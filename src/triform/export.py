@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triform import spec
 from triform.blueprint import Blueprint
 from triform.engines import GROUP, Format, StoredTensor, Use
 from triform.engines.reference.parameter import convert
@@ -148,9 +147,9 @@ def _modules_in_floats(blueprint: Blueprint, tensors: Mapping[str, StoredTensor]
     """The linears that are not quantized, those among them that this model does not use."""
     table, prefix = blueprint.table, blueprint.assignment.prefix
     linears = [name for name, declared in blueprint.declared.items() if declared.use is Use.LINEAR]
-    if isinstance(blueprint.spec.head, spec.LanguageHead):
-        linears.append(HEAD)  # in the file or not: it may be tied
     names = {table.to_checkpoint(name, prefix=prefix).tensor for name in linears}
+    # The language head, whether this model has one and whether the file does: it may be tied.
+    names |= {piece.tensor for rule in table.heads if (piece := rule.to_checkpoint(HEAD)) is not None}
     names |= {name for name in blueprint.assignment.unused if len(blueprint.tensors[name].shape) == 2}
     in_floats = {name for name in names if name not in tensors or not tensors[name].format.is_integer}
     return {name.removesuffix(".weight") for name in in_floats}
