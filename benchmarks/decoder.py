@@ -1,122 +1,255 @@
 """Decoder throughput: reading a prompt of 512 tokens, then 32 greedy steps for one sequence and for eight at once.
 
-The model has the shape of Llama with 0.25 billion random float32 weights. The time of the steps is that of 33 new
-tokens less that of 1, so that the prompt does not count. The eight prompts have 8 to 64 tokens, 32 on average;
-transformers pads them on the left, Triform packs them.
+The models have the shape of Llama with random weights: 0.25 billion in float32, beside transformers, and 1.1 billion in
+int8 and int4, beside llama.cpp in Q8_0 and Q4_0. Those are made from a checkpoint in bfloat16. The time of the steps is
+that of 33 new tokens less that of 1, so that the prompt does not count. The eight prompts have 8 to 64 tokens, 32 on
+average; transformers pads them on the left, the others pack them.
 
-Prefill is limited by arithmetic: two operations for each weight and token; the share given is that of a large float32
-matrix product. A decoding step is limited by reading: it fetches every weight from memory once, for all sequences
-together; the share given is that of the read bandwidth. Both limits are measured in the same run.
+Prefill is limited by arithmetic: two operations for each weight and token; in float32 the share given is that of a
+large matrix product. A decoding step is limited by reading: it fetches every weight from memory once, for all sequences
+together; the share given is that of the read bandwidth, for Triform's bytes. Both limits are measured in the same run.
+"kernels" are the same matrix-vector products alone, one after the other through `engine.linear`, without what lies
+between them. "memory" is that of a fresh process that decodes: llama.cpp has its weights in pages of a mapped file.
 
-    python -m benchmarks.decoder [--pairs N] [--quick]
+    python -m benchmarks.decoder [--only 1.1b-int4 …] [--peers …] [--pairs N] [--quick] [--keep]
 """
 
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
-import transformers
+import numpy as np
+from numpy.typing import NDArray
 
 import triform
-from benchmarks import ours, peer
-from benchmarks.agreement import check_close, check_tokens
-from benchmarks.checkpoints import save_random
-from benchmarks.limits import multiplication_rate, read_bandwidth, weights_per_token
+from benchmarks import ours
+from benchmarks.agreement import check_close
+from benchmarks.checkpoints import SHAPES, Workspace, workspace
+from benchmarks.limits import Reader, bytes_per_step, multiplication_rate, read_bandwidth, weights_per_token
 from benchmarks.machine import Bystanders, Machine
-from benchmarks.measure import Comparison, compare_throughput, number, seconds
-from benchmarks.report import Report, parse_arguments
+from benchmarks.measure import OURS, Comparison, compare, interleave, number, seconds
+from benchmarks.processes import run_watched
+from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.tuning import Setting, alone, fastest
 from benchmarks.workload import random_texts
 
-SHAPE = {
-    "vocab_size": 32000,
-    "hidden_size": 1024,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 4,
-    "intermediate_size": 2816,
-}
-TINY = {**SHAPE, "vocab_size": 500, "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 128}
-PROMPT_LENGTH = 512
+MODELS = {"float32": "0.25b", "int8": "1.1b", "int4": "1.1b"}
+SAME_SIZE = {"int8": "Q8_0", "int4": "Q4_0"}
+"""Format → that of llama.cpp which takes as much memory."""
+
+PROMPTS = {"prefill": [512], "one": [32], "eight": [8, 12, 17, 24, 33, 42, 56, 64]}
+"""What is measured → the lengths of the prompts."""
+
+CASES = [f"{model}-{format}-{what}" for format, model in MODELS.items() for what in (*PROMPTS, "kernels", "memory")]
 NUM_STEPS = 32
-ONE = [32]
-EIGHT = [8, 12, 17, 24, 33, 42, 56, 64]
-BYTES = 4
-"""Of a float32 weight."""
+CHECKED = 32
+"""Length of the prompt behind which logits are compared."""
+
+DECODE_OURS = """
+import json, sys
+from benchmarks import ours
+ours.generate(ours.load(sys.argv[1], sys.argv[2]), json.loads(sys.argv[3]), int(sys.argv[4]))
+"""
+DECODE_LLAMA_CPP = """
+import json, sys
+from pathlib import Path
+from benchmarks.peers.llama_cpp import Decoder
+Decoder(Path(sys.argv[1]), num_sequences=1).generate(json.loads(sys.argv[3]), int(sys.argv[4]))
+"""
 
 
-def measure_prefill(
-    model: triform.Model, reference: Any, length: int, *, pairs: int, facts: dict[str, str]
-) -> Comparison:
-    """One prompt, up to the logits of the next token."""
-    name = f"prefill of {length}"
-    [prompt] = random_texts([length], reference.config.vocab_size)
-    facts[f"{name}, answers"] = check_close(ours.prefill(model, prompt), peer.prefill(reference, prompt))
-    comparison = compare_throughput(
-        name,
-        lambda: seconds(lambda: ours.prefill(model, prompt)),
-        lambda: seconds(lambda: peer.prefill(reference, prompt)),
-        num_tokens=length,
-        pairs=pairs,
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A decoder, ready to work."""
+
+    prefill: Callable[[list[int]], NDArray[np.float32]]
+    """A prompt to the logits (vocab_size,) of the token that would follow."""
+
+    generate: Callable[[Sequence[list[int]], int], list[list[int]]]
+    """Prompts to so many greedy tokens for each."""
+
+    format: str
+    """What its logits may be held to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One model in one format, and where outcomes go that are no figures."""
+
+    name: str
+    model: str
+    format: str
+    place: Workspace
+    arguments: Arguments
+    facts: dict[str, str]
+
+    def prompts(self, what: str) -> list[list[int]]:
+        """The same in every run."""
+        lengths = [length // 8 if self.arguments.quick else length for length in PROMPTS[what]]
+        return random_texts(lengths, SHAPES[self.model].config["vocab_size"])
+
+    def note(self, subject: str, fact: str) -> None:
+        """Keep a fact for the report."""
+        self.facts[f"{self.name}, {subject}"] = fact
+
+    def ours(self) -> triform.Model | None:
+        """Triform's model, if its engine has the format."""
+        if ours.has(self.format):
+            return ours.load(self.place.checkpoint(self.model), self.format)
+        self.note(OURS, f"left out: the engine has no {self.format} yet")
+        return None
+
+    def converted(self, format: str) -> Path:
+        """The model for llama.cpp."""
+        from benchmarks.peers import llama_cpp
+
+        return self.place.converted(self.model, "llama_cpp", format, llama_cpp.convert_decoder)
+
+
+def peer_sides(case: Case, what: str) -> dict[str, Side]:
+    """Those that a case is compared with; to read a prompt, int8 is held against Q4_0 as well."""
+    if case.format == "float32" and case.arguments.chosen(["transformers"]):
+        from benchmarks.peers import transformers
+
+        model = transformers.load_decoder(case.place.checkpoint(case.model))
+        prefill, generate = partial(transformers.prefill, model), partial(transformers.generate, model)
+        return {"transformers": Side(prefill, generate, case.format)}
+    if case.format == "float32" or not case.arguments.chosen(["llama_cpp"]):
+        return {}
+    from benchmarks.peers import llama_cpp
+
+    case.facts["llama.cpp was built for"] = llama_cpp.instruction_sets()
+    sides = {}
+    for format, theirs in SAME_SIZE.items():
+        if format != case.format and (format, what) != ("int4", "prefill"):
+            continue
+        decoder = llama_cpp.Decoder(case.converted(theirs), num_sequences=len(PROMPTS[what]))
+
+        def on_threads(setting: Setting, decoder: llama_cpp.Decoder = decoder) -> Callable[[], object]:
+            decoder.use_threads(setting.threads)
+            return partial(decoder.generate, case.prompts(what), 4)
+
+        _, best = fastest(on_threads, alone())
+        decoder.use_threads(best.threads)
+        case.note(f"llama.cpp {theirs}", f"{best.threads} threads")
+        sides[f"llama.cpp {theirs}"] = Side(decoder.prefill, decoder.generate, format)
+    return sides
+
+
+def measure_speed(case: Case, what: str) -> list[Comparison]:
+    """Reading a prompt, or steps behind prompts."""
+    model = case.ours()
+    own = {OURS: Side(partial(ours.prefill, model), partial(ours.generate, model), case.format)} if model else {}
+    sides = own | peer_sides(case, what)
+    reference = ours.load(case.place.checkpoint(case.model), "auto")
+    [probe] = random_texts([CHECKED], SHAPES[case.model].config["vocab_size"])
+    expected = ours.prefill(reference, probe)
+    case.note(
+        "logits",
+        ", ".join(check_close(name, side.prefill(probe), expected, side.format) for name, side in sides.items()),
     )
-    # The head sees the last token alone.
-    head = model.spec.output_stack.embedding
-    weights = weights_per_token(model) - head.vocab_size * head.hidden_size
-    limit = multiplication_rate() / (2 * weights)
-    facts[f"{name}, limit"] = f"{number(limit)} tokens/s by arithmetic; {comparison.shares(limit)}"
-    return comparison
+    del reference
+    prompts = case.prompts(what)
+    time_of = prefill_seconds if what == "prefill" else step_seconds
+    runs = {name: partial(time_of, side, prompts) for name, side in sides.items()}
+    for run in runs.values():
+        run()
+    amount = len(prompts[0]) if what == "prefill" else NUM_STEPS * len(prompts)
+    comparison = compare(case.name, runs, amount=amount, pairs=case.arguments.pairs)
+    if model:
+        note_limit(case, comparison, model, what, len(prompts))
+    return [comparison]
 
 
-def measure_decode(
-    model: triform.Model, reference: Any, lengths: list[int], *, pairs: int, facts: dict[str, str]
-) -> Comparison:
-    """Steps behind prompts of given lengths, all sequences together."""
-    name = f"decode, {len(lengths)} at once"
-    prompts = random_texts(lengths, reference.config.vocab_size)
-    num_tokens = NUM_STEPS + 1
-    facts[f"{name}, answers"] = check_tokens(
-        ours.generate(model, prompts, num_tokens), peer.generate(reference, prompts, num_tokens), num_tokens
-    )
+def prefill_seconds(side: Side, prompts: list[list[int]]) -> float:
+    """Of reading the first prompt."""
+    return seconds(partial(side.prefill, prompts[0]))
 
-    def steps(generate: Any, model: Any) -> float:
-        return seconds(lambda: generate(model, prompts, num_tokens)) - seconds(lambda: generate(model, prompts, 1))
 
-    comparison = compare_throughput(
-        name,
-        lambda: steps(ours.generate, model),
-        lambda: steps(peer.generate, reference),
-        num_tokens=NUM_STEPS * len(lengths),
-        pairs=pairs,
-    )
-    bandwidth, bytes_read = read_bandwidth(), BYTES * weights_per_token(model)
-    limit = len(lengths) * bandwidth / bytes_read
-    facts[f"{name}, limit"] = (
+def step_seconds(side: Side, prompts: list[list[int]]) -> float:
+    """Of the steps without the reading."""
+    return seconds(partial(side.generate, prompts, NUM_STEPS + 1)) - seconds(partial(side.generate, prompts, 1))
+
+
+def note_limit(case: Case, comparison: Comparison, model: triform.Model, what: str, num_sequences: int) -> None:
+    """Say how near a physical limit the figures are."""
+    if what == "prefill":
+        if case.format != "float32":
+            return
+        # The head sees the last token alone.
+        head = model.spec.output_stack.embedding
+        weights = weights_per_token(model) - head.vocab_size * head.hidden_size
+        limit = multiplication_rate() / (2 * weights)
+        case.note("limit", f"{number(limit)} tokens/s by arithmetic; {comparison.shares(limit)}")
+        return
+    bandwidth, bytes_read = read_bandwidth(), bytes_per_step(model)
+    limit = num_sequences * bandwidth / bytes_read
+    case.note(
+        "limit",
         f"{number(limit)} tokens/s by reading, {number(bytes_read / 1e6)} MB a step at {bandwidth / 1e9:.1f} GB/s; "
-        f"{comparison.shares(limit)}"
+        + comparison.shares(limit),
     )
-    return comparison
+
+
+def measure_kernels(case: Case) -> list[Comparison]:
+    """All matrix-vector products of a step, and plain reading, in GB/s."""
+    model = case.ours()
+    if model is None:
+        return []
+    reader = Reader()
+    products = ours.linears(model)
+    bytes_read = bytes_per_step(model)
+    runs: dict[str, Callable[[], float]] = {
+        OURS: lambda: bytes_read / seconds(products) / 1e9,
+        "plain reading": lambda: reader.bandwidth() / 1e9,
+    }
+    for run in runs.values():
+        run()
+    return [compare(case.name, runs, unit="GB/s", pairs=case.arguments.pairs)]
+
+
+def measure_memory(case: Case) -> list[Comparison]:
+    """Peaks of a fresh process that decodes one sequence."""
+    watch = {}
+    if ours.has(case.format):
+        watch[OURS] = partial(run_watched, DECODE_OURS, str(case.place.checkpoint(case.model)))
+    if case.format != "float32" and case.arguments.chosen(["llama_cpp"]):
+        format = SAME_SIZE[case.format]
+        watch[f"llama.cpp {format}"] = partial(run_watched, DECODE_LLAMA_CPP, str(case.converted(format)))
+    work = (case.format, json.dumps(case.prompts("one")), str(NUM_STEPS))
+    for program in watch.values():
+        program(*work)  # packs the weights
+    peaks = interleave([partial(program, *work) for program in watch.values()], rounds=case.arguments.pairs)
+    return [
+        Comparison(
+            name=f"{case.name}, {kind}",
+            unit="MiB",
+            values={name: [getattr(peak, kind) for peak in own] for name, own in zip(watch, peaks, strict=True)},
+        )
+        for kind in ("resident", "anonymous")
+        if watch
+    ]
+
+
+def measure(name: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
+    """Whatever the name of a case says."""
+    size, format, what = name.split("-")
+    case = Case(name, "llama-tiny" if arguments.quick else f"llama-{size}", format, place, arguments, facts)
+    if what == "kernels":
+        return measure_kernels(case)
+    return measure_memory(case) if what == "memory" else measure_speed(case, what)
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    arguments = parse_arguments(__doc__, CASES)
     bystanders = Bystanders()
-    config = transformers.LlamaConfig(
-        **(TINY if arguments.quick else SHAPE),
-        max_position_embeddings=1024,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
     facts: dict[str, str] = {}
-    with TemporaryDirectory() as temporary:
-        folder = save_random("LlamaForCausalLM", config, Path(temporary))
-        model, reference = ours.load(folder), peer.load_decoder(folder)
-        facts["model"] = f"{number(model.num_parameters / 1e6)} million float32 weights"
-        length = 16 if arguments.quick else PROMPT_LENGTH
-        comparisons = [
-            measure_prefill(model, reference, length, pairs=arguments.pairs, facts=facts),
-            measure_decode(model, reference, ONE, pairs=arguments.pairs, facts=facts),
-            measure_decode(model, reference, EIGHT, pairs=arguments.pairs, facts=facts),
-        ]
+    comparisons: list[Comparison] = []
+    with workspace(keep=arguments.keep) as place:
+        for case in filter(arguments.wanted, CASES):
+            comparisons += measure(case, place, arguments, facts)
     Report(
         title="Decoder, greedy",
         machine=Machine.here(),

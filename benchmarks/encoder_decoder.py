@@ -1,62 +1,92 @@
-"""Encoder-decoder throughput: 32 sources of mixed lengths, 32 greedy tokens for each, in new tokens per second.
+"""Encoder-decoder throughput: exactly 32 new tokens for each source, in tokens of the returned answers per second.
 
-The model has the shape of T5-small with random float32 weights. The time is that of the whole call: the encoder reads
-the sources once, the cross keys and values are made once, and 32 steps follow for all sequences together. A step is
-small, so that its limit is neither arithmetic nor memory alone but also the overhead of many small operations; no
-share of a physical limit is given.
+The model has the shape of a Marian base model with random weights. One source of median length or 32 of mixed lengths,
+greedy or by 4 beams. The time is that of the whole call: the encoder reads the sources once, the cross keys and values
+are made once, and 32 steps follow for all sequences together. A peer gets the threads that are best for it. A step is
+small, so that its limit is neither arithmetic nor memory alone but also the overhead of many small operations; no share
+of a physical limit is given.
 
-    python -m benchmarks.encoder_decoder [--pairs N] [--quick]
+    python -m benchmarks.encoder_decoder [--only marian-int8 …] [--peers …] [--pairs N] [--quick] [--keep]
 """
 
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from functools import partial
 
-import transformers
-
-from benchmarks import ours, peer
+from benchmarks import ours
 from benchmarks.agreement import check_tokens
-from benchmarks.checkpoints import save_random
+from benchmarks.checkpoints import SHAPES, Workspace, workspace
 from benchmarks.machine import Bystanders, Machine
-from benchmarks.measure import compare_throughput, number, seconds
-from benchmarks.report import Report, parse_arguments
+from benchmarks.measure import OURS, Comparison, compare, seconds
+from benchmarks.peers import ENCODER_DECODER_PEERS, NAMES, Translate, encoder_decoder_peer
+from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.tuning import Setting, alone, fastest, spread
 from benchmarks.workload import describe_texts, mixed_texts
 
-SHAPE = {"vocab_size": 32128, "d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8}
-TINY = {"vocab_size": 500, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_heads": 4}
-NUM_SOURCES = 32
+BEAMS = {"greedy": 1, "beams": 4}
+NUM_SOURCES = (1, 32)
 NUM_TOKENS = 32
+CASES = [
+    f"marian-{format}-{count}-{search}" for format in ENCODER_DECODER_PEERS for count in NUM_SOURCES for search in BEAMS
+]
+
+
+def peer_side(
+    peer: str, place: Workspace, model: str, format: str, sources: list[list[int]], num_beams: int
+) -> tuple[Translate, Setting]:
+    """A peer with the threads that are best for these sources."""
+    module = encoder_decoder_peer(peer)
+    folder = place.converted(model, peer, format, module.convert_encoder_decoder)
+
+    def load(setting: Setting) -> Translate:
+        return module.load_encoder_decoder(folder, format, streams=setting.streams, threads=setting.threads)
+
+    settings = alone() if len(sources) == 1 else spread(len(sources))
+    _, best = fastest(lambda setting: partial(load(setting), sources, NUM_TOKENS, num_beams), settings)
+    return load(best), best
+
+
+def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> Comparison:
+    """Compare in one case, and note beside the figures what they were measured on."""
+    _, format, count, search = case.split("-")
+    model = "marian-tiny" if arguments.quick else "marian-base"
+    texts = mixed_texts(max(NUM_SOURCES), SHAPES[model].config["pad_token_id"])
+    sources = texts if int(count) > 1 else [sorted(texts, key=len)[len(texts) // 2]]
+    facts[f"{case}, sources"] = describe_texts(sources)
+
+    sides: dict[str, Translate] = {}
+    settings: list[str] = []
+    if ours.has(format):
+        sides[OURS] = partial(ours.translate, ours.load(place.checkpoint(model), format))
+    else:
+        facts[f"{case}, {OURS}"] = f"left out: the engine has no {format} yet"
+    for peer in arguments.chosen(ENCODER_DECODER_PEERS[format]):
+        sides[NAMES[peer]], setting = peer_side(peer, place, model, format, sources, BEAMS[search])
+        settings.append(f"{NAMES[peer]} {setting}")
+    facts[f"{case}, settings"] = "; ".join(settings)
+
+    reference = ours.translate(ours.load(place.checkpoint(model), "float32"), texts, NUM_TOKENS, 1)
+    facts[f"{case}, greedy answers as Triform's in float32"] = ", ".join(
+        check_tokens(name, translate(texts, NUM_TOKENS, 1), reference, NUM_TOKENS) for name, translate in sides.items()
+    )
+    runs = {
+        name: partial(seconds, partial(translate, sources, NUM_TOKENS, BEAMS[search]))
+        for name, translate in sides.items()
+    }
+    for run in runs.values():
+        run()
+    return compare(case, runs, amount=NUM_TOKENS * len(sources), pairs=arguments.pairs)
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
+    arguments = parse_arguments(__doc__, CASES)
     bystanders = Bystanders()
-    num_sources, num_tokens = (4, 4) if arguments.quick else (NUM_SOURCES, NUM_TOKENS)
-    config = transformers.T5Config(
-        **(TINY if arguments.quick else SHAPE), pad_token_id=0, decoder_start_token_id=0, eos_token_id=None
-    )
-    with TemporaryDirectory() as temporary:
-        folder = save_random("T5ForConditionalGeneration", config, Path(temporary))
-        model, reference = ours.load(folder), peer.load_encoder_decoder(folder)
-        sources = mixed_texts(num_sources, config.vocab_size)
-        facts = {
-            "model": f"{number(model.num_parameters / 1e6)} million float32 weights",
-            "sources": describe_texts(sources),
-            "answers": check_tokens(
-                ours.generate(model, sources, num_tokens), peer.generate(reference, sources, num_tokens), num_tokens
-            ),
-        }
-        comparison = compare_throughput(
-            "T5-small shape",
-            lambda: seconds(lambda: ours.generate(model, sources, num_tokens)),
-            lambda: seconds(lambda: peer.generate(reference, sources, num_tokens)),
-            num_tokens=num_sources * num_tokens,
-            pairs=arguments.pairs,
-        )
+    facts: dict[str, str] = {}
+    with workspace(keep=arguments.keep) as place:
+        comparisons = [measure(case, place, arguments, facts) for case in CASES if arguments.wanted(case)]
     Report(
-        title="Encoder-decoder, greedy",
+        title=f"Encoder-decoder, {NUM_TOKENS} new tokens",
         machine=Machine.here(),
         pairs=arguments.pairs,
-        comparisons=[comparison],
+        comparisons=comparisons,
         facts={**facts, "other processes": str(bystanders)},
     ).print()
 

@@ -12,7 +12,9 @@ import torch
 import triform
 from benchmarks.machine import num_cores
 from benchmarks.measure import seconds
-from triform.engines import Use
+from benchmarks.ours import linear_weights
+from triform.engines import Parameter
+from triform.engines.native import _kernels
 
 BYTES_READ = 2**30
 """Many times the caches of a core; a shared last-level cache of hundreds of MiB would still help a little."""
@@ -21,15 +23,26 @@ MATRIX = 2048
 TRIES = 5
 
 
-def read_bandwidth() -> float:
-    """Bytes per second: one thread for each core reads its share of 1 GiB of float32 once.
+class Reader:
+    """Reads 1 GiB of float32 once, one thread for each core its share.
 
     What reads is the dot product of the numbers with themselves, because NumPy's sum keeps a core busy enough to
-    become the limit itself.
+    become the limit itself; the C library's memchr is no faster.
     """
-    parts = np.array_split(np.ones(BYTES_READ // 4, np.float32), num_cores())
-    with ThreadPoolExecutor(len(parts)) as pool:
-        return BYTES_READ / min(seconds(lambda: list(pool.map(_read, parts))) for _ in range(TRIES))
+
+    def __init__(self) -> None:
+        self._parts = np.array_split(np.ones(BYTES_READ // 4, np.float32), num_cores())
+        self._pool = ThreadPoolExecutor(len(self._parts))
+
+    def bandwidth(self) -> float:
+        """Bytes per second of one pass."""
+        return BYTES_READ / seconds(lambda: list(self._pool.map(_read, self._parts)))
+
+
+def read_bandwidth() -> float:
+    """Bytes per second of the best of several passes."""
+    reader = Reader()
+    return max(reader.bandwidth() for _ in range(TRIES))
 
 
 def _read(part: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
@@ -46,7 +59,26 @@ def multiplication_rate() -> float:
     return 2 * MATRIX**3 / min(by_numpy, by_torch)
 
 
+def arithmetic_peak(format: str) -> float | None:
+    """Operations per second of a kernel that only issues the instruction, on all cores; None where there is none."""
+    peak = getattr(_kernels, "peak", None)
+    return None if peak is None else float(peak(format))
+
+
 def weights_per_token(model: triform.Model) -> int:
     """How many weights every token meets: those of all linears, while of a table it reads one row."""
-    declared = model.blueprint.declared.values()
-    return sum(math.prod(parameter.shape) for parameter in declared if Use.LINEAR in parameter.use)
+    return sum(math.prod(weight.shape) for weight in linear_weights(model))
+
+
+def bytes_per_step(model: triform.Model) -> int:
+    """What a step of decoding reads of the weights of linears, in the format that each is held in."""
+    return sum(_size(weight) for weight in linear_weights(model))
+
+
+def _size(parameter: Parameter) -> int:
+    out, in_ = parameter.shape
+    if parameter.format == "int4":
+        return out * -(-in_ // 32) * (16 + 2)  # a group of 32 is 16 bytes and a scale of two
+    if parameter.format == "int8":
+        return out * (in_ + 4)
+    return out * in_ * (4 if parameter.format == "float32" else 2)

@@ -13,6 +13,11 @@ import numpy as np
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
 """Instruction sets that matter to this kind of arithmetic, as /proc/cpuinfo calls them."""
 
+PACKAGES = (
+    *("numpy", "tokenizers", "safetensors", "triform"),
+    *("torch", "transformers", "onnxruntime", "openvino", "nncf", "ctranslate2", "llama-cpp-python"),
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Machine:
@@ -32,7 +37,6 @@ class Machine:
         info = _cpu_info()
         flags = info.get("flags", "").split()
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
-        packages = ("numpy", "tokenizers", "safetensors", "torch", "transformers", "triform")
         return cls(
             cpu=info.get("model name") or platform.machine(),
             cores=num_cores(),
@@ -41,7 +45,7 @@ class Machine:
             versions={
                 "python": platform.python_version(),
                 "BLAS of numpy": f"{blas['name']} {blas['version']}",
-                **{package: version(package) for package in packages},
+                **{package: version(package) for package in PACKAGES},
             },
             date=datetime.now(UTC).date().isoformat(),
         )

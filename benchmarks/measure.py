@@ -1,11 +1,11 @@
-"""Fair timing: both sides take turns in one run, so that a noisy machine disturbs them alike.
+"""Fair timing: all sides take turns in one run, so that a noisy machine disturbs them alike.
 
-Every second round goes in the opposite order, so that neither side always follows the other. What counts is the
+Every second round goes in the opposite order, so that none always follows the same other. What counts is the
 median over the rounds of the ratio within each; the spread given beside a median is that from least to greatest.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
@@ -15,8 +15,10 @@ Result = TypeVar("Result")
 PAIRS = 9
 """Fewer would leave the median to chance."""
 
-SETTLE = 0.1
-"""Seconds between runs: the idle threads of one library spin before they sleep, and would slow the other."""
+OURS = "Triform"
+
+SETTLE = 0.25
+"""Seconds between runs: the idle threads of a library spin before they sleep, those of OpenMP for 0.2 s."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,22 +40,22 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One figure of both sides; values of the same index were measured one right after the other."""
+    """One figure of several sides; values of the same index were measured in one round."""
 
     name: str
     unit: str
-    triform: Sequence[float]
-    transformers: Sequence[float]
+    values: Mapping[str, Sequence[float]]
+    """Side → its values. Triform is missing where it lacks the format."""
 
-    @property
-    def ratios(self) -> list[float]:
-        """Triform's figure divided by that of transformers, pair by pair."""
-        return [ours / theirs for ours, theirs in zip(self.triform, self.transformers, strict=True)]
+    def ratios(self, side: str) -> list[float]:
+        """Triform's figure divided by that of another, round by round; empty where either is missing."""
+        ours, theirs = self.values.get(OURS, ()), self.values.get(side, ())
+        return [own / other for own, other in zip(ours, theirs, strict=False)]
 
     def shares(self, limit: float) -> str:
         """How much of a physical limit the medians reach."""
-        ours, theirs = (100 * median(values) / limit for values in (self.triform, self.transformers))
-        return f"Triform {ours:.0f} %, transformers {theirs:.0f} % of it"
+        shares = (f"{side} {100 * median(values) / limit:.0f} %" for side, values in self.values.items())
+        return ", ".join(shares) + " of it"
 
 
 def interleave(runs: Sequence[Callable[[], Result]], *, rounds: int) -> list[list[Result]]:
@@ -78,20 +80,23 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - begin
 
 
-def compare_throughput(
-    name: str, triform: Callable[[], float], transformers: Callable[[], float], *, num_tokens: int, pairs: int
+def compare(
+    name: str, runs: Mapping[str, Callable[[], float]], *, pairs: int, unit: str = "tokens/s", amount: float = 0
 ) -> Comparison:
-    """Tokens per second of two runs that each handle `num_tokens` and say in how many seconds.
+    """Measure all sides in turn.
 
-    The caller has run both before, so that nothing is measured cold.
+    The caller has run each before, so that nothing is measured cold.
+
+    Args:
+        name: what is compared.
+        runs: side → what returns one value; with an `amount`, the seconds it took to handle that many of the unit.
+        pairs: how many rounds.
+        unit: of the outcome.
+        amount: what each run handles; 0 where a value is itself the outcome.
     """
-    ours, theirs = interleave([triform, transformers], rounds=pairs)
-    return Comparison(
-        name=name,
-        unit="tokens/s",
-        triform=[num_tokens / taken for taken in ours],
-        transformers=[num_tokens / taken for taken in theirs],
-    )
+    rounds = interleave(list(runs.values()), rounds=pairs)
+    values = [[amount / taken for taken in own] if amount else own for own in rounds]
+    return Comparison(name=name, unit=unit, values=dict(zip(runs, values, strict=True)))
 
 
 def describe(values: Sequence[float]) -> str:

@@ -1,12 +1,14 @@
 """Triform's side of every comparison. Imports no torch, so that a process can measure this side alone."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import triform
+from triform.engines import Parameter, Use, create_engine
 from triform.spec import Pooling
 
 ENGINE = os.environ.get("TRIFORM_ENGINE", "auto")
@@ -16,21 +18,31 @@ TOKEN_BUDGET = 2048
 """Tokens in one packed pass: enough to keep the matrix products busy, few enough to keep memory low."""
 
 
-def load_encoder(folder: Path) -> triform.Model:
+def has(format: str) -> bool:
+    """Whether the engine that is measured can hold weights in a format."""
+    return format in create_engine(ENGINE).formats
+
+
+def load_encoder(folder: Path, format: str) -> triform.Model:
     """The backbone of a checkpoint."""
-    return triform.load(folder, dtype="float32", engine=ENGINE, with_head=False)
+    return triform.load(folder, dtype=format, engine=ENGINE, with_head=False)
 
 
-def load(folder: Path) -> triform.Model:
+def load_reference_encoder(folder: Path) -> triform.Model:
+    """The same on the reference engine in float32, which all sides are held to."""
+    return triform.load(folder, dtype="float32", engine="reference", with_head=False)
+
+
+def load(folder: Path, format: str) -> triform.Model:
     """The model of a checkpoint with its head."""
-    return triform.load(folder, dtype="float32", engine=ENGINE)
+    return triform.load(folder, dtype=format, engine=ENGINE)
 
 
-def embed(model: triform.Model, texts: list[list[int]]) -> NDArray[np.float32]:
+def embed(model: triform.Model, texts: Sequence[list[int]]) -> NDArray[np.float32]:
     """The mean of the last hidden states of each text: (texts, hidden_size). In the order given, with no padding."""
     pooled = [
         model.engine.to_numpy(model.engine.pool(model(part).last_hidden_state, part.spans, Pooling.MEAN))
-        for part in triform.Batch.from_ids(texts).split(TOKEN_BUDGET)
+        for part in triform.Batch.from_ids(list(texts)).split(TOKEN_BUDGET)
     ]
     return np.concatenate(pooled)
 
@@ -44,12 +56,40 @@ def prefill(model: triform.Model, prompt: list[int]) -> NDArray[np.float32]:
     return logits
 
 
-def generate(model: triform.Model, sources: list[list[int]], num_tokens: int) -> list[list[int]]:
+def generate(model: triform.Model, sources: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
     """Greedy decoding of `num_tokens` for each source; the checkpoint names no end token."""
-    return model.generate(triform.Batch.from_ids(sources), max_new_tokens=num_tokens)
+    return model.generate(triform.Batch.from_ids(list(sources)), max_new_tokens=num_tokens)
 
 
-def embed_sentence(folder: Path, sentence: str) -> list[float]:
-    """A sentence embedding, from nothing."""
-    vector: list[float] = triform.pipeline("sentence-embedding", model=folder, engine=ENGINE)(sentence).tolist()
-    return vector
+def translate(model: triform.Model, sources: Sequence[list[int]], num_tokens: int, num_beams: int) -> list[list[int]]:
+    """The best of `num_beams`, of `num_tokens` for each source; the checkpoint names no end token."""
+    return model.generate(triform.Batch.from_ids(list(sources)), max_new_tokens=num_tokens, num_beams=num_beams)
+
+
+def linears(model: triform.Model) -> Callable[[], None]:
+    """What multiplies one row by every linear of a model, one after the other."""
+    weights = linear_weights(model)
+    random = np.random.default_rng(0)
+    inputs = {
+        in_: model.engine.asarray(random.standard_normal((1, in_), np.float32))
+        for in_ in {weight.shape[1] for weight in weights}
+    }
+
+    def products() -> None:
+        for weight in weights:
+            model.engine.linear(inputs[weight.shape[1]], weight)
+
+    return products
+
+
+def product(model: triform.Model, x: NDArray[np.float32], out: int) -> Callable[[], object]:
+    """What multiplies rows (T, in) by the first linear of a model that makes (T, out) of them."""
+    weight = next(weight for weight in linear_weights(model) if weight.shape == (out, x.shape[1]))
+    rows = model.engine.asarray(x)
+    return lambda: model.engine.linear(rows, weight)
+
+
+def linear_weights(model: triform.Model) -> list[Parameter]:
+    """Those that a row of states is multiplied by."""
+    declared = model.blueprint.declared.items()
+    return [model.parameters[name] for name, declaration in declared if Use.LINEAR in declaration.use]

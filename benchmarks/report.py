@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import Machine
-from benchmarks.measure import PAIRS, Comparison, Series, describe
+from benchmarks.measure import OURS, PAIRS, Comparison, Series, describe
+from benchmarks.peers import NAMES
 
-COLUMNS = ("", "unit", "Triform", "transformers", "Triform ÷ transformers")
+COLUMNS = ("", "", "unit", "median (least – greatest)", "Triform ÷ it")
 SERIES_COLUMNS = ("", "unit", "median (least – greatest)")
 
 
@@ -43,10 +44,11 @@ class Report:
         return json.dumps(_rounded(asdict(self)), ensure_ascii=False)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The cells below `COLUMNS`."""
+        """The cells below `COLUMNS`: a row for each side of each comparison."""
         return [
-            (own.name, own.unit, describe(own.triform), describe(own.transformers), describe(own.ratios))
+            (own.name if not index else "", side, own.unit, describe(values), _ratio(own, side))
             for own in self.comparisons
+            for index, (side, values) in enumerate(own.values.items())
         ]
 
     def series_rows(self) -> list[tuple[str, ...]]:
@@ -70,23 +72,50 @@ class Arguments:
 
     pairs: int
     quick: bool
+    only: tuple[str, ...]
+    peers: tuple[str, ...]
+    keep: bool
+
+    def wanted(self, case: str) -> bool:
+        """Whether a case is to be measured: its name begins with one of `only`, if there are any."""
+        return not self.only or case.startswith(self.only)
+
+    def chosen(self, peers: Sequence[str]) -> list[str]:
+        """Those of `peers` that are to be measured."""
+        return [peer for peer in peers if not self.peers or peer in self.peers]
 
 
-def parse_arguments(description: str | None) -> Arguments:
+def parse_arguments(description: str | None, cases: Sequence[str]) -> Arguments:
     """Read the command line; a quick run has one pair unless told otherwise."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, help=f"times each side is measured (default {PAIRS}, with --quick 1)")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that it works; the figures mean nothing"
     )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="CASE", help=f"cases, or how they begin: {', '.join(cases)}"
+    )
+    parser.add_argument("--peers", nargs="+", default=[], choices=sorted(NAMES), help="instead of all")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave converted models and the settings found for the next run"
+    )
     given = parser.parse_args()
-    return Arguments(given.pairs or (1 if given.quick else PAIRS), given.quick)
+    for start in given.only:
+        if not any(case.startswith(start) for case in cases):
+            parser.error(f"--only: no case begins with {start!r}. Choose from {', '.join(cases)}.")
+    pairs = given.pairs or (1 if given.quick else PAIRS)
+    return Arguments(pairs, given.quick, tuple(given.only), tuple(given.peers), given.keep)
+
+
+def _ratio(comparison: Comparison, side: str) -> str:
+    ratios = comparison.ratios(side) if side != OURS else []
+    return describe(ratios) if ratios else ""
 
 
 def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right")
+        table.add_column(column, justify="left" if index < len(columns) - 2 else "right")
     for row in rows:
         table.add_row(*row)
     return table

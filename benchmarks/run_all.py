@@ -3,7 +3,7 @@
 Each runs in a process of its own, so that none inherits memory or threads from another. Nothing else should run on
 the machine meanwhile. A quick run prints the page instead of filing it.
 
-    [TRIFORM_ENGINE=reference] python -m benchmarks.run_all [--pairs N] [--quick]
+    [TRIFORM_ENGINE=reference] python -m benchmarks.run_all [--only SCRIPT …] [--pairs N] [--quick] [--keep]
 """
 
 import subprocess
@@ -15,7 +15,7 @@ from benchmarks.ours import ENGINE
 from benchmarks.report import COLUMNS, SERIES_COLUMNS, Arguments, Report, parse_arguments
 from triform.engines import create_engine
 
-BENCHMARKS = ("encoder", "decoder", "encoder_decoder", "start")
+BENCHMARKS = ("encoder", "sentence", "encoder_decoder", "decoder", "products", "start")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -23,6 +23,8 @@ def run(name: str, arguments: Arguments) -> Report:
     """Run one benchmark, show what it prints, and read its last line."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--pairs", str(arguments.pairs)]
     command += ["--quick"] if arguments.quick else []
+    command += ["--keep"] if arguments.keep else []
+    command += ["--peers", *arguments.peers] if arguments.peers else []
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = ""
@@ -37,7 +39,7 @@ def page(reports: Sequence[Report]) -> str:
     """The results in Markdown."""
     machine = reports[0].machine
     sections = [
-        f"# Triform's {create_engine(ENGINE).name} engine and transformers on a CPU, {machine.date}",
+        f"# Triform's {create_engine(ENGINE).name} engine and its peers on a CPU, {machine.date}",
         "\n".join(
             [
                 f"- CPU: {machine.cpu}, {machine.cores} cores used ({', '.join(machine.flags)})",
@@ -45,9 +47,9 @@ def page(reports: Sequence[Report]) -> str:
                 "- Versions: " + ", ".join(f"{name} {version}" for name, version in machine.versions.items()),
             ]
         ),
-        "Both sides took turns in one run, in float32. Each cell is a median, with the least and the greatest value in "
-        "brackets; the last column is the median of the ratios within pairs. What was measured, and what limits it, is "
-        "said at the top of each `benchmarks/*.py`.",
+        "All sides took turns in one run. Each cell is a median, with the least and the greatest value in brackets; "
+        "the last column is the median of the ratios within rounds. What was measured, and what limits it, is said at "
+        "the top of each `benchmarks/*.py`.",
     ]
     for report in reports:
         sections += [f"## {report.title}", f"Pairs: {report.pairs}.", _table(COLUMNS, report.rows())]
@@ -59,13 +61,13 @@ def page(reports: Sequence[Report]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    rule = ["---", "---", *("---:" for _ in columns[2:])]
+    rule = [*("---" for _ in columns[2:]), "---:", "---:"]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (columns, rule, *rows))
 
 
 def main() -> None:
-    arguments = parse_arguments(__doc__)
-    reports = [run(name, arguments) for name in BENCHMARKS]
+    arguments = parse_arguments(__doc__, BENCHMARKS)
+    reports = [run(name, arguments) for name in BENCHMARKS if arguments.wanted(name)]
     text = page(reports)
     if arguments.quick:
         print(text)

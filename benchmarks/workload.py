@@ -1,4 +1,4 @@
-"""What both sides are given to do: lists of random ids, the same in every run. Imports neither side."""
+"""What all sides are given to do: lists of random ids, the same in every run. Imports none of them."""
 
 import importlib.util
 from pathlib import Path
