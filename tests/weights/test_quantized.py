@@ -138,7 +138,9 @@ def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path:
     assert read_file(tmp_path / "saved").keys() == read_file(tmp_path / "quantized").keys()
     again = load(tmp_path / "quantized")
     again.save(tmp_path / "again")
-    for folder in ("saved", "again"):
+    triform.load(tmp_path / "floats", engine="native", dtype=format).save(tmp_path / "native")
+    triform.load(tmp_path / "quantized", engine="native").save(tmp_path / "native-again")
+    for folder in ("saved", "again", "native", "native-again"):
         for tensor, numbers in read_file(tmp_path / "quantized").items():
             assert torch.equal(read_file(tmp_path / folder)[tensor], numbers)
         configs = [json.loads((tmp_path / own / "config.json").read_text()) for own in (folder, "quantized")]

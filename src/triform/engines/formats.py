@@ -50,7 +50,7 @@ class StoredTensor:
     array: NDArray[Any]
     """float32, float16, or for bfloat16, which NumPy lacks, its bits as uint16.
 
-    int8: (out, in) of −127 … 127.
+    int8: (out, in) of −127 … 127; checkpoints of others may hold −128.
     int4: uint8 (out, ⌈in / 32⌉ · 16); byte j of a group of 32 inputs holds input j in its low nibble and input j + 16
     in its high one, each as q + 8, and where the last group is short, the rest is 8.
     """
