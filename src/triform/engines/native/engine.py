@@ -203,7 +203,8 @@ class NativeEngine(ReferenceEngine):
             return output_TNH
         groups = keys.store.keys[keys.layer].shape[1]
         for sequence, (begin, end) in enumerate(queries.pairs()):
-            self._traced(arguments, sequence, end - begin, groups, int(table.lengths[sequence]), probabilities)
+            if begin < end:
+                self._traced(arguments, sequence, end - begin, groups, int(table.lengths[sequence]), probabilities)
         return output_TNH
 
     def _traced(
