@@ -238,7 +238,7 @@ class NativeEngine(ReferenceEngine):
         store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
         return PagedKeyValues(store, 0, table)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> NativeStore:
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> NativeStore:  # type: ignore[override]
         return NativeStore(layers, self._kernels)
 
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
