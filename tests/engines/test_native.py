@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -161,40 +160,6 @@ def test_rows_alone_as_in_a_batch(name: str) -> None:
             np.testing.assert_array_equal(engine.normalize(flat[own]), normal[own])
             turned = engine.rotary(x[own], engine.rotary_table(positions[own], frequencies))
             np.testing.assert_array_equal(turned, together[own])
-
-
-def test_python_threads_share_the_pool(tmp_path: Path) -> None:
-    case = CASES[0]
-    make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine="native")
-    batches = [Batch.from_ids(random_ids(case, lengths=(30, 9, 40), seed=seed)) for seed in range(8)]
-    expected = [model(batch).last_hidden_state for batch in batches]
-    found: dict[int, list[Any]] = {}
-
-    def work(place: int) -> None:
-        found[place] = [model(batches[place]).last_hidden_state for _ in range(20)]
-
-    workers = [threading.Thread(target=work, args=(place,)) for place in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for place in range(8):
-        for each in found[place]:
-            np.testing.assert_array_equal(each, expected[place])
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_goes_on_without_the_pool(tmp_path: Path) -> None:
-    case = CASES[0]
-    make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine="native")
-    batch = Batch.from_ids(random_ids(case, lengths=(30, 9, 40)))
-    expected = model(batch).last_hidden_state
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(model(batch).last_hidden_state, expected) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_instruction_set_is_chosen_by_the_environment() -> None:
