@@ -16,6 +16,7 @@
 #include "attention.h"
 #include "layout.h"
 #include "linear.h"
+#include "memory.h"
 #include "operations.h"
 #include "threads.h"
 
@@ -353,6 +354,23 @@ void unpack_int4(ConstBytes packed, Integers rows, int64_t in, Bytes weight, Byt
     });
 }
 
+// An array of float32 in memory that is used again when the array has gone.
+nb::ndarray<nb::numpy, float, nb::c_contig> empty(const std::vector<size_t>& shape) {
+    struct Block {
+        void* memory;
+        size_t bytes;
+    };
+    size_t bytes = sizeof(float);
+    for (size_t length : shape) bytes *= length;
+    auto* block = new Block{take_memory(bytes), bytes};
+    nb::capsule owner(block, [](void* pointer) noexcept {
+        auto* block = static_cast<Block*>(pointer);
+        give_memory(block->memory, block->bytes);
+        delete block;
+    });
+    return {block->memory, shape.size(), shape.data(), owner};
+}
+
 // Copies pages (pages, …) of one layer within their array.
 void copy_pages(Out pages, Integers sources, Integers targets) {
     nb::gil_scoped_release release;
@@ -390,6 +408,8 @@ NB_MODULE(_kernels, m) {
     });
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
+    m.def("empty", &empty);
+    m.def("release_memory", &release_memory);
     m.def("pack", &pack);
     m.def("unpack", &unpack);
     m.def("pack_int8", &pack_int8);

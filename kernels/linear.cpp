@@ -168,15 +168,20 @@ void feed_forward(const Operations& operations, Linear* gate, Linear up, Linear 
         own_up.y = at_least(own_inner, part * up.out);
         Rows rows(up.format, part, up.in);
         rows.fill(operations, own_up.x, 0, part);
+        rows.give(own_up);
         if (gate) {
             Linear own_gate = *gate;
             own_gate.x = own_up.x;
             own_up.factor = own_gate.y = at_least(own_gates, part * up.out);
             rows.give(own_gate);
-            all_blocks(operations, own_gate, part);
+            // A block of the gate is still in the nearest cache when the same of `up` is multiplied by it.
+            for (int64_t block = 0; block < whole_blocks(up.out); ++block) {
+                operations.linear(own_gate, 0, part, block, block + 1);
+                operations.linear(own_up, 0, part, block, block + 1);
+            }
+        } else {
+            all_blocks(operations, own_up, part);
         }
-        rows.give(own_up);
-        all_blocks(operations, own_up, part);
         own_down.x = own_up.y;
         own_down.y += row * down.out;
         if (own_down.residual) own_down.residual += row * down.out;

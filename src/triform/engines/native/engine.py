@@ -1,5 +1,6 @@
 """The native engine: kernels in C++ for what takes time, NumPy for the rest."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -22,7 +23,7 @@ from triform.engines.protocol import (
 )
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
-from triform.engines.reference.parameter import convert
+from triform.engines.reference.parameter import convert, float32
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
@@ -47,6 +48,8 @@ PROBABILITIES, VALUES = 1, 2
 """The two passes of attention, where somebody looks at what lies between."""
 
 NO_WINDOW = 1 << 40
+SMALL_ARRAY = 1 << 14
+"""Numbers below which memory of the system's allocator costs no page faults."""
 
 
 class NativeEngine(ReferenceEngine):
@@ -81,7 +84,8 @@ class NativeEngine(ReferenceEngine):
         converted = convert(tensor, format)
         # Kernels read rows end to end.
         array = np.ascontiguousarray(converted.array)
-        return NativeParameter(array, format, tuple(array.shape))
+        vector = float32(StoredTensor(array, format)) if array.ndim == 1 else None
+        return NativeParameter(array, format, tuple(array.shape), vector=vector)
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
         return pack(convert(tensor, format))
@@ -106,11 +110,11 @@ class NativeEngine(ReferenceEngine):
         activation: Activation | None = None,
         residual: Floats | None = None,
     ) -> Floats:
-        y = np.empty((len(x), weight.shape[0]), np.float32)
+        y = empty(len(x), weight.shape[0])
         self._kernels.linear(
             np.ascontiguousarray(x),
             weight.weight,
-            None if bias is None else bias.float32(),
+            None if bias is None else bias.vector,
             None if residual is None else np.ascontiguousarray(residual),
             y,
             ACTIVATIONS[activation],
@@ -120,7 +124,7 @@ class NativeEngine(ReferenceEngine):
     def linears(self, x: Floats, several: Sequence[Dense]) -> list[Floats]:
         if len({each.weight.format for each in several}) > 1:
             return super().linears(x, several)
-        ys = [np.empty((len(x), each.weight.shape[0]), np.float32) for each in several]
+        ys = [empty(len(x), each.weight.shape[0]) for each in several]
         weights, biases = zip(*map(_weight_and_bias, several), strict=True)
         self._kernels.projections(np.ascontiguousarray(x), weights, biases, ys)
         return ys
@@ -138,7 +142,7 @@ class NativeEngine(ReferenceEngine):
         if gate is not None and gate.weight.format != up.weight.format:
             composed: Floats = super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
             return composed
-        y: Floats = np.empty((len(x), down.weight.shape[0]), np.float32)
+        y = empty(len(x), down.weight.shape[0])
         self._kernels.feed_forward(
             np.ascontiguousarray(x),
             *((None, None) if gate is None else _weight_and_bias(gate)),
@@ -153,13 +157,13 @@ class NativeEngine(ReferenceEngine):
     def layer_norm(  # type: ignore[override]
         self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float
     ) -> Floats:
-        y = np.empty_like(x, order="C")
-        self._kernels.layer_norm(np.ascontiguousarray(x), weight.float32(), bias.float32(), y, eps)
+        y = empty(*x.shape)
+        self._kernels.layer_norm(np.ascontiguousarray(x), weight.vector, bias.vector, y, eps)
         return y
 
     def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:  # type: ignore[override]
-        y = np.empty_like(x, order="C")
-        self._kernels.rms_norm(np.ascontiguousarray(x), weight.float32(), y, eps)
+        y = empty(*x.shape)
+        self._kernels.rms_norm(np.ascontiguousarray(x), weight.vector, y, eps)
         return y
 
     def attention(
@@ -174,7 +178,7 @@ class NativeEngine(ReferenceEngine):
         bias: DistanceBias | None = None,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
-        output_TNH = np.empty(query_TNH.shape, np.float32)
+        output_TNH = empty(*query_TNH.shape)
         key, value, pages, spans, lengths = _where_keys_lie(keys)
         arguments = (
             np.ascontiguousarray(query_TNH),
@@ -238,7 +242,7 @@ class NativeEngine(ReferenceEngine):
         store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
         return PagedKeyValues(store, 0, table)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> NativeStore:  # type: ignore[override]
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
         return NativeStore(layers, self._kernels)
 
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
@@ -250,23 +254,23 @@ class NativeEngine(ReferenceEngine):
             for ids, table in lookups
         ]
         places, arrays, formats = zip(*read, strict=True)
-        y = np.empty((len(places[0]), lookups[0][1].shape[1]), np.float32)
+        y = empty(len(places[0]), lookups[0][1].shape[1])
         self._kernels.embedding_sum([as_bytes(array) for array in arrays], [FORMATS[f] for f in formats], places, y)
         return y
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
-        y = np.empty(x_TNH.shape, np.float32)
+        y = empty(*x_TNH.shape)
         self._kernels.rotary(np.ascontiguousarray(x_TNH), table, y)
         return y
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
-        y = np.empty((len(spans), x_TD.shape[1]), np.float32)
+        y = empty(len(spans), x_TD.shape[1])
         begins, ends = np.ascontiguousarray(spans.begins), np.ascontiguousarray(spans.ends)
         self._kernels.pool(np.ascontiguousarray(x_TD), begins, ends, POOLINGS[pooling], y)
         return y
 
     def normalize(self, x: Floats) -> Floats:
-        y = np.empty_like(x, order="C")
+        y = empty(*x.shape)
         self._kernels.normalize(np.ascontiguousarray(x), y)
         return y
 
@@ -281,12 +285,18 @@ class NativeEngine(ReferenceEngine):
         return values, indices
 
     def log_softmax(self, x: Floats) -> Floats:
-        y = np.empty_like(x, order="C")
+        y = empty(*x.shape)
         self._kernels.log_softmax(np.ascontiguousarray(x), y)
         return y
 
     def all_finite(self, x: Floats) -> bool:
         return self._kernels.all_finite(np.ascontiguousarray(x))
+
+
+def empty(*shape: int) -> Floats:
+    """An array to be filled. The memory of a large one is used again when it has gone."""
+    is_small = math.prod(shape) < SMALL_ARRAY
+    return np.empty(shape, np.float32) if is_small else _kernels.empty(shape)
 
 
 def _where_keys_lie(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
@@ -308,4 +318,4 @@ def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:
 def _weight_and_bias(dense: Dense) -> tuple[_kernels.Weight | None, Floats | None]:
     weight, bias = dense
     assert isinstance(weight, NativeParameter)
-    return weight.weight, bias.float32() if isinstance(bias, NativeParameter) else None
+    return weight.weight, bias.vector if isinstance(bias, NativeParameter) else None
