@@ -31,8 +31,3 @@ def copy(x: NDArray[Any]) -> NDArray[Any]:
     y = zeros(x.shape, x.dtype)
     y[...] = x
     return y
-
-
-def empty_like(x: NDArray[Any], order: str = "C") -> NDArray[Any]:
-    """What `np.empty_like` returns, at the end of its memory."""
-    return zeros(x.shape, x.dtype, order)
