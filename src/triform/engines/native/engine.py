@@ -11,6 +11,7 @@ import triform.engines.native._kernels as _kernels
 from triform.engines.formats import Format, Integers, StoredTensor, Use
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
+from triform.engines.native.threads import num_threads
 from triform.engines.protocol import (
     Dense,
     DistanceBias,
@@ -50,6 +51,8 @@ PROBABILITIES, VALUES = 1, 2
 NO_WINDOW = 1 << 40
 SMALL_ARRAY = 1 << 14
 """Numbers below which memory of the system's allocator costs no page faults."""
+
+_kernels.set_num_threads(num_threads())
 
 
 class NativeEngine(ReferenceEngine):
