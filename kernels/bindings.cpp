@@ -385,6 +385,7 @@ void copy_pages(Out pages, Integers sources, Integers targets) {
 
 NB_MODULE(_kernels, m) {
     m.attr("BLOCK") = kBlock;
+    m.attr("NO_WINDOW") = kNoWindow;
     m.def("int8_block", &int8_block);
     m.def("int4_block", &int4_block);
     m.def("instruction_sets", [] {
