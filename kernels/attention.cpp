@@ -32,6 +32,8 @@ Tiles tiles_of(const Operations& operations, const Attention& a, int64_t sequenc
     return {keys, values, nullptr, key_size, value_size};
 }
 
+constexpr int64_t kMostQueries = 1024;  // of a task: between two, a thread may be asked to stop
+
 // So many queries at a time that their probabilities stay in the nearest cache.
 int64_t queries_at_a_time(const Attention& a) { return std::max<int64_t>(1, 48 / (a.heads / a.groups)); }
 
@@ -80,7 +82,7 @@ void attention(const Operations& operations, Attention a, int64_t count) {
     bool are_few = count * a.groups < 4 * num_threads();
     for (int64_t sequence = 0; sequence < count; ++sequence) {
         int64_t queries = a.query_ends[sequence] - a.query_begins[sequence];
-        int64_t some = are_few ? queries_at_a_time(a) : std::max<int64_t>(1, queries);
+        int64_t some = are_few ? queries_at_a_time(a) : kMostQueries;
         for (int64_t group = 0; group < a.groups; ++group)
             for (int64_t begin = 0; begin < queries; begin += some)
                 tasks.push_back({sequence, group, begin, std::min(begin + some, queries)});

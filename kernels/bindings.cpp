@@ -381,9 +381,23 @@ void copy_pages(Out pages, Integers sources, Integers targets) {
     });
 }
 
+// Ctrl-C, or another signal whose handler raised an exception, which is then that of the call.
+bool signal_raised() {
+    nb::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
+    asked_to_stop = signal_raised;
+    nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const Stopped&) {
+            // The exception is there already.
+        }
+    });
     m.attr("BLOCK") = kBlock;
     m.attr("NO_WINDOW") = kNoWindow;
     m.def("int8_block", &int8_block);

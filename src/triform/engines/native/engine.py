@@ -199,7 +199,8 @@ class NativeEngine(ReferenceEngine):
             self._kernels.attention(*arguments)
             return output_TNH
         for sequence, (begin, end) in enumerate(queries.pairs()):
-            self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
+            if begin < end:
+                self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
         return output_TNH
 
     def _traced(
