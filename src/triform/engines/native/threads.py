@@ -36,9 +36,9 @@ def _limits(groups: Path, mounted: Path) -> Iterator[tuple[int, int]]:
         for line in groups.read_text().splitlines():
             _, controllers, group = line.split(":", 2)
             if "cpu" in controllers.split(","):
-                top, files = mounted / "cpu", ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+                top, files = mounted / "cpu", ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
             elif not controllers:
-                top, files = mounted, ("cpu.max",)
+                top, files = mounted, ["cpu.max"]
             else:
                 continue
             folder = top / group.lstrip("/")
