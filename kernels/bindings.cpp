@@ -399,6 +399,7 @@ NB_MODULE(_kernels, m) {
         }
     });
     m.attr("BLOCK") = kBlock;
+    m.attr("NO_WINDOW") = kNoWindow;
     m.def("int8_block", &int8_block);
     m.def("int4_block", &int4_block);
     m.def("instruction_sets", [] {

@@ -90,7 +90,6 @@ public:
     }
 
 private:
-
     void work() {
         for (int64_t seen = 0;;) {
             for (int spin = 0; spin < kSpins && job_.load(std::memory_order_acquire) == seen; ++spin) relax();

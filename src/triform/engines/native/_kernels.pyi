@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK: int
+NO_WINDOW: int
 
 def instruction_sets() -> list[str]: ...
 def num_threads() -> int: ...

@@ -48,7 +48,6 @@ POOLINGS = {
 PROBABILITIES, VALUES = 1, 2
 """The two passes of attention, where somebody looks at what lies between."""
 
-NO_WINDOW = 1 << 40
 SMALL_ARRAY = 1 << 14
 """Numbers below which memory of the system's allocator costs no page faults."""
 
@@ -195,7 +194,7 @@ class NativeEngine(ReferenceEngine):
             np.ascontiguousarray(lengths),
             scale,
             mask is Mask.CAUSAL,
-            NO_WINDOW if window is None else window,
+            _kernels.NO_WINDOW if window is None else window,
             None if bias is None else np.ascontiguousarray(bias.values),
             0 if bias is None else bias.zero,
         )
