@@ -61,7 +61,7 @@ def multiplication_rate() -> float:
 
 
 def arithmetic_peak(engine: Engine, format: str) -> float | None:
-    """Operations per second of a kernel that only issues the instruction, on all cores; None for engines without one."""
+    """Operations per second of a kernel that only issues the instruction, on all cores; None where there is none."""
     return engine._kernels.peak(FORMATS[Format(format)]) if isinstance(engine, NativeEngine) else None
 
 

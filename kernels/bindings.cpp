@@ -423,7 +423,6 @@ NB_MODULE(_kernels, m) {
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
     m.def("empty", &empty);
-    m.def("release_memory", &release_memory);
     m.def("pack", &pack);
     m.def("unpack", &unpack);
     m.def("pack_int8", &pack_int8);
