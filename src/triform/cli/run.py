@@ -140,7 +140,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
                 rows = texts_of(given["texts"], columns, given["input_format"])
             else:
                 unnamed = InputFormat.JSONL if task.fields else InputFormat.TXT
-                input_format = given["input_format"] or format_of(given["input"]) or unnamed
+                input_format = given["input_format"] or format_of(given["input"], InputFormat) or unnamed
                 rows = read_rows(source, input_format, columns)
             loaded = task.load(given["model"], **loading, **options)
             loaded.check_options(loaded.options)

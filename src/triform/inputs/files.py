@@ -14,9 +14,11 @@ from contextlib import ExitStack
 from enum import StrEnum
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 from triform.errors import InputError
+
+Format = TypeVar("Format", bound=StrEnum)
 
 LONGEST_LINE = 16 * 2**20
 """Bytes of a line, and characters of a cell: more is a file of another kind, or a quote that nobody closed."""
@@ -136,7 +138,10 @@ class Source:
                 yield Found(where, dict(zip(header, cells, strict=True)))
 
     def sentences(self) -> Iterator[Found]:
-        """Words in columns, one on each line, a blank line behind each sentence, as CoNLL has them: lists of cells."""
+        """Words in columns, one on each line, a blank line behind each sentence, as CoNLL has them.
+
+        A dictionary of `tokens`, the first column, and `tags`, the last.
+        """
         words: list[list[str]] = []
         begin = ""
         for found in self.texts():
@@ -144,18 +149,15 @@ class Source:
             if found.error:
                 yield found
             elif not cells or cells[0] == "-DOCSTART-":
-                if words:
-                    yield Found(begin, words)
+                yield from _sentence(begin, words)
                 words = []
             elif words and len(cells) != len(words[0]):
-                yield Found(
-                    found.where, None, f"{count(len(cells), 'column')}, where its sentence has {len(words[0])}."
-                )
+                error = f"{count(len(cells), 'column')}, where its sentence has {len(words[0])}."
+                yield Found(found.where, None, error)
             else:
                 begin = begin if words else found.where
                 words.append(cells)
-        if words:
-            yield Found(begin, words)
+        yield from _sentence(begin, words)
 
     def matches(self, pattern: re.Pattern[str]) -> Iterator[Found]:
         """Each line, taken apart by the named groups of a pattern that fits all of it."""
@@ -193,6 +195,11 @@ class Source:
             yield found.value
 
 
+def _sentence(where: str, words: list[list[str]]) -> Iterator[Found]:
+    if words:
+        yield Found(where, {"tokens": [cells[0] for cells in words], "tags": [cells[-1] for cells in words]})
+
+
 def json_value(where: str, text: str) -> Found:
     """What a line of JSON holds."""
     try:
@@ -201,8 +208,8 @@ def json_value(where: str, text: str) -> Found:
         return Found(where, None, f"not JSON: {error}.")
 
 
-def format_of(path: str) -> InputFormat | None:
-    """The format that a file's name says, or None.
+def format_of(path: str, known: type[Format]) -> Format | None:
+    """The format that a file's name says, if it is known.
 
     Raises:
         InputError: .json, which is one value and no rows.
@@ -213,7 +220,7 @@ def format_of(path: str) -> InputFormat | None:
             f"{path}: rows are read from .txt, .csv, .tsv and .jsonl. If each of its lines is a JSON value, "
             "say that its format is jsonl."
         )
-    return InputFormat(suffix) if suffix in tuple(InputFormat) else None
+    return known(suffix) if suffix in tuple(known) else None
 
 
 def count(number: int, what: str) -> str:
