@@ -5,6 +5,19 @@
 
 namespace TRIFORM_ISA {
 
+void fill_page(const float* keys, const float* values, int64_t stride, int64_t rows, int64_t head_dim, float* key_page,
+               float* value_page, int64_t place) {
+    key_page += place;
+    value_page += place * value_width(head_dim);
+    for (int64_t i = 0; i < head_dim; ++i, key_page += kBlock)
+        for (int64_t row = 0; row < rows; ++row) key_page[row] = keys[row * stride + i];
+    for (; rows; --rows, values += stride, value_page += value_width(head_dim))
+        for (int64_t i = 0; i < head_dim; i += 16) {
+            int n = head_dim - i < 16 ? static_cast<int>(head_dim - i) : 16;
+            store_first(value_page + i, load_first(values + i, n), n);
+        }
+}
+
 struct Seen {
     int64_t begin, end;  // keys that a query sees
 };
@@ -23,16 +36,15 @@ inline Floats masked(Floats x, Seen seen, int64_t key) {
     return x;
 }
 
-// Row r of the work is query r / (heads / groups), and of the group's heads the r % (heads / groups)th.
+// Row r of the work is query r / per_group, and of the group's heads the r % per_group th.
 struct Work {
     int64_t position;  // of the first query among the keys
     int64_t num_keys, width, per_group, head, rows;
-    const int64_t* pages;
 };
 
-inline void scores(const Attention& a, const Work& work, int64_t group, const float* queries, float* p) {
+inline void scores(const Attention& a, const Tiles& tiles, const Work& work, const float* queries, float* p) {
     for (int64_t tile = 0; tile * kBlock < work.num_keys; ++tile) {
-        const float* keys = a.keys + (work.pages[tile] * a.groups + group) * a.head_dim * kBlock;
+        const float* keys = tiles.key_tile(tile);
         for_tiles(0, work.rows, [&](auto rows, int64_t row) {
             Sums<rows.value> sums{};
             add_product<rows.value, AsFloat32>(sums, queries + row * a.head_dim, a.head_dim, keys, kBlock, a.head_dim);
@@ -75,16 +87,16 @@ inline void softmax(const Attention& a, const Work& work, float* p) {
     }
 }
 
-inline void weigh(const Attention& a, const Work& work, int64_t group, const float* p, float* output) {
+inline void weigh(const Attention& a, const Tiles& tiles, const Work& work, const float* p, float* output) {
+    int64_t value_stride = value_width(a.head_dim);
     for (int64_t channel = 0; channel < a.head_dim; channel += kBlock) {
         for_tiles(0, work.rows, [&](auto rows, int64_t row) {
             Sums<rows.value> sums{};
             for (int64_t tile = 0; tile * kBlock < work.num_keys; ++tile) {
-                const float* values =
-                    a.values + (work.pages[tile] * a.groups + group) * kBlock * a.value_width + channel;
                 int64_t left = work.num_keys - tile * kBlock;
-                add_product<rows.value, AsFloat32>(sums, p + row * work.width + tile * kBlock, work.width, values,
-                                                   a.value_width, left < kBlock ? left : kBlock);
+                add_product<rows.value, AsFloat32>(sums, p + row * work.width + tile * kBlock, work.width,
+                                                   tiles.value_tile(tile) + channel, value_stride,
+                                                   left < kBlock ? left : kBlock);
             }
             for (int r = 0; r < rows.value; ++r) {
                 int64_t query = (row + r) / work.per_group, head = (row + r) % work.per_group;
@@ -98,33 +110,32 @@ inline void weigh(const Attention& a, const Work& work, int64_t group, const flo
     }
 }
 
-void attention(const Attention& a, int64_t sequence, int64_t group, int64_t query, int64_t query_end, Pass pass,
-               float* probabilities, float* queries) {
-    int64_t begin = a.query_begins[sequence], all_keys = a.num_keys[sequence];
-    int64_t past = all_keys - (a.query_ends[sequence] - begin);
+void attention(const Attention& a, const Tiles& tiles, const Queries& queries, Pass pass, float* probabilities,
+               float* scaled) {
+    int64_t begin = a.query_begins[queries.sequence], all_keys = a.num_keys[queries.sequence];
+    int64_t past = all_keys - (a.query_ends[queries.sequence] - begin);
     Work work;
-    work.position = past + query;
+    work.position = past + queries.begin;
     // Under a causal mask no query of these sees a later key.
-    work.num_keys = a.causal ? past + query_end : all_keys;
-    work.width = (all_keys + kBlock - 1) / kBlock * kBlock;
+    work.num_keys = a.causal ? past + queries.end : all_keys;
+    work.width = whole_blocks(all_keys) * kBlock;
     work.per_group = a.heads / a.groups;
-    work.head = group * work.per_group;
-    work.rows = (query_end - query) * work.per_group;
-    work.pages = a.pages + a.page_begins[sequence];
-    int64_t first = (begin + query) * a.heads + work.head;
+    work.head = queries.group * work.per_group;
+    work.rows = (queries.end - queries.begin) * work.per_group;
+    int64_t first = (begin + queries.begin) * a.heads + work.head;
     if (pass != Pass::kValues) {
         for (int64_t row = 0; row < work.rows; ++row) {
-            int64_t from = (first + row / work.per_group * a.heads + row % work.per_group) * a.head_dim;
-            for (int64_t i = 0; i < a.head_dim; ++i) queries[row * a.head_dim + i] = a.query[from + i] * a.scale;
+            const float* query = a.query + (first + row / work.per_group * a.heads + row % work.per_group) * a.head_dim;
+            for (int64_t i = 0; i < a.head_dim; ++i) scaled[row * a.head_dim + i] = query[i] * a.scale;
         }
-        scores(a, work, group, queries, probabilities);
+        scores(a, tiles, work, scaled, probabilities);
         // Hidden tiles hold nothing yet.
-        int64_t computed = (work.num_keys + kBlock - 1) / kBlock * kBlock;
+        int64_t computed = whole_blocks(work.num_keys) * kBlock;
         for (int64_t row = 0; row < work.rows; ++row)
             for (int64_t key = computed; key < work.width; ++key) probabilities[row * work.width + key] = 0;
         softmax(a, work, probabilities);
     }
-    if (pass != Pass::kProbabilities) weigh(a, work, group, probabilities, a.output + first * a.head_dim);
+    if (pass != Pass::kProbabilities) weigh(a, tiles, work, probabilities, a.output + first * a.head_dim);
 }
 
 }  // namespace TRIFORM_ISA

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "attention.h"
 #include "layout.h"
 #include "linear.h"
 #include "operations.h"
@@ -132,53 +133,26 @@ struct Kernels {
     }
 
     // All sequences; or, with `probabilities` (groups, queries · heads / groups, width), one pass over one of them.
-    void attention(In query, Out output, In keys, In values, Integers pages, Integers query_begins, Integers query_ends,
-                   Integers page_begins, Integers num_keys, float scale, bool causal, int64_t window,
-                   std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
+    // Keys and values of this pass lie in rows: then there are no pages, and `key_begins` counts rows.
+    void attention(In query, Out output, In keys, In values, std::optional<Integers> pages, Integers query_begins,
+                   Integers query_ends, Integers key_begins, Integers num_keys, float scale, bool causal,
+                   int64_t window, std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
                    std::optional<Out> probabilities) const {
-        Attention a{query.data(), output.data(), keys.data(), values.data(), pages.data(), query_begins.data(),
-                    query_ends.data(), page_begins.data(), num_keys.data(), int64_t(query.shape(1)),
-                    int64_t(keys.shape(1)), int64_t(query.shape(2)), int64_t(values.shape(3)), scale, causal, window,
+        Attention a{query.data(), output.data(), keys.data(), values.data(), pages ? pages->data() : nullptr,
+                    query_begins.data(), query_ends.data(), num_keys.data(), key_begins.data(),
+                    int64_t(query.shape(1)), int64_t(keys.shape(1)), int64_t(query.shape(2)), scale, causal, window,
                     bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
         nb::gil_scoped_release release;
         if (probabilities)
-            attention_of_one(a, sequence, Pass(pass), probabilities->data(), int64_t(probabilities->shape(1)),
-                             int64_t(probabilities->shape(2)));
+            attention_of_one(*operations, a, sequence, Pass(pass), probabilities->data());
         else
-            attention_of_all(a, int64_t(num_keys.shape(0)));
+            triform::attention(*operations, a, int64_t(num_keys.shape(0)));
     }
 
-    void attention_of_all(const Attention& a, int64_t sequences) const {
-        int64_t per_group = a.heads / a.groups, some = std::max<int64_t>(1, 48 / per_group);
-        struct Task {
-            int64_t sequence, group, query, end;
-        };
-        std::vector<Task> tasks;
-        for (int64_t sequence = 0; sequence < sequences; ++sequence) {
-            int64_t count = a.query_ends[sequence] - a.query_begins[sequence];
-            for (int64_t group = 0; group < a.groups; ++group)
-                for (int64_t at = 0; at < count; at += some)
-                    tasks.push_back({sequence, group, at, std::min(at + some, count)});
-        }
-        run(int64_t(tasks.size()), [&](int64_t number) {
-            thread_local std::vector<float> scratch;
-            const Task& task = tasks[number];
-            int64_t width = (a.num_keys[task.sequence] + kBlock - 1) / kBlock * kBlock;
-            int64_t rows = (task.end - task.query) * per_group;
-            scratch.resize(std::max(scratch.size(), size_t(rows * (width + a.head_dim))));
-            operations->attention(a, task.sequence, task.group, task.query, task.end, Pass::kBoth, scratch.data(),
-                                  scratch.data() + rows * width);
-        });
-    }
-
-    void attention_of_one(const Attention& a, int64_t sequence, Pass pass, float* probabilities, int64_t rows,
-                          int64_t width) const {
-        int64_t count = a.query_ends[sequence] - a.query_begins[sequence];
-        run(a.groups, [&](int64_t group) {
-            std::vector<float> queries(size_t(rows * a.head_dim));
-            operations->attention(a, sequence, group, 0, count, pass, probabilities + group * rows * width,
-                                  queries.data());
-        });
+    void write_pages(In key, In value, Integers slots, Out keys, Out values) const {
+        nb::gil_scoped_release release;
+        triform::write_pages(*operations, key.data(), value.data(), slots.data(), int64_t(slots.shape(0)),
+                             int64_t(keys.shape(1)), int64_t(keys.shape(2)), keys.data(), values.data());
     }
 };
 
@@ -379,27 +353,6 @@ void unpack_int4(ConstBytes packed, Integers rows, int64_t in, Bytes weight, Byt
     });
 }
 
-// Puts rows (T, groups, head_dim) where `slots` says: page · kBlock + place.
-void write_pages(In key, In value, Integers slots, Out keys, Out values) {
-    nb::gil_scoped_release release;
-    int64_t groups = int64_t(keys.shape(1)), head_dim = int64_t(keys.shape(2)), width = int64_t(values.shape(3));
-    const float *key_rows = key.data(), *value_rows = value.data();
-    float *key_pages = keys.data(), *value_pages = values.data();
-    int64_t count = int64_t(slots.shape(0));
-    run((count + 31) / 32, [&](int64_t task) {
-        for (int64_t t = task * 32; t < std::min(count, task * 32 + 32); ++t) {
-            int64_t page = slots.data()[t] / kBlock, place = slots.data()[t] % kBlock;
-            for (int64_t g = 0; g < groups; ++g) {
-                const float* k = key_rows + (t * groups + g) * head_dim;
-                float* to = key_pages + (page * groups + g) * head_dim * kBlock + place;
-                for (int64_t i = 0; i < head_dim; ++i) to[i * kBlock] = k[i];
-                std::memcpy(value_pages + ((page * groups + g) * kBlock + place) * width,
-                            value_rows + (t * groups + g) * head_dim, size_t(head_dim) * sizeof(float));
-            }
-        }
-    });
-}
-
 // Copies pages (pages, …) of one layer within their array.
 void copy_pages(Out pages, Integers sources, Integers targets) {
     nb::gil_scoped_release release;
@@ -429,7 +382,6 @@ NB_MODULE(_kernels, m) {
     m.def("pack_int4", &pack_int4);
     m.def("unpack_int8", &unpack_int8);
     m.def("unpack_int4", &unpack_int4);
-    m.def("write_pages", &write_pages);
     m.def("copy_pages", &copy_pages);
     nb::class_<Weight>(m, "Weight").def(nb::init<ConstBytes, int, int64_t, int64_t>());
     nb::class_<Kernels>(m, "Kernels")
@@ -441,10 +393,11 @@ NB_MODULE(_kernels, m) {
         .def("layer_norm", &Kernels::layer_norm)
         .def("rms_norm", &Kernels::rms_norm)
         .def("attention", &Kernels::attention, nb::arg("query"), nb::arg("output"), nb::arg("keys"), nb::arg("values"),
-             nb::arg("pages"), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("page_begins"),
+             nb::arg("pages").none(), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("key_begins"),
              nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("bias").none(),
              nb::arg("zero"), nb::arg("sequence") = 0, nb::arg("pass_") = 0,
              nb::arg("probabilities").none() = nb::none())
+        .def("write_pages", &Kernels::write_pages)
         .def("all_finite", &all_finite)
         .def("top_k", &top_k)
         .def("top_log_probabilities", &top_log_probabilities)

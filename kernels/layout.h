@@ -22,7 +22,6 @@ constexpr int64_t kQuad = 4;
 constexpr int64_t kInt4Group = 2 * kBlock + kBlock * kGroup / 2;  // bytes
 
 inline int64_t whole_groups(int64_t in) { return (in + kGroup - 1) / kGroup; }
-inline int64_t whole_blocks(int64_t out) { return (out + kBlock - 1) / kBlock; }
 inline int64_t int8_block(int64_t in) { return 4 * kBlock + whole_groups(in) * kGroup * kBlock; }  // bytes
 inline int64_t int4_block(int64_t in) { return whole_groups(in) * kInt4Group; }  // bytes
 

@@ -34,20 +34,40 @@ struct Linear {
     Activation activation;
 };
 
-// softmax(scale · QKᵀ + bias)·V over pages of keys and values.
+// softmax(scale · QKᵀ + bias)·V. Keys and values lie in pages, or where `pages` is null, in rows.
 struct Attention {
     const float* query;  // (T, heads, head_dim)
     float* output;  // (T, heads, head_dim)
-    const float* keys;  // (pages, groups, head_dim, kBlock)
-    const float* values;  // (pages, groups, kBlock, value_width)
+    const float* keys;  // (pages, groups, head_dim, kBlock) or (S, groups, head_dim)
+    const float* values;  // (pages, groups, kBlock, value_width) or (S, groups, head_dim)
     const int64_t* pages;  // numbers of pages, those of a sequence in a row
-    const int64_t *query_begins, *query_ends, *page_begins, *num_keys;  // of each sequence
-    int64_t heads, groups, head_dim, value_width;  // value_width: head_dim, rounded up to whole blocks
+    const int64_t *query_begins, *query_ends, *num_keys;  // of each sequence
+    const int64_t* key_begins;  // of each sequence, in `pages` or in rows
+    int64_t heads, groups, head_dim;
     float scale;
     bool causal;
     int64_t window;  // a query sees keys nearer than this
     const float* bias;  // (heads, distances) or null
     int64_t distances, zero;  // column of key − query = 0
+};
+
+inline int64_t whole_blocks(int64_t count) { return (count + kBlock - 1) / kBlock; }
+// Values of a page lie in whole blocks of channels.
+inline int64_t value_width(int64_t head_dim) { return whole_blocks(head_dim) * kBlock; }
+
+// Keys and values of one sequence and group, a page at a time.
+struct Tiles {
+    const float *keys, *values;  // of page 0: (head_dim, kBlock) and (kBlock, value_width)
+    const int64_t* pages;  // of each tile, or null: one behind the other
+    int64_t key_step, value_step;  // from page to page
+
+    const float* key_tile(int64_t tile) const { return keys + (pages ? pages[tile] : tile) * key_step; }
+    const float* value_tile(int64_t tile) const { return values + (pages ? pages[tile] : tile) * value_step; }
+};
+
+// Which queries of a sequence, and the heads of which group.
+struct Queries {
+    int64_t sequence, group, begin, end;
 };
 
 enum class Pooling : int { kFirst = 0, kLast = 1, kMax = 2, kMean = 3, kMeanSqrtLength = 4, kWeightedMean = 5 };
@@ -68,9 +88,11 @@ struct Operations {
     void (*layer_norm)(const float* x, const float* weight, const float* bias, float* y, int64_t rows, int64_t width,
                        float eps);
     void (*rms_norm)(const float* x, const float* weight, float* y, int64_t rows, int64_t width, float eps);
-    // scratch: (queries · heads / groups, keys rounded up to whole blocks) probabilities, and as many queries.
-    void (*attention)(const Attention&, int64_t sequence, int64_t group, int64_t query, int64_t query_end, Pass,
-                      float* probabilities, float* queries);
+    // Rows of a key and a value, `stride` numbers apart, into the places of a page from `place` on.
+    void (*fill_page)(const float* keys, const float* values, int64_t stride, int64_t rows, int64_t head_dim,
+                      float* key_page, float* value_page, int64_t place);
+    // Room for (queries · heads / groups, keys in whole blocks) probabilities, and (queries · heads / groups, head_dim).
+    void (*attention)(const Attention&, const Tiles&, const Queries&, Pass, float* probabilities, float* scaled);
 
     bool (*all_finite)(const float* x, int64_t count);
     // Of one row: its k greatest in order, the lower index first among equals, and where they stand.

@@ -33,6 +33,7 @@ const Operations kAvx2 = {
     TRIFORM_ISA::linear,
     TRIFORM_ISA::layer_norm,
     TRIFORM_ISA::rms_norm,
+    TRIFORM_ISA::fill_page,
     TRIFORM_ISA::attention,
     TRIFORM_ISA::all_finite,
     TRIFORM_ISA::top_k,

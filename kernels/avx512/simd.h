@@ -46,7 +46,7 @@ inline Floats widen_bfloat(const uint16_t* p) {
 
 // Sixteen sums, and for each of them a quad of bytes.
 struct Ints {
-    __m512i v;
+    __v16si v;  // GCC keeps an __m512i of 32-bit sums in two registers, one for each of its types
 };
 struct Bytes {
     __m512i v;
@@ -54,8 +54,8 @@ struct Bytes {
 
 constexpr int kInt4Rows = 6;  // 6 · 2 sums of integers and as many of floats
 
-inline Ints all_ints(int32_t x) { return {_mm512_set1_epi32(x)}; }
-inline Floats to_floats(Ints x) { return {_mm512_cvtepi32_ps(x.v)}; }
+inline Ints all_ints(int32_t x) { return {(__v16si)_mm512_set1_epi32(x)}; }
+inline Floats to_floats(Ints x) { return {_mm512_cvtepi32_ps((__m512i)x.v)}; }
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline Bytes all_quads(const int8_t* p) {
     int32_t quad;
@@ -68,7 +68,7 @@ inline Bytes high_nibbles(Bytes x) {
 }
 // The instruction multiplies bytes without a sign by bytes with one: Σ (w + 128)·x, less 128·Σ x from the beginning.
 inline Ints begin_dots(int32_t sum_of_x) { return all_ints(-128 * sum_of_x); }
-inline Ints dot(Ints sums, Bytes w, Bytes x) { return {_mm512_dpbusd_epi32(sums.v, w.v, x.v)}; }
+inline Ints dot(Ints sums, Bytes w, Bytes x) { return {(__v16si)_mm512_dpbusd_epi32((__m512i)sums.v, w.v, x.v)}; }
 inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) { return dot(sums, w, x); }
 // To the nearest integers, ties to even.
 inline void store_rounded(int8_t* p, Floats x) {

@@ -170,24 +170,18 @@ class NativeEngine(ReferenceEngine):
         dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
-        if isinstance(keys, PackedKeyValues):
-            keys = self.key_values(keys.key, keys.value, keys.spans)
-        if not isinstance(keys.store, NativeStore):
-            raise EngineError(
-                "The key/value store belongs to another engine. Make it with this engine's key_value_store."
-            )
-        table = keys.table
         output_TNH = np.empty(query_TNH.shape, np.float32)
+        key, value, pages, spans, lengths = _where_keys_lie(keys)
         arguments = (
             np.ascontiguousarray(query_TNH),
             output_TNH,
-            keys.store.keys[keys.layer],
-            keys.store.values[keys.layer],
-            table.pages,
+            key,
+            value,
+            pages,
             np.ascontiguousarray(queries.begins),
             np.ascontiguousarray(queries.ends),
-            np.ascontiguousarray(table.spans.begins),
-            np.ascontiguousarray(table.lengths),
+            np.ascontiguousarray(spans.begins),
+            np.ascontiguousarray(lengths),
             scale,
             mask is Mask.CAUSAL,
             NO_WINDOW if window is None else window,
@@ -197,9 +191,8 @@ class NativeEngine(ReferenceEngine):
         if probabilities is None:
             self._kernels.attention(*arguments)
             return output_TNH
-        groups = keys.store.keys[keys.layer].shape[1]
         for sequence, (begin, end) in enumerate(queries.pairs()):
-            self._traced(arguments, sequence, end - begin, groups, int(table.lengths[sequence]), probabilities)
+            self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
         return output_TNH
 
     def _traced(
@@ -232,7 +225,7 @@ class NativeEngine(ReferenceEngine):
         places = np.arange(spans.lengths.sum()) - np.repeat(np.cumsum(spans.lengths) - spans.lengths, spans.lengths)
         slots = np.repeat(page_spans.begins, spans.lengths) * size + places
         table = PageTable(np.arange(counts.sum()), page_spans, spans.lengths, slots)
-        store = NativeStore([(groups, head_dim)])
+        store = self.key_value_store([(groups, head_dim)])
         store.grow(int(counts.sum()))
         rows = np.repeat(spans.begins, spans.lengths) + places
         is_all = len(rows) == len(key_SKH) and bool((np.diff(rows) == 1).all())
@@ -240,8 +233,8 @@ class NativeEngine(ReferenceEngine):
         store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
         return PagedKeyValues(store, 0, table)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
-        return NativeStore(layers)
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> NativeStore:
+        return NativeStore(layers, self._kernels)
 
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
         # A packed table is unpacked for the rows that are wanted, which are then read in order.
@@ -289,6 +282,17 @@ class NativeEngine(ReferenceEngine):
 
     def all_finite(self, x: Floats) -> bool:
         return self._kernels.all_finite(np.ascontiguousarray(x))
+
+
+def _where_keys_lie(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
+    """Keys and values; for those in a store its pages; which rows or pages are whose; and how many keys each has."""
+    if isinstance(keys, PackedKeyValues):
+        key, value = np.ascontiguousarray(keys.key), np.ascontiguousarray(keys.value)
+        return key, value, None, keys.spans, keys.spans.lengths
+    if not isinstance(keys.store, NativeStore):
+        raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
+    key, value = keys.store.keys[keys.layer], keys.store.values[keys.layer]
+    return key, value, keys.table.pages, keys.table.spans, keys.table.lengths
 
 
 def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:

@@ -13,7 +13,8 @@ from triform.engines.reference.floats import Floats
 class NativeStore(KeyValueStore):
     """For each layer keys (pages, K, H, BLOCK) and values (pages, K, BLOCK, H rounded up to whole blocks)."""
 
-    def __init__(self, layers: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, layers: Sequence[tuple[int, int]], kernels: _kernels.Kernels) -> None:
+        self._kernels = kernels
         size = _kernels.BLOCK
         self.keys = [np.zeros((0, groups, head_dim, size), np.float32) for groups, head_dim in layers]
         self.values = [np.zeros((0, groups, size, -(-dim // size) * size), np.float32) for groups, dim in layers]
@@ -32,4 +33,4 @@ class NativeStore(KeyValueStore):
 
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
         slots = np.ascontiguousarray(table.slots)
-        _kernels.write_pages(key_TKH, value_TKH, slots, self.keys[layer], self.values[layer])
+        self._kernels.write_pages(key_TKH, value_TKH, slots, self.keys[layer], self.values[layer])
