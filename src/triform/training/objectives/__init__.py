@@ -1,0 +1,1 @@
+"""What a model can learn to do: one file for each objective."""
