@@ -1,28 +1,125 @@
-"""Fine-tuning MiniLM-L6 beside the Trainer of transformers: the same rows, the same settings, each run in its own process.
+"""Fine-tuning MiniLM-L6 beside the Trainer of transformers: the same rows and settings, each run in its own process.
 
-TREC-6 and SST-2 by accuracy, wikigold by the F1 of entities (every fifth sentence is the test). `--pairs` is the number of
-seeds. A time is that of an epoch without evaluations; memory is the peak while training less what the imports take.
+TREC-6 and SST-2 by accuracy, wikigold by the F1 of entities, with every fifth sentence for the test. `--pairs` says how
+many seeds. A time is that of an epoch without evaluations; memory is the peak while training less what imports take.
 
-What limits it: 6 × parameters × tokens operations, 60 to 70 % of the time in matrix products. What is saved is padding,
-which is half of a batch of mixed lengths.
+What limits it: 6 × parameters × tokens operations, of which matrix products do 60 % of the time. What can be saved is
+padding, about half of a batch of mixed lengths.
 
-    python -m benchmarks.fine_tuning DATA [--only trec …] [--pairs SEEDS] [--quick] [--keep]
+    TRIFORM_DATA=FOLDER python -m benchmarks.fine_tuning [--only trec …] [--pairs SEEDS] [--quick]
 """
 
 import json
-import re
+import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
+from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.checkpoints import Workspace, workspace
 from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS, Comparison, interleave
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Report, parse_arguments
 from benchmarks.trainers import SETTINGS, Outcome
+from benchmarks.workload import minilm_folder
 from triform.training.rows import Files, RowFormat
+
+DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
+"""Where the data sets are, by default beside the checkout."""
+SEEDS = 3
+QUICK_STEPS = 12
+SIDES = {OURS: "ours", "transformers": "transformers"}
+FIGURES = {"score": "%", "epoch": "s", "memory": "MiB"}
+"""What an `Outcome` holds, and its units."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """A data set."""
+
+    train: str
+    test: str | None = None
+    """Without it every fifth row of the other."""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def rows(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows to train on, and those to test on."""
+        train = self._read(self.train)
+        if self.test is not None:
+            return {"train": train, "test": self._read(self.test)}
+        return {"train": [row for number, row in enumerate(train) if number % 5], "test": train[::5]}
+
+    def _read(self, path: str) -> list[dict[str, Any]]:
+        return [dict(row.values) for row in Files(paths=[DATA / "text" / path], **self.settings)]
+
+
+LABELLED = r"(?P<label>\d) (?P<text>.+)"
+CASES = {
+    "trec": Case(
+        train="trec/TREC.train.all",
+        test="trec/TREC.test.all",
+        settings={"pattern": LABELLED, "encoding": "latin-1"},
+    ),
+    "sst2": Case(train="sst2/stsa.binary.train", test="sst2/stsa.binary.test", settings={"pattern": LABELLED}),
+    "wikigold": Case(train="ner/wikigold/CONLL-format/data/wikigold.conll.txt", settings={"format": RowFormat.CONLL}),
+}
+
+
+def write(case: Case, folder: Path) -> str:
+    """Write the rows for both sides; how many there are."""
+    rows = case.rows()
+    for part, own in rows.items():
+        (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in own))
+    labels = sorted({label for row in rows["train"] for label in row.get("tags", [row.get("label")])})
+    (folder / "labels.json").write_text(json.dumps(labels))
+    return f"{len(rows['train']):,} rows to train on, {len(rows['test']):,} to test on, {len(labels)} labels"
+
+
+def train(side: str, folder: Path, seeds: Iterator[int], steps: int) -> Outcome:
+    """One training in a process of its own."""
+    command = [sys.executable, "-m", f"benchmarks.trainers.{side}", folder, minilm_folder(), next(seeds), steps]
+    done = subprocess.run([str(each) for each in command], check=True, capture_output=True, text=True)
+    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def compare(name: str, seeds: int, steps: int, facts: dict[str, str]) -> list[Comparison]:
+    """Both sides, seed by seed in turn."""
+    with TemporaryDirectory() as folder:
+        facts[name] = write(CASES[name], Path(folder))
+        runs = [partial(train, side, Path(folder), count(), steps) for side in SIDES.values()]
+        outcomes = dict(zip(SIDES, interleave(runs, rounds=seeds), strict=True))
+    return [
+        Comparison(
+            name=f"{name}, {figure}",
+            unit=unit,
+            values={side: [getattr(outcome, figure) for outcome in own] for side, own in outcomes.items()},
+        )
+        for figure, unit in FIGURES.items()
+    ]
+
+
+def main() -> None:
+    arguments = parse_arguments(__doc__, list(CASES), pairs=SEEDS)
+    bystanders = Bystanders()
+    facts = {"settings": ", ".join(f"{name} {value}" for name, value in SETTINGS.items())}
+    comparisons = [
+        comparison
+        for name in CASES
+        if arguments.wanted(name)
+        for comparison in compare(name, arguments.pairs, QUICK_STEPS if arguments.quick else 0, facts)
+    ]
+    Report(
+        title="Fine-tuning",
+        machine=Machine.here(),
+        pairs=arguments.pairs,
+        comparisons=comparisons,
+        facts={**facts, "other processes": str(bystanders)},
+    ).print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,9 @@
-"""The sides of `benchmarks.fine_tuning`, each a program: python -m benchmarks.trainers.SIDE FOLDER CHECKPOINT SEED STEPS.
+"""The sides of `benchmarks.fine_tuning`, each a program of its own.
 
-FOLDER holds train.jsonl, test.jsonl and labels.json. With STEPS above 0 training ends early. The last line printed is an
-`Outcome`.
+    python -m benchmarks.trainers.SIDE FOLDER CHECKPOINT SEED STEPS
+
+FOLDER holds train.jsonl, test.jsonl and labels.json. With STEPS above 0 training ends early. The last line that is
+printed is an `Outcome`.
 """
 
 import argparse

@@ -25,10 +25,10 @@ def examples(arguments: Arguments, part: str, tokenizer: Any) -> list[dict[str, 
             continue
         encoded = tokenizer(row["tokens"], is_split_into_words=True, truncation=True)
         words = encoded.word_ids()
-        is_first = [word is not None and word != before for word, before in zip(words, [None, *words[:-1]], strict=True)]
-        labels = [
-            numbers[row["tags"][word]] if first else IGNORED for word, first in zip(words, is_first, strict=True)
+        is_first = [
+            word is not None and word != before for word, before in zip(words, [None, *words[:-1]], strict=True)
         ]
+        labels = [numbers[row["tags"][word]] if first else IGNORED for word, first in zip(words, is_first, strict=True)]
         found.append({**encoded, "labels": labels})
     return found
 
