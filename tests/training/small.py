@@ -40,12 +40,12 @@ class NextLetter:
 
     def loss(self, model: Model, examples: Sequence[Letters], chance: np.random.Generator) -> Loss:
         batch = Batch.from_ids([example.ids for example in examples])
-        output: Any = model.network(batch)  # type: ignore[arg-type]
+        network: Any = model.network
         is_target = chance.random(len(batch.ids)) < KEPT
         is_target[batch.offsets[1:] - 1] = False
         rows = np.flatnonzero(is_target)
         targets = torch.from_numpy(batch.ids[rows + 1])
-        return Loss(torch.nn.functional.cross_entropy(output.logits[rows], targets, reduction="sum"), len(rows))
+        return Loss(torch.nn.functional.cross_entropy(network(batch).logits[rows], targets, reduction="sum"), len(rows))
 
 
 LINES = ["a cat sat on a mat", "the dog", "b", "one two three four five six seven", "and so on and on"] * 9

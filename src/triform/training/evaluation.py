@@ -110,7 +110,10 @@ MASKED = 0.15
 
 def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
     """Some tokens, always the same, each hidden behind the mask."""
-    mask = task.tokenizer.id_of(task.tokenizer.special("mask_token") or "")
+    token = task.tokenizer.special("mask_token")
+    mask = None if token is None else task.tokenizer.id_of(token)
+    if mask is None:
+        raise InputError("The tokenizer has no mask_token to hide tokens behind.")
     chance = np.random.default_rng(0)
     surprises: list[float] = []
     for batch in _batches(task, rows):

@@ -198,6 +198,8 @@ class Training(Generic[E]):
             InputError: there is no such score as `metric`.
         """
         scores = self._processes.tell(dict(evaluate()) if self._processes.is_first else None)
+        if self.settings.metric not in scores:
+            raise InputError(f"metric = {self.settings.metric!r}: an evaluation has {', '.join(scores)}.")
         score = scores[self.settings.metric]
         best = self.state.best
         is_better = best is None or (score < best if self.settings.metric in LESS_IS_BETTER else score > best)

@@ -43,7 +43,7 @@ TEXTS = ("text", "text_pair", "source", "target", "question", "context")
 """Fields of rows that are read."""
 
 
-def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Path) -> dict[str, int]:
+def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Path) -> dict[str, int | None]:
     """Train a tokenizer, and write it.
 
     Arguments:
