@@ -32,6 +32,7 @@ DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" 
 """Where the data sets are, by default beside the checkout."""
 SEEDS = 3
 QUICK_STEPS = 12
+PACKAGES = ("numpy", "tokenizers", "torch", "transformers", "triform")
 SIDES = {OURS: "ours", "transformers": "transformers"}
 FIGURES = {"score": "%", "epoch": "s", "memory": "MiB"}
 """What an `Outcome` holds, and its units."""
@@ -114,7 +115,7 @@ def main() -> None:
     ]
     Report(
         title="Fine-tuning",
-        machine=Machine.here(),
+        machine=Machine.here(PACKAGES),
         pairs=arguments.pairs,
         comparisons=comparisons,
         facts={**facts, "other processes": str(bystanders)},

@@ -4,7 +4,7 @@
 |---|---|---|
 | text-classification | text, text_pair; label, labels or score | accuracy, macro F1, Matthews; or Spearman, Pearson |
 | token-classification | tokens, tags | F1, precision and recall of entities, accuracy |
-| question-answering | question, context; answers | exact match, F1 |
+| question-answering | question, context; answer, or answers | exact match, F1 |
 | sentence-embedding, sentence-similarity | text, text_pair; score | Spearman, Pearson |
 | text-generation, fill-mask | text | loss, perplexity |
 | text2text-generation, summarization, translation | source; target | BLEU, chrF |
@@ -74,7 +74,8 @@ def _first_tags(words: Sequence[str], answer: Sequence[Mapping[str, Any]]) -> li
 
 def _question_answering(task: Pipeline, rows: Sequence[Row]) -> Scores:
     inputs = [{"question": get(row, "question"), "context": get(row, "context")} for row in rows]
-    return metrics.spans([answer["answer"] for answer in task(inputs)], [get(row, "answers") for row in rows])
+    gold = [row.values["answers"] if "answers" in row.values else [get(row, "answer")] for row in rows]
+    return metrics.spans([answer["answer"] for answer in task(inputs)], gold)
 
 
 def _similarity(task: Pipeline, rows: Sequence[Row]) -> Scores:

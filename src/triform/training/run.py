@@ -45,11 +45,11 @@ class Kind(NamedTuple):
 KINDS: Mapping[str, Kind] = {
     "masked-lm": Kind("masked_lm:MaskedLM", None),
     "causal-lm": Kind("causal_lm:CausalLM", None),
-    "sequence-to-sequence": Kind("sequence_to_sequence:SequenceToSequence", "text2text-generation"),
+    "seq2seq": Kind("seq2seq:Seq2Seq", "text2text-generation"),
     "sequence-classification": Kind("sequence_classification:SequenceClassification", "text-classification"),
     "token-classification": Kind("token_classification:TokenClassification", "token-classification"),
     "question-answering": Kind("question_answering:QuestionAnswering", "question-answering"),
-    "sentence-embedding": Kind("sentence_embedding:SentenceEmbedding", "sentence-embedding"),
+    "sentence-embedding": Kind("sentence_embedding:SentenceEmbedding", None),
 }
 """Objectives by the names that recipes give them."""
 
@@ -144,11 +144,12 @@ class Judge:
         self._token_budget = token_budget
 
     def scores(self) -> Scores:
-        """The objective's loss, and the scores of the task's answers, or where there is no task perplexity."""
+        """The objective's loss; the scores of the task's answers, or of a language model without a task perplexity."""
         loss = self._loss()
-        if self._task is None:
-            return {"loss": loss, "perplexity": math.exp(loss)}
-        return {"loss": loss, **evaluate(self._task, self._rows)}
+        if self._task is not None:
+            return {"loss": loss, **evaluate(self._task, self._rows)}
+        is_language = isinstance(self._model.spec.head, spec.LanguageHead)
+        return {"loss": loss, **({"perplexity": math.exp(loss)} if is_language else {})}
 
     def _loss(self) -> float:
         """The mean over all targets; masks are the same each time."""
@@ -187,7 +188,8 @@ def _model(source: str, recipe: Recipe, objective_type: Any, train: Files, label
     if labels is None and has_labels:
         labels = objective_type.labels(train)
     own = _own_head(source) if recipe.model is not None else None
-    if isinstance(own, objective_type.head) and set(labels or ()) <= set(getattr(own, "labels", ())):
+    fits = own is None if objective_type.head is None else isinstance(own, objective_type.head)
+    if recipe.model is not None and fits and set(labels or ()) <= set(getattr(own, "labels", ())):
         return start(source, engine=recipe.engine, seed=recipe.loop.seed)
     head = next(name for name, kind in HEADS.items() if kind is objective_type.head)
     return start(source, head=head, labels=labels, problem=problem, engine=recipe.engine, seed=recipe.loop.seed)

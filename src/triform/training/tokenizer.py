@@ -39,7 +39,7 @@ class TokenizerSettings:
 
 WORDPIECE_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROLES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
-TEXTS = ("text", "text_pair", "source", "target", "question", "context")
+TEXTS = ("text", "text_pair", "source", "target", "question", "context", "anchor", "positive", "negative")
 """Fields of rows that are read."""
 
 
