@@ -118,7 +118,7 @@ def test_what_is_wrong_is_said(folder: Path, tmp_path: Path) -> None:
         ),
         "data.columns={label = 'stars'}": (3, "train.csv, line 2: there is no stars among text, mood"),
         "objective.labels=['good', 'awful']": (3, "train.csv, line 4: label 'bad' is none of the model's: good, awful"),
-        "loop.metric=bleu": (3, "metric = 'bleu': an evaluation has loss, accuracy"),
+        "loop.metric=bleu": (3, "metric = 'bleu': sequence-classification has loss, accuracy"),
     }
     for number, (change, (expected, message)) in enumerate(cases.items()):
         code, _, err = train(folder, tmp_path / str(number), "--set", change)

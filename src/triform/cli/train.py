@@ -62,7 +62,8 @@ def train(
     read = read_recipe(recipe, [*(change or []), *given])
     with started() as processes:
         console = Console(stderr=True, quiet=not processes.is_first)
-        if processes.is_first and is_done(Path(read.output), resume=resume, overwrite=overwrite):
+        done = is_done(Path(read.output), resume=resume, overwrite=overwrite) if processes.is_first else None
+        if processes.tell(done):
             console.print(f"{read.output} is trained to its end: there is nothing to go on with.")
             return
         run = prepare(read, recipe.parent, processes)
@@ -82,6 +83,7 @@ def is_done(output: Path, *, resume: bool, overwrite: bool) -> bool:
 
     if overwrite:
         shutil.rmtree(output / "training", ignore_errors=True)
+        (output / "config.json").unlink(missing_ok=True)
     elif resume:
         return has_ended(output / "training" / "log.jsonl")
     elif (output / "training").exists() or (output / "config.json").exists():

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 
 from triform import strict_json
 from triform.errors import InputError
+from triform.weights import to_disk
 
 KEPT = 2
 """If the disk has damaged the last, there is one before it."""
@@ -111,15 +112,6 @@ def remove_all(folder: Path) -> None:
 def _found(folder: Path) -> list[Path]:
     """The checkpoints of a folder, the first first."""
     return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}"))
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file or a folder has reached the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _files(

@@ -122,8 +122,6 @@ class Training(Generic[E]):
             yield log.write(self._end())
         if self._processes.is_first:
             checkpoint.remove_all(self.folder)
-        if self._evaluate is None and self._processes.is_first:
-            self._model.save(self.output)
 
     def _log(self) -> Log:
         return Log(self.folder / "log.jsonl" if self._processes.is_first else None, step=self.state.step)

@@ -72,6 +72,8 @@ class Recipe:
     batches: BatchSettings = field(default_factory=BatchSettings)
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     loop: LoopSettings = field(default_factory=LoopSettings)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the task whose answers are scored, such as max_new_tokens."""
 
     def __post_init__(self) -> None:
         if (self.model is None) == (not self.config):

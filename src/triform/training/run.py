@@ -40,16 +40,23 @@ class Kind(NamedTuple):
     """Where its class is."""
     task: str | None
     """The task whose answers are scored; None where the loss says all."""
+    scores: tuple[str, ...]
+    """What can be said of a model besides its loss."""
 
 
+LABEL_SCORES = ("accuracy", "macro_f1", "micro_f1", "matthews", "spearman", "pearson")
 KINDS: Mapping[str, Kind] = {
-    "masked-lm": Kind("masked_lm:MaskedLM", None),
-    "causal-lm": Kind("causal_lm:CausalLM", None),
-    "seq2seq": Kind("seq2seq:Seq2Seq", "text2text-generation"),
-    "sequence-classification": Kind("sequence_classification:SequenceClassification", "text-classification"),
-    "token-classification": Kind("token_classification:TokenClassification", "token-classification"),
-    "question-answering": Kind("question_answering:QuestionAnswering", "question-answering"),
-    "sentence-embedding": Kind("sentence_embedding:SentenceEmbedding", None),
+    "masked-lm": Kind("masked_lm:MaskedLM", None, ("perplexity",)),
+    "causal-lm": Kind("causal_lm:CausalLM", None, ("perplexity",)),
+    "seq2seq": Kind("seq2seq:Seq2Seq", "text2text-generation", ("bleu", "chrf")),
+    "sequence-classification": Kind(
+        "sequence_classification:SequenceClassification", "text-classification", LABEL_SCORES
+    ),
+    "token-classification": Kind(
+        "token_classification:TokenClassification", "token-classification", ("f1", "precision", "recall", "accuracy")
+    ),
+    "question-answering": Kind("question_answering:QuestionAnswering", "question-answering", ("exact_match", "f1")),
+    "sentence-embedding": Kind("sentence_embedding:SentenceEmbedding", None, ()),
 }
 """Objectives by the names that recipes give them."""
 
@@ -64,6 +71,8 @@ class Run:
     test: Files | None
     new_parameters: Sequence[str]
     """The canonical names of those that no checkpoint has brought."""
+    options: Mapping[str, Any]
+    """Of the task."""
 
     def forecast(self) -> Forecast:
         """The memory of a step."""
@@ -76,7 +85,7 @@ class Run:
         """How good the model is that was kept; None where nothing says it."""
         if self.test is None or self.task is None:
             return None
-        return evaluate(find_task(self.task).load(self.training.output), self.test)
+        return evaluate(find_task(self.task).load(self.training.output, **self.options), self.test)
 
 
 def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
@@ -95,7 +104,10 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     name = options.pop("name", None)
     if name not in KINDS:
         raise InputError(f"objective: name = {shown(name)}: expected one of {', '.join(KINDS)}.")
-    objective_type, task = _class_of(name), KINDS[name].task
+    kind = KINDS[name]
+    if recipe.loop.metric not in ("loss", *kind.scores):
+        raise InputError(f"loop: metric = {recipe.loop.metric!r}: {name} has loss, {', '.join(kind.scores)}.")
+    objective_type = _class_of(kind)
     train = recipe.data.files(recipe.data.train, beside)
     validation, test = (
         None if paths is None else recipe.data.files(paths, beside)
@@ -103,7 +115,7 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     )
     library("matplotlib")  # for the end, where it would be a pity to miss it
     output = Path(recipe.output)
-    source = recipe.model or str(_beginning(recipe, train, output / "training" / "beginning", processes))
+    source = recipe.model or str(_beginning(recipe, train, output, processes))
     model = _model(
         source, recipe, objective_type, train, labels=options.pop("labels", None), problem=options.pop("problem", None)
     )
@@ -111,8 +123,9 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     objective = _objective(objective_type, model, tokenizer, options)
     judge = None
     if validation is not None:
-        pipeline = None if task is None else find_task(task)(model, tokenizer)
-        judge = Judge(model, objective, pipeline, validation, recipe.batches.token_budget).scores
+        task = None if kind.task is None else find_task(kind.task)(model, tokenizer, **recipe.evaluation)
+        judge = Judge(model, objective, task, validation, recipe.batches.token_budget).scores
+    weights = [] if recipe.model is None else sorted(model.checkpoint.folder.glob("*.safetensors"))
     batches = Batches(
         rows=train,
         objective=objective,
@@ -127,11 +140,18 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
         optimizer=recipe.optimizer,
         settings=recipe.loop,
         output=output,
-        run=_digest(recipe, train),
+        run=_digest(recipe, [*train.all_paths(), *weights]),
         evaluate=judge,
         processes=processes,
     )
-    return Run(training=training, model=model, task=task, test=test, new_parameters=new_parameters(model))
+    return Run(
+        training=training,
+        model=model,
+        task=kind.task,
+        test=test,
+        new_parameters=new_parameters(model),
+        options=recipe.evaluation,
+    )
 
 
 class Judge:
@@ -167,8 +187,8 @@ class Judge:
         return micro_batches(examples, self._objective.tokens, self._token_budget)
 
 
-def _class_of(objective: str) -> Any:
-    module, _, name = KINDS[objective].place.partition(":")
+def _class_of(kind: Kind) -> Any:
+    module, _, name = kind.place.partition(":")
     return getattr(import_module(f"triform.training.objectives.{module}"), name)
 
 
@@ -214,13 +234,8 @@ def _beginning(recipe: Recipe, train: Files, folder: Path, processes: Processes)
     return config
 
 
-def _digest(recipe: Recipe, train: Files) -> str:
-    """Of what the numbers of a run follow from: the recipe without its place, the version, and the files' stamps."""
-    stats = [path.stat() for path in train.all_paths() if path.exists()]
-    said = {
-        **asdict(recipe),
-        "output": None,
-        "triform": __version__,
-        "files": [(stat.st_size, stat.st_mtime_ns) for stat in stats],
-    }
+def _digest(recipe: Recipe, files: Sequence[Path]) -> str:
+    """Of what the numbers of a run follow from: the recipe, but not where it goes to, and the stamps of files."""
+    stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
+    said = {**asdict(recipe), "output": None, "triform": __version__, "stamps": stamps}
     return hashlib.blake2b(json.dumps(said, sort_keys=True).encode(), digest_size=16).hexdigest()
