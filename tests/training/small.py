@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,10 @@ def write_lines(path: Path) -> Path:
     return path
 
 
-def train(model: Path, texts: Path, output: Path, *, token_budget: int = 64, **settings: Any) -> list[Record]:
-    """Train to the end: the records of this run."""
+def train(
+    model: Path, texts: Path, output: Path, *, token_budget: int = 64, until: int | None = None, **settings: Any
+) -> list[Record]:
+    """Train to the end, or until there are so many records: those of this run."""
     with started() as processes:
         objective = NextLetter()
         loaded = triform.load(model, engine="torch")
@@ -76,9 +79,10 @@ def train(model: Path, texts: Path, output: Path, *, token_budget: int = 64, **s
             settings=LoopSettings(**{"epochs": 3, "checkpoint_every": 2, **settings}),
             output=output,
             run="small",
+            save=loaded.save,
             processes=processes,
         )
-        return list(training.records())
+        return list(islice(training.records(), until))
 
 
 def train_alone(model: Path, texts: Path, output: Path, rank: int = 0, port: int = 0) -> None:

@@ -54,8 +54,9 @@ def numbers(output: Path) -> list[dict[str, Any]]:
 
 def test_the_loss_falls_and_the_model_is_saved(undisturbed: Path) -> None:
     records = numbers(undisturbed)
-    assert [record["step"] for record in records] == list(range(1, 121))
-    assert records[-1]["loss"] < 0.3 * records[0]["loss"]
+    assert [record["step"] for record in records] == [*range(1, 121), 120]
+    assert records[-1] == {"step": 120, "ended": "steps"}
+    assert records[-2]["loss"] < 0.3 * records[0]["loss"]
     assert triform.load(undisturbed).num_parameters
 
 
@@ -85,14 +86,24 @@ def test_two_processes_have_the_losses_of_one(model: Path, texts: Path, undistur
     processes = [run(model, texts, tmp_path, rank, port) for rank in (0, 1)]
     for process in processes:
         process.join()
-    ours, theirs = (np.array([record["loss"] for record in numbers(path)]) for path in (tmp_path, undisturbed))
+    ours, theirs = (np.array([record["loss"] for record in numbers(path)[:-1]]) for path in (tmp_path, undisturbed))
     np.testing.assert_allclose(ours, theirs, rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """The numbers of eight steps."""
+    output = tmp_path_factory.mktemp("whole")
+    small.train(model, texts, output, steps=8)
+    assert [path.name for path in (output / "training").iterdir() if path.is_dir()] == []
+    return numbers(output)
 
 
 @pytest.fixture
 def half(model: Path, texts: Path, tmp_path: Path) -> Path:
-    """A run that stands at two checkpoints."""
-    small.train(model, texts, tmp_path, steps=4)
+    """The same, ended behind the fifth, when there were checkpoints of the second and the fourth."""
+    small.train(model, texts, tmp_path, steps=8, until=5)
+    assert [path.name[-1] for path in checkpoints(tmp_path)] == ["2", "4"]
     return tmp_path
 
 
@@ -100,24 +111,30 @@ def checkpoints(output: Path) -> list[Path]:
     return sorted((output / "training").glob("checkpoint-*"))
 
 
-def test_a_damaged_checkpoint_is_passed_over(model: Path, texts: Path, half: Path) -> None:
-    before = numbers(half)
-    first, last = checkpoints(half)
-    damaged = bytearray((last / "exp_avg.safetensors").read_bytes())
+def test_a_run_goes_on_from_its_last_checkpoint(
+    model: Path, texts: Path, half: Path, whole: list[dict[str, Any]]
+) -> None:
+    again = small.train(model, texts, half, steps=8)
+    assert again[0]["step"] == 5
+    assert numbers(half) == whole
+
+
+def test_a_damaged_checkpoint_is_passed_over(model: Path, texts: Path, half: Path, whole: list[dict[str, Any]]) -> None:
+    path = checkpoints(half)[-1] / "exp_avg.safetensors"
+    damaged = bytearray(path.read_bytes())
     damaged[-1] ^= 1
-    (last / "exp_avg.safetensors").write_bytes(damaged)
+    path.write_bytes(damaged)
     with pytest.warns(UserWarning, match="exp_avg.safetensors is not as it was written"):
-        again = small.train(model, texts, half, steps=4)
-    assert [record["step"] for record in again] == [3, 4]
-    assert numbers(half) == before
-    (first / "state.json").unlink(missing_ok=True)
+        again = small.train(model, texts, half, steps=8)
+    assert again[0]["step"] == 3
+    assert numbers(half) == whole
 
 
 def test_nothing_but_damaged_checkpoints_is_refused(model: Path, texts: Path, half: Path) -> None:
     for path in checkpoints(half):
         (path / "state.json").write_text("{")
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(InputError, match="no checkpoint that is whole"):
-        small.train(model, texts, half, steps=4)
+        small.train(model, texts, half, steps=8)
 
 
 def test_a_checkpoint_of_another_run_is_refused(model: Path, texts: Path, half: Path) -> None:
@@ -125,17 +142,18 @@ def test_a_checkpoint_of_another_run_is_refused(model: Path, texts: Path, half: 
         state = json.loads((path / "state.json").read_text())
         (path / "state.json").write_text(json.dumps({**state, "run": "another"}))
     with pytest.raises(InputError, match="other settings, data or model"):
-        small.train(model, texts, half, steps=4)
+        small.train(model, texts, half, steps=8)
 
 
-def test_what_an_end_in_the_middle_of_writing_leaves_is_ignored(model: Path, texts: Path, half: Path) -> None:
-    before = numbers(half)
+def test_what_an_end_in_the_middle_of_writing_leaves_is_ignored(
+    model: Path, texts: Path, half: Path, whole: list[dict[str, Any]]
+) -> None:
     last = checkpoints(half)[-1]
     shutil.move(last, last.with_name(f"{last.name}.partial"))
     with open(half / "training" / "log.jsonl", "a") as file:
         file.write('{"step": 5, "lo')
-    small.train(model, texts, half, steps=4)
-    assert numbers(half) == before
+    small.train(model, texts, half, steps=8)
+    assert numbers(half) == whole
 
 
 def test_however_a_step_is_cut_its_gradient_is_that_of_all_its_targets(
@@ -145,4 +163,4 @@ def test_however_a_step_is_cut_its_gradient_is_that_of_all_its_targets(
     whole = small.train(model, texts, tmp_path / "whole", token_budget=10**6, steps=4)
     parts = small.train(model, texts, tmp_path / "parts", token_budget=8, steps=4)
     for key in ("loss", "gradient_norm"):
-        np.testing.assert_allclose([each[key] for each in parts], [each[key] for each in whole], rtol=1e-4)
+        np.testing.assert_allclose([each[key] for each in parts[:-1]], [each[key] for each in whole[:-1]], rtol=1e-4)

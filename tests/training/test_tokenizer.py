@@ -9,7 +9,6 @@ from tests.checkpoints import CORPUS
 from triform.errors import InputError
 from triform.hub import find
 from triform.inputs import Tokenizer
-from triform.strict_json import read
 from triform.training.rows import Row
 from triform.training.tokenizer import Algorithm, TokenizerSettings, train_tokenizer
 
@@ -34,9 +33,16 @@ def test_both_read_it_alike(algorithm: Algorithm, lowercase: bool, tmp_path: Pat
     assert known["vocab_size"] == len(theirs) <= size
     assert known["pad_token_id"] == theirs.pad_token_id == 0
     assert ours.special("mask_token") == theirs.mask_token
-    before = read(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("algorithm", [Algorithm.WORDPIECE, Algorithm.BYTE_LEVEL_BPE])
+def test_it_is_the_same_each_time(algorithm: Algorithm, tmp_path: Path) -> None:
+    settings = TokenizerSettings(algorithm=algorithm, vocab_size=300)
     train_tokenizer(ROWS, settings, tmp_path)
-    assert read(tmp_path / "tokenizer.json") == before
+    before = (tmp_path / "tokenizer.json").read_bytes()
+    for _ in range(3):
+        train_tokenizer(ROWS, settings, tmp_path)
+        assert (tmp_path / "tokenizer.json").read_bytes() == before
 
 
 def test_pairs_of_wordpiece_have_segments(tmp_path: Path) -> None:

@@ -105,8 +105,9 @@ def introduce(run: "Run", console: Console) -> None:
         markup=False,
         highlight=False,
     )
-    if run.new_parameters:
-        console.print(f"new: {', '.join(run.new_parameters)}", markup=False, highlight=False)
+    new = "all parameters" if len(run.new_parameters) == len(run.model.parameters) else ", ".join(run.new_parameters)
+    if new:
+        console.print(f"new: {new}", markup=False, highlight=False)
 
 
 def follow(run: "Run", console: Console) -> None:

@@ -69,6 +69,7 @@ class Training(Generic[E]):
         settings: how long, and what to do on the way.
         output: the folder for the best model; `training/` in it is for log and checkpoints.
         run: a digest of all that the numbers follow from.
+        save: writes the model as it is into a folder.
         evaluate: gives the scores of the model as it is.
         processes: those that train together.
 
@@ -86,11 +87,13 @@ class Training(Generic[E]):
         settings: LoopSettings,
         output: Path,
         run: str,
+        save: Callable[[Path], None],
         evaluate: Callable[[], Scores] | None = None,
         processes: Processes = Processes(),  # noqa: B008  it is frozen
     ) -> None:
         self._model, self._objective, self.batches = model, objective, batches
-        self.settings, self._evaluate, self._processes = settings, evaluate, processes
+        self.settings, self._processes = settings, processes
+        self._save, self._evaluate = save, evaluate
         self.output, self.folder = output, output / "training"
         self._parameters = trainable(model)
         self._optimizer_settings, self._optimizer = optimizer, adamw(self._parameters, optimizer)
@@ -131,7 +134,7 @@ class Training(Generic[E]):
         if self._processes.is_first:
             draw(read(self.folder / "log.jsonl"), self.folder / "curve.png")
             if self._evaluate is None:
-                self._model.save(self.output)
+                self._save(self.output)
         return {"step": self.state.step, "ended": "patience" if self._has_waited() else "steps"}
 
     def _is_due(self, every: int) -> bool:
@@ -205,5 +208,5 @@ class Training(Generic[E]):
         if is_better:
             self.state.best = score
             if self._processes.is_first:
-                self._model.save(self.output)
+                self._save(self.output)
         return {"step": self.state.step, "scores": scores}

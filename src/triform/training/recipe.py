@@ -53,6 +53,19 @@ class DataSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoraSettings:
+    """A small change beside some linears, in the place of all parameters; see `with_lora`."""
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    targets: Sequence[str] = ("*.attention.query", "*.attention.value")
+    """Canonical names of linears, with * for anything."""
+    trained: Sequence[str] = ()
+    """Canonical names of parameters to be trained whole."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A training run."""
 
@@ -67,6 +80,8 @@ class Recipe:
     """Without a checkpoint: the config.json of the model to begin from nothing."""
     tokenizer: TokenizerSettings | None = None
     """Without a checkpoint: the tokenizer to train from the training files."""
+    lora: LoraSettings | None = None
+    """With it, the output is an adapter in PEFT's layout."""
     engine: str = "torch"
     """torch, or torch:DEVICE."""
     batches: BatchSettings = field(default_factory=BatchSettings)
@@ -80,6 +95,8 @@ class Recipe:
             raise InputError("expected one of model, to begin with a checkpoint, and config, to begin from nothing.")
         if self.model is not None and self.tokenizer is not None:
             raise InputError("a checkpoint brings its tokenizer. Leave tokenizer out, or begin from nothing.")
+        if self.model is None and self.lora is not None:
+            raise InputError("lora is a change of a checkpoint. Name one as model, or leave lora out.")
 
 
 def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:

@@ -5,8 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from importlib import import_module
+from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,8 +22,10 @@ from triform.training.batches import Batches, micro_batches
 from triform.training.evaluation import evaluate
 from triform.training.forecast import Forecast, forecast
 from triform.training.loop import Training
+from triform.training.lora import save_adapter, with_lora
 from triform.training.metrics import Scores, library
 from triform.training.objective import Objective
+from triform.training.objectives import OBJECTIVES
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe
 from triform.training.rows import Files
@@ -33,32 +34,26 @@ from triform.training.tokenizer import train_tokenizer
 from triform.weights import make_folder, write_json
 
 
-class Kind(NamedTuple):
-    """What an objective is to a recipe."""
+class Judged(NamedTuple):
+    """How models that learn an objective are judged."""
 
-    place: str
-    """Where its class is."""
     task: str | None
     """The task whose answers are scored; None where the loss says all."""
     scores: tuple[str, ...]
-    """What can be said of a model besides its loss."""
+    """What can be said besides the loss."""
 
 
 LABEL_SCORES = ("accuracy", "macro_f1", "micro_f1", "matthews", "spearman", "pearson")
-KINDS: Mapping[str, Kind] = {
-    "masked-lm": Kind("masked_lm:MaskedLM", None, ("perplexity",)),
-    "causal-lm": Kind("causal_lm:CausalLM", None, ("perplexity",)),
-    "seq2seq": Kind("seq2seq:Seq2Seq", "text2text-generation", ("bleu", "chrf")),
-    "sequence-classification": Kind(
-        "sequence_classification:SequenceClassification", "text-classification", LABEL_SCORES
-    ),
-    "token-classification": Kind(
-        "token_classification:TokenClassification", "token-classification", ("f1", "precision", "recall", "accuracy")
-    ),
-    "question-answering": Kind("question_answering:QuestionAnswering", "question-answering", ("exact_match", "f1")),
-    "sentence-embedding": Kind("sentence_embedding:SentenceEmbedding", None, ()),
+JUDGED: Mapping[str, Judged] = {
+    "masked-lm": Judged(None, ("perplexity",)),
+    "causal-lm": Judged(None, ("perplexity",)),
+    "seq2seq": Judged("text2text-generation", ("bleu", "chrf")),
+    "sequence-classification": Judged("text-classification", LABEL_SCORES),
+    "token-classification": Judged("token-classification", ("f1", "precision", "recall", "accuracy")),
+    "question-answering": Judged("question-answering", ("exact_match", "f1")),
+    "sentence-embedding": Judged(None, ()),
 }
-"""Objectives by the names that recipes give them."""
+"""By the names of `OBJECTIVES`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,6 +68,8 @@ class Run:
     """The canonical names of those that no checkpoint has brought."""
     options: Mapping[str, Any]
     """Of the task."""
+    is_adapter: bool
+    """Whether the output is a change of the checkpoint, and no model by itself."""
 
     def forecast(self) -> Forecast:
         """The memory of a step."""
@@ -85,7 +82,10 @@ class Run:
         """How good the model is that was kept; None where nothing says it."""
         if self.test is None or self.task is None:
             return None
-        return evaluate(find_task(self.task).load(self.training.output, **self.options), self.test)
+        output, task = self.training.output, find_task(self.task)
+        if self.is_adapter:
+            return evaluate(task.load(self.model.checkpoint.source, adapter=output, **self.options), self.test)
+        return evaluate(task.load(output, **self.options), self.test)
 
 
 def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
@@ -102,12 +102,12 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     """
     options = dict(recipe.objective)
     name = options.pop("name", None)
-    if name not in KINDS:
-        raise InputError(f"objective: name = {shown(name)}: expected one of {', '.join(KINDS)}.")
-    kind = KINDS[name]
-    if recipe.loop.metric not in ("loss", *kind.scores):
-        raise InputError(f"loop: metric = {recipe.loop.metric!r}: {name} has loss, {', '.join(kind.scores)}.")
-    objective_type = _class_of(kind)
+    if name not in OBJECTIVES:
+        raise InputError(f"objective: name = {shown(name)}: expected one of {', '.join(OBJECTIVES)}.")
+    objective_type, judged = OBJECTIVES[name], JUDGED[name]
+    if recipe.loop.metric not in ("loss", *judged.scores):
+        known = ", ".join(("loss", *judged.scores))
+        raise InputError(f"loop: metric = {recipe.loop.metric!r}: {name} has {known}.")
     train = recipe.data.files(recipe.data.train, beside)
     validation, test = (
         None if paths is None else recipe.data.files(paths, beside)
@@ -119,11 +119,13 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     model = _model(
         source, recipe, objective_type, train, labels=options.pop("labels", None), problem=options.pop("problem", None)
     )
+    if recipe.lora is not None:
+        model = with_lora(model, **asdict(recipe.lora), seed=recipe.loop.seed)
     tokenizer = Tokenizer.from_checkpoint(model.checkpoint)
     objective = _objective(objective_type, model, tokenizer, options)
     judge = None
     if validation is not None:
-        task = None if kind.task is None else find_task(kind.task)(model, tokenizer, **recipe.evaluation)
+        task = None if judged.task is None else find_task(judged.task)(model, tokenizer, **recipe.evaluation)
         judge = Judge(model, objective, task, validation, recipe.batches.token_budget).scores
     weights = [] if recipe.model is None else sorted(model.checkpoint.folder.glob("*.safetensors"))
     batches = Batches(
@@ -141,16 +143,18 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
         settings=recipe.loop,
         output=output,
         run=_digest(recipe, [*train.all_paths(), *weights]),
+        save=model.save if recipe.lora is None else partial(save_adapter, model),
         evaluate=judge,
         processes=processes,
     )
     return Run(
         training=training,
         model=model,
-        task=kind.task,
+        task=judged.task,
         test=test,
         new_parameters=new_parameters(model),
         options=recipe.evaluation,
+        is_adapter=recipe.lora is not None,
     )
 
 
@@ -185,11 +189,6 @@ class Judge:
     def _parts(self) -> list[list[Any]]:
         examples = [example for row in self._rows for example in self._objective.examples(row)]
         return micro_batches(examples, self._objective.tokens, self._token_budget)
-
-
-def _class_of(kind: Kind) -> Any:
-    module, _, name = kind.place.partition(":")
-    return getattr(import_module(f"triform.training.objectives.{module}"), name)
 
 
 def _objective(objective_type: Any, model: Model, tokenizer: Tokenizer, options: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ class Algorithm(StrEnum):
     BYTE_LEVEL_BPE = "byte-level-bpe"
     """As GPT-2 has it: merges of bytes, so that nothing is unknown."""
     UNIGRAM = "unigram"
-    """As T5 has it: the most probable pieces (Kudo 2018)."""
+    """As T5 has it: the most probable pieces (Kudo 2018). Unlike the others, not quite the same each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +39,8 @@ class TokenizerSettings:
 
 WORDPIECE_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROLES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+IN_CONFIG = ("pad", "bos", "eos", "sep")
+"""Roles of which a config.json says the ids."""
 TEXTS = ("text", "text_pair", "source", "target", "question", "context", "anchor", "positive", "negative")
 """Fields of rows that are read."""
 
@@ -59,14 +61,19 @@ def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Pa
     """
     roles = WORDPIECE_ROLES if settings.algorithm is Algorithm.WORDPIECE else ROLES
     tokenizer, trainer = KINDS[settings.algorithm](settings, list(roles.values()))
+    if settings.algorithm is Algorithm.WORDPIECE:
+        # The library gives inner letters their ids in an order of chance, and by ids it decides between equals.
+        trainer.special_tokens += [f"##{letter}" for letter in _inner_letters(rows, tokenizer)]
     tokenizer.train_from_iterator(texts(rows), trainer)
+    if settings.algorithm is Algorithm.WORDPIECE:
+        tokenizer = _with_special(tokenizer, list(roles.values()))
     tokenizer.post_processor = _frame(settings, tokenizer)
     make_folder(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     tokens = {f"{role}_token": token for role, token in roles.items()}
     write_json(folder / "special_tokens_map.json", tokens)
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
-    ids = {f"{role}_token_id": tokenizer.token_to_id(token) for role, token in roles.items()}
+    ids = {f"{role}_token_id": tokenizer.token_to_id(roles[role]) for role in IN_CONFIG if role in roles}
     return {"vocab_size": tokenizer.get_vocab_size(), **ids}
 
 
@@ -82,6 +89,24 @@ def texts(rows: Iterable[Row]) -> Iterator[str]:
         if not said:
             raise InputError(f"{row.where}: expected one of {', '.join(TEXTS)} or tokens, got {', '.join(row.values)}.")
         yield from said
+
+
+def _inner_letters(rows: Iterable[Row], tokenizer: Tokenizer) -> list[str]:
+    """Letters that words go on with."""
+    found: set[str] = set()
+    for text in texts(rows):
+        normal = tokenizer.normalizer.normalize_str(text)
+        found.update(letter for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal) for letter in word[1:])
+    return sorted(found)
+
+
+def _with_special(tokenizer: Tokenizer, special: list[str]) -> Tokenizer:
+    """The same pieces, of which these alone are special."""
+    made = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    made.decoder = tokenizer.decoder
+    made.add_special_tokens(special)
+    return made
 
 
 def _wordpiece(settings: TokenizerSettings, special: list[str]) -> tuple[Tokenizer, Any]:
