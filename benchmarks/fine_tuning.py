@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks.machine import Bystanders, Machine
-from benchmarks.measure import OURS, Comparison, interleave
+from benchmarks.measure import OURS, Comparison, Series, interleave
 from benchmarks.report import Report, parse_arguments
 from benchmarks.trainers import SETTINGS, Outcome
 from benchmarks.workload import minilm_folder
@@ -32,10 +32,12 @@ DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" 
 """Where the data sets are, by default beside the checkout."""
 SEEDS = 3
 QUICK_STEPS = 12
+QUICK_TESTS = 100
+"""Steps and test rows of a quick run, which says something of time and memory, but nothing of scores."""
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers", "triform")
 SIDES = {OURS: "ours", "transformers": "transformers"}
-FIGURES = {"score": "%", "epoch": "s", "memory": "MiB"}
-"""What an `Outcome` holds, and its units."""
+COSTS = {"epoch": "s", "memory": "MiB"}
+"""What an `Outcome` holds besides the score, and the units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +72,11 @@ CASES = {
 }
 
 
-def write(case: Case, folder: Path) -> str:
+def write(case: Case, folder: Path, *, quick: bool) -> str:
     """Write the rows for both sides; how many there are."""
     rows = case.rows()
+    if quick:
+        rows["test"] = rows["test"][:QUICK_TESTS]
     for part, own in rows.items():
         (folder / f"{part}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in own))
     labels = sorted({label for row in rows["train"] for label in row.get("tags", [row.get("label")])})
@@ -87,37 +91,42 @@ def train(side: str, folder: Path, seeds: Iterator[int], steps: int) -> Outcome:
     return Outcome(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def compare(name: str, seeds: int, steps: int, facts: dict[str, str]) -> list[Comparison]:
-    """Both sides, seed by seed in turn."""
+def outcomes(name: str, seeds: int, facts: dict[str, str], *, quick: bool) -> dict[str, list[Outcome]]:
+    """Side → what each seed came to, both sides in turn."""
     with TemporaryDirectory() as folder:
-        facts[name] = write(CASES[name], Path(folder))
+        facts[name] = write(CASES[name], Path(folder), quick=quick)
+        steps = QUICK_STEPS if quick else 0
         runs = [partial(train, side, Path(folder), count(), steps) for side in SIDES.values()]
-        outcomes = dict(zip(SIDES, interleave(runs, rounds=seeds), strict=True))
-    return [
-        Comparison(
-            name=f"{name}, {figure}",
-            unit=unit,
-            values={side: [getattr(outcome, figure) for outcome in own] for side, own in outcomes.items()},
-        )
-        for figure, unit in FIGURES.items()
-    ]
+        return dict(zip(SIDES, interleave(runs, rounds=seeds), strict=True))
 
 
 def main() -> None:
     arguments = parse_arguments(__doc__, list(CASES), pairs=SEEDS)
     bystanders = Bystanders()
     facts = {"settings": ", ".join(f"{name} {value}" for name, value in SETTINGS.items())}
+    found = {
+        name: outcomes(name, arguments.pairs, facts, quick=arguments.quick) for name in CASES if arguments.wanted(name)
+    }
     comparisons = [
-        comparison
-        for name in CASES
-        if arguments.wanted(name)
-        for comparison in compare(name, arguments.pairs, QUICK_STEPS if arguments.quick else 0, facts)
+        Comparison(
+            name=f"{name}, {cost}",
+            unit=unit,
+            values={side: [getattr(outcome, cost) for outcome in own] for side, own in sides.items()},
+        )
+        for name, sides in found.items()
+        for cost, unit in COSTS.items()
+    ]
+    scores = [
+        Series(name=f"{name}, {side}", unit="%", values=[outcome.score for outcome in own])
+        for name, sides in found.items()
+        for side, own in sides.items()
     ]
     Report(
         title="Fine-tuning",
         machine=Machine.here(PACKAGES),
         pairs=arguments.pairs,
         comparisons=comparisons,
+        series=scores,
         facts={**facts, "other processes": str(bystanders)},
     ).print()
 
