@@ -31,11 +31,13 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made a folder: {error.strerror}. Name another.") from error
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
+def write_tensors(
+    folder: Path, tensors: Mapping[str, StoredTensor], *, files: Files = MODEL, shard_bytes: int = SHARD_BYTES
+) -> None:
     """Write tensors under their checkpoint names, as `write_shards` does."""
     content = {part: own for name, tensor in tensors.items() for part, own in parts(name, tensor).items()}
     sizes = {name: array.nbytes for name, (_, array) in content.items()}
-    write_shards(folder, sizes, partial(_write_file, content=content), shard_bytes=shard_bytes)
+    write_shards(folder, sizes, partial(_write_file, content=content), files=files, shard_bytes=shard_bytes)
 
 
 def write_shards(

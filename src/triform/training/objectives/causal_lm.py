@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch.nn import functional
 
 from triform import spec
@@ -13,7 +12,7 @@ from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
-from triform.training.objectives.texts import TextReader, forward, of_row, pack, tensor, text_in
+from triform.training.objectives.texts import logits_of, of_row, pack, reader_of, tensor, text_in
 from triform.training.rows import Row
 
 
@@ -32,13 +31,13 @@ class CausalLM:
     in common: the last to be said in one is the first to be read in the next.
 
     Arguments:
-        model, tokenizer, max_length: see `TextReader`; max_length counts the tokens that are read.
+        model, tokenizer, max_length: see `reader_of`; max_length counts the tokens that are read.
     """
 
     head = spec.LanguageHead
 
     def __init__(self, model: Model, tokenizer: Tokenizer, *, max_length: int | None = None) -> None:
-        self._reader = TextReader(model, tokenizer, max_length=max_length)
+        self._reader = reader_of(model, tokenizer, max_length=max_length)
         end = tokenizer.special("eos_token")
         self._end = None if end is None else tokenizer.id_of(end)
 
@@ -58,6 +57,5 @@ class CausalLM:
     def loss(self, model: Model, examples: Sequence[Document], chance: np.random.Generator) -> Loss:
         batch = pack([each.ids[:-1] for each in examples])
         targets = np.concatenate([each.ids[1:] for each in examples])
-        logits = forward(model, batch).logits
-        assert isinstance(logits, torch.Tensor)
+        logits = logits_of(model, batch)
         return Loss(functional.cross_entropy(logits, tensor(model, targets), reduction="sum"), len(targets))

@@ -14,7 +14,7 @@ from triform.errors import TokenizerError
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
-from triform.training.objectives.texts import TextReader, forward, pack, tensor, text_in
+from triform.training.objectives.texts import logits_of, pack, reader_of, tensor, text_in
 from triform.training.rows import Row
 
 
@@ -37,7 +37,7 @@ class MaskedLM:
     itself with the same probability.
 
     Arguments:
-        model, tokenizer, max_length: see `TextReader`; a longer text is read in parts.
+        model, tokenizer, max_length: see `reader_of`; a longer text is read in parts.
         mask_rate: the probability of being chosen.
         whole_words: whether words are chosen, and not tokens.
 
@@ -56,7 +56,7 @@ class MaskedLM:
         mask_rate: float = 0.15,
         whole_words: bool = True,
     ) -> None:
-        self._reader = TextReader(model, tokenizer, max_length=max_length)
+        self._reader = reader_of(model, tokenizer, max_length=max_length)
         self._rate = mask_rate
         self._whole_words = whole_words
         self._vocab_size = model.spec.input_stack.embedding.vocab_size
@@ -67,7 +67,7 @@ class MaskedLM:
         self._mask = id
 
     def examples(self, row: Row) -> list[Masked]:
-        return [self._example(part) for part in self._reader.read_in_windows(row, text_in(row, "text"))]
+        return [self._example(part) for part in self._reader.read_in_windows(row, text_in(row, "text"), overlap=0)]
 
     def tokens(self, example: Masked) -> int:
         return len(example.ids)
@@ -77,11 +77,10 @@ class MaskedLM:
         chosen = np.concatenate([self._choose(each.units, chance) for each in examples])
         rows = np.flatnonzero(chosen)
         if not len(rows):
-            return Loss(forward(model, batch, logits_at=np.arange(1)).logits.sum() * 0, 0)  # type: ignore[union-attr]
+            return Loss(torch.zeros((), requires_grad=True), 0)
         targets = batch.ids[rows]
         batch.ids[rows] = self._hidden(targets, chance)
-        logits = forward(model, batch, logits_at=rows).logits
-        assert isinstance(logits, torch.Tensor)
+        logits = logits_of(model, batch, logits_at=rows)
         return Loss(functional.cross_entropy(logits, tensor(model, targets), reduction="sum"), len(rows))
 
     def _example(self, text: EncodedText) -> Masked:

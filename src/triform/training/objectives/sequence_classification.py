@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
@@ -15,7 +14,7 @@ from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import LongInput, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
-from triform.training.objectives.texts import TextReader, forward, pack, tensor, text_in, value_in
+from triform.training.objectives.texts import logits_of, pack, reader_of, tensor, text_in, value_in
 from triform.training.rows import Row
 
 
@@ -38,7 +37,7 @@ class SequenceClassification:
 
     Arguments:
         model: with a sequence head.
-        tokenizer, max_length, long_input: see `TextReader`.
+        tokenizer, max_length, long_input: see `reader_of`.
 
     Raises:
         WrongTaskError: the model has another head.
@@ -60,7 +59,7 @@ class SequenceClassification:
                 f"{model.checkpoint.source} does not classify sequences. Ask for a new head: "
                 'start(…, head="sequence-classification", labels=[…]).'
             )
-        self._reader = TextReader(model, tokenizer, max_length=max_length, long_input=long_input)
+        self._reader = reader_of(model, tokenizer, max_length=max_length, long_input=long_input)
         self._labels = {label: number for number, label in enumerate(head.labels)}
         self._problem = head.problem
 
@@ -69,7 +68,8 @@ class SequenceClassification:
         """All labels of some rows, in alphabetical order."""
         found: set[str] = set()
         for row in rows:
-            found |= set(row.values["labels"]) if "labels" in row.values else {_label(row, value_in(row, "label"))}
+            several = row.values.get("labels")
+            found |= {_label(row, value_in(row, "label"))} if several is None else {_label(row, own) for own in several}
         return sorted(found)
 
     def examples(self, row: Row) -> list[Labelled]:
@@ -83,8 +83,7 @@ class SequenceClassification:
 
     def loss(self, model: Model, examples: Sequence[Labelled], chance: np.random.Generator) -> Loss:
         batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
-        logits = forward(model, batch).logits
-        assert isinstance(logits, torch.Tensor)
+        logits = logits_of(model, batch)
         targets = tensor(model, np.stack([each.targets for each in examples]))
         match self._problem:
             case spec.Problem.SINGLE_LABEL:

@@ -54,38 +54,51 @@ class TextReader:
     """Texts → tokens that fit the model.
 
     Arguments:
-        model: sets the most tokens that fit.
         tokenizer: of the model.
+        context_length: the most tokens that the model reads; None for no limit.
         max_length: the most tokens of a sequence, special ones included; without it as many as fit.
-        long_input: what to do with a longer text that cannot be read in parts.
+        long_input: what to do with a longer text that cannot be read in parts: "error" or "truncate".
+        name: of `max_length`, for errors.
+
+    Raises:
+        InputError: a max_length that the model does not have, or an unknown way with long texts.
     """
 
     def __init__(
         self,
-        model: Model,
         tokenizer: Tokenizer,
+        context_length: int | None,
         *,
         max_length: int | None = None,
         long_input: str = LongInput.ERROR,
+        name: str = "max_length",
     ) -> None:
-        limits = [model.spec.input_stack.context_length, tokenizer.max_length]
-        limit = min((each for each in limits if each is not None), default=None)
-        if max_length is not None and limit is not None and max_length > limit:
-            raise InputError(f"max_length={max_length}: the model reads at most {limit} tokens.")
+        limit = min((each for each in (context_length, tokenizer.max_length) if each is not None), default=None)
+        if max_length is not None and not 0 < max_length <= (limit or max_length):
+            raise InputError(f"{name}={max_length}: expected a number of tokens, at most {limit or 'any'}.")
+        if long_input not in (LongInput.ERROR, LongInput.TRUNCATE):
+            raise InputError(f"long_input={long_input!r}: expected error or truncate.")
         self.tokenizer = tokenizer
         self.max_length = max_length or limit
-        self.long_input = LongInput(long_input)
+        self._long_input = LongInput(long_input)
 
     def read(self, row: Row, text: Text) -> EncodedText:
         """A text, or a pair, whole or cut as `long_input` allows."""
         with of_row(row):
-            return self.tokenizer.encode([text], max_length=self.max_length, long_input=self.long_input)[0]
+            return self.tokenizer.encode([text], max_length=self.max_length, long_input=self._long_input)[0]
 
-    def read_in_windows(self, row: Row, text: Text, *, overlap: int = 0) -> list[EncodedText]:
-        """A text of any length, or a pair of which the second may have any."""
+    def read_in_windows(self, row: Row, text: Text, *, overlap: int | None) -> list[EncodedText]:
+        """A text of any length, or a pair of which the second may have any, as `cut_into_windows` does."""
         with of_row(row):
             whole = self.tokenizer.encode([text])[0]
             return cut_into_windows(whole, max_length=self.max_length, overlap=overlap)
+
+
+def reader_of(
+    model: Model, tokenizer: Tokenizer, *, max_length: int | None = None, long_input: str = LongInput.ERROR
+) -> TextReader:
+    """That of what a model reads."""
+    return TextReader(tokenizer, model.spec.input_stack.context_length, max_length=max_length, long_input=long_input)
 
 
 @contextmanager
@@ -108,6 +121,13 @@ def forward(model: Model, *batches: Batch, logits_at: Integers | None = None) ->
     network: Any = model.network
     output: Output = network(*batches, logits_at=logits_at)
     return output
+
+
+def logits_of(model: Model, *batches: Batch, logits_at: Integers | None = None) -> torch.Tensor:
+    """The logits of such a pass."""
+    logits = forward(model, *batches, logits_at=logits_at).logits
+    assert isinstance(logits, torch.Tensor)
+    return logits
 
 
 def tensor(model: Model, values: Any) -> torch.Tensor:
