@@ -113,6 +113,7 @@ NEW_HEADS = [
     ("gpt2-lm", "sequence-classification", {"labels": ["a", "b", "c"]}),
     ("gpt2-lm", "question-answering", {}),
     ("llama-lm", "token-classification", {"labels": ["a", "b", "c"]}),
+    ("llama-lm", "question-answering", {}),
     ("llama", "question-answering", {}),
     ("llama-sequence", "language-modeling", {}),
     ("t5-lm", "sequence-classification", {"labels": ["a", "b", "c"]}),

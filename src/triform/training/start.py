@@ -72,7 +72,10 @@ def start(
         blueprint = inspect(source, engine=chosen)
     else:
         backbone = inspect(source, engine=chosen, with_head=False)
-        blueprint = _blueprint(backbone.checkpoint, chosen, backbone.tensors, head, labels, problem)
+        # What stands before the backbone's names may be another with another head.
+        prefix, tensors = backbone.assignment.prefix, backbone.tensors
+        tensors = tensors.having({name.removeprefix(prefix): info for name, info in tensors.items()})
+        blueprint = _blueprint(backbone.checkpoint, chosen, tensors, head, labels, problem)
     return _model(blueprint, chosen, seed)
 
 
