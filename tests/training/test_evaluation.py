@@ -40,7 +40,7 @@ def test_several_labels_and_numbers(minilm: Path, tmp_path: Path) -> None:
     likely = [[one["label"] for one in answer if one["score"] > 0.5] for answer in classify(TEXTS, top_k=None)]
     given = rows(*({"text": text, "labels": own} for text, own in zip(TEXTS, likely, strict=True)))
     assert evaluate(classify, given)["accuracy"] == 1
-    folder = bert("BertForSequenceClassification", minilm, tmp_path / "number", num_labels=1)
+    folder = bert("BertForSequenceClassification", minilm, tmp_path / "number", num_labels=1, problem_type="regression")
     classify = triform.pipeline("text-classification", model=folder)
     scores = [answer["score"] for answer in classify(TEXTS)]
     given = rows(*({"text": text, "score": str(-own)} for text, own in zip(TEXTS, scores, strict=True)))
@@ -51,7 +51,7 @@ def test_several_labels_and_numbers(minilm: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("make", [bert, llama])
 def test_words_have_the_tag_of_their_first_piece(make: Any, minilm: Path, tmp_path: Path) -> None:
-    labels = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}}
+    labels: dict[str, Any] = {"id2label": {0: "O", 1: "B-X", 2: "I-X"}}
     if make is bert:
         folder = bert("BertForTokenClassification", minilm, tmp_path, **labels)
     else:

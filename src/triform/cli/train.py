@@ -100,8 +100,8 @@ def introduce(run: "Run", console: Console) -> None:
     fixed = told.parameters + told.gradients + told.moments
     console.print(
         f"{run.model!r}\n{run.training.num_steps:,} steps, {run.training.state.step:,} of them done; "
-        f"memory: {fixed / 1e6:,.0f} MB for parameters, gradients and moments, about {told.activations / 1e6:,.0f} MB "
-        "for activations.",
+        f"memory: {fixed / 1e6:,.0f} MB for parameters, gradients and moments, about "
+        f"{(told.total - fixed) / 1e6:,.0f} MB for activations.",
         markup=False,
         highlight=False,
     )

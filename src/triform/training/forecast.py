@@ -22,11 +22,13 @@ class Forecast:
     """The two that AdamW keeps of each gradient."""
     activations: int
     """What is kept of one micro batch until its gradients are known: an estimate, since kernels keep more or less."""
+    logits: int
+    """Those of a language head, their softmax and its gradient."""
 
     @property
     def total(self) -> int:
         """All at once, which is the peak."""
-        return self.parameters + self.gradients + self.moments + self.activations
+        return self.parameters + self.gradients + self.moments + self.activations + self.logits
 
 
 def forecast(
@@ -44,14 +46,14 @@ def forecast(
     form = model.spec.form
     stacks = [form.encoder, form.decoder] if isinstance(form, spec.EncoderDecoder) else [form.stack]
     numbers = sum(_kept_by_stack(stack, recompute=recompute) for stack in stacks)
-    if isinstance(model.spec.head, spec.LanguageHead):
-        # Logits, their softmax and its gradient.
-        numbers += 3 * model.spec.output_stack.embedding.vocab_size
+    is_language = isinstance(model.spec.head, spec.LanguageHead)
+    vocab_size = model.spec.output_stack.embedding.vocab_size if is_language else 0
     return Forecast(
         parameters=FLOAT * model.num_parameters,
         gradients=FLOAT * num_trained,
         moments=2 * FLOAT * num_trained,
         activations=FLOAT * numbers * num_tokens,
+        logits=3 * FLOAT * vocab_size * num_tokens,
     )
 
 

@@ -6,6 +6,7 @@ import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from triform.errors import InputError
@@ -97,8 +98,16 @@ def library(name: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise InputError(f"{package} is missing. Training and scores need it: pip install 'triform[train]'") from error
+    require(name)
+    return import_module(name)
+
+
+def require(name: str) -> None:
+    """Find out, without importing it, whether a module of the extra `train` is there.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    package = name.partition(".")[0]
+    if find_spec(package) is None:
+        raise InputError(f"{package} is missing. Training and scores need it: pip install 'triform[train]'")

@@ -23,7 +23,7 @@ from triform.training.evaluation import evaluate
 from triform.training.forecast import Forecast, forecast
 from triform.training.loop import Training
 from triform.training.lora import save_adapter, with_lora
-from triform.training.metrics import Scores, library
+from triform.training.metrics import Scores, require
 from triform.training.objective import Objective
 from triform.training.objectives import OBJECTIVES
 from triform.training.processes import Processes
@@ -113,7 +113,7 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
         None if paths is None else recipe.data.files(paths, beside)
         for paths in (recipe.data.validation, recipe.data.test)
     )
-    library("matplotlib")  # for the end, where it would be a pity to miss it
+    require("matplotlib")  # for the end, where it would be a pity to miss it
     output = Path(recipe.output)
     source = recipe.model or str(_beginning(recipe, train, output, processes))
     model = _model(
