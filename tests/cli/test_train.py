@@ -68,7 +68,11 @@ def test_evaluate_needs_no_torch(folder: Path, trained: Path) -> None:
     data = folder / "train.csv"
     script = f"""
 import sys
-sys.modules["torch"] = None
+class NoTorch:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, NoTorch())
 sys.argv = ["triform", "evaluate", "text-classification", "-m", {str(trained)!r}, "--data", {str(data)!r},
             "--column", "label=mood", "--json"]
 from triform.cli import main
