@@ -32,6 +32,8 @@ Tiles tiles_of(const Operations& operations, const Attention& a, int64_t sequenc
     return {keys, values, nullptr, key_size, value_size};
 }
 
+constexpr int64_t kMostQueries = 1024;  // of a task: between two, a thread may be asked to stop
+
 // So many queries at a time that their probabilities stay in the nearest cache.
 int64_t queries_at_a_time(const Attention& a) { return std::max<int64_t>(1, 48 / (a.heads / a.groups)); }
 
@@ -47,17 +49,43 @@ void some_queries(const Operations& operations, const Attention& a, Queries quer
     }
 }
 
+// Sequences behind one another that see the same keys, all of them, such as the beams of one sentence, are as one.
+struct Sequences {
+    std::vector<int64_t> query_begins, query_ends, num_keys, key_begins;
+
+    Sequences(const Attention& a, int64_t count) {
+        bool see_all = !a.causal && !a.bias && a.window >= kNoWindow;
+        for (int64_t i = 0; i < count; ++i) {
+            if (see_all && i && a.key_begins[i] == key_begins.back() && a.num_keys[i] == num_keys.back() &&
+                a.query_begins[i] == query_ends.back()) {
+                query_ends.back() = a.query_ends[i];
+                continue;
+            }
+            query_begins.push_back(a.query_begins[i]);
+            query_ends.push_back(a.query_ends[i]);
+            num_keys.push_back(a.num_keys[i]);
+            key_begins.push_back(a.key_begins[i]);
+        }
+    }
+};
+
 }  // namespace
 
-void attention(const Operations& operations, const Attention& a, int64_t sequences) {
+void attention(const Operations& operations, Attention a, int64_t count) {
+    Sequences sequences(a, count);
+    count = int64_t(sequences.num_keys.size());
+    a.query_begins = sequences.query_begins.data();
+    a.query_ends = sequences.query_ends.data();
+    a.num_keys = sequences.num_keys.data();
+    a.key_begins = sequences.key_begins.data();
     std::vector<Queries> tasks;
-    bool are_few = sequences * a.groups < 4 * num_threads();
-    for (int64_t sequence = 0; sequence < sequences; ++sequence) {
-        int64_t count = a.query_ends[sequence] - a.query_begins[sequence];
-        int64_t some = are_few ? queries_at_a_time(a) : std::max<int64_t>(1, count);
+    bool are_few = count * a.groups < 4 * num_threads();
+    for (int64_t sequence = 0; sequence < count; ++sequence) {
+        int64_t queries = a.query_ends[sequence] - a.query_begins[sequence];
+        int64_t some = are_few ? queries_at_a_time(a) : kMostQueries;
         for (int64_t group = 0; group < a.groups; ++group)
-            for (int64_t begin = 0; begin < count; begin += some)
-                tasks.push_back({sequence, group, begin, std::min(begin + some, count)});
+            for (int64_t begin = 0; begin < queries; begin += some)
+                tasks.push_back({sequence, group, begin, std::min(begin + some, queries)});
     }
     run(int64_t(tasks.size()), [&](int64_t task) { some_queries(operations, a, tasks[size_t(task)]); });
 }

@@ -5,7 +5,7 @@
 namespace triform {
 
 // Of all sequences.
-void attention(const Operations&, const Attention&, int64_t sequences);
+void attention(const Operations&, Attention, int64_t sequences);
 
 // Of one sequence, in one or both passes; probabilities (groups, queries · heads / groups, keys in whole blocks).
 void attention_of_one(const Operations&, const Attention&, int64_t sequence, Pass, float* probabilities);

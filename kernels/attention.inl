@@ -9,8 +9,12 @@ void fill_page(const float* keys, const float* values, int64_t stride, int64_t r
                float* value_page, int64_t place) {
     key_page += place;
     value_page += place * value_width(head_dim);
-    for (int64_t i = 0; i < head_dim; ++i, key_page += kBlock)
-        for (int64_t row = 0; row < rows; ++row) key_page[row] = keys[row * stride + i];
+    int64_t by_four = head_dim % 4 == 0 ? rows / 4 * 4 : 0;
+    for (int64_t row = 0; row < by_four; row += 4)
+        for (int64_t i = 0; i < head_dim; i += 4)
+            transpose_four(keys + row * stride + i, stride, key_page + i * kBlock + row, kBlock);
+    for (int64_t row = by_four; row < rows; ++row)
+        for (int64_t i = 0; i < head_dim; ++i) key_page[i * kBlock + row] = keys[row * stride + i];
     for (; rows; --rows, values += stride, value_page += value_width(head_dim))
         for (int64_t i = 0; i < head_dim; i += 16) {
             int n = head_dim - i < 16 ? static_cast<int>(head_dim - i) : 16;
@@ -82,8 +86,8 @@ inline void softmax(const Attention& a, const Work& work, float* p) {
             store(p + key, e);
             total = total + e;
         }
-        Floats divisor = all(sum(total));
-        for (int64_t key = 0; key < work.width; key += 16) store(p + key, load(p + key) / divisor);
+        Floats share = all(1.0f / sum(total));
+        for (int64_t key = 0; key < work.width; key += 16) store(p + key, load(p + key) * share);
     }
 }
 

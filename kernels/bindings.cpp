@@ -16,6 +16,7 @@
 #include "attention.h"
 #include "layout.h"
 #include "linear.h"
+#include "memory.h"
 #include "operations.h"
 #include "threads.h"
 
@@ -353,6 +354,23 @@ void unpack_int4(ConstBytes packed, Integers rows, int64_t in, Bytes weight, Byt
     });
 }
 
+// An array of float32 in memory that is used again when the array has gone.
+nb::ndarray<nb::numpy, float, nb::c_contig> empty(const std::vector<size_t>& shape) {
+    struct Block {
+        void* memory;
+        size_t bytes;
+    };
+    size_t bytes = sizeof(float);
+    for (size_t length : shape) bytes *= length;
+    auto* block = new Block{take_memory(bytes), bytes};
+    nb::capsule owner(block, [](void* pointer) noexcept {
+        auto* block = static_cast<Block*>(pointer);
+        give_memory(block->memory, block->bytes);
+        delete block;
+    });
+    return {block->memory, shape.size(), shape.data(), owner};
+}
+
 // Copies pages (pages, …) of one layer within their array.
 void copy_pages(Out pages, Integers sources, Integers targets) {
     nb::gil_scoped_release release;
@@ -363,10 +381,25 @@ void copy_pages(Out pages, Integers sources, Integers targets) {
     });
 }
 
+// Ctrl-C, or another signal whose handler raised an exception, which is then that of the call.
+bool signal_raised() {
+    nb::gil_scoped_acquire gil;
+    return PyErr_CheckSignals() != 0;
+}
+
 }  // namespace
 
 NB_MODULE(_kernels, m) {
+    asked_to_stop = signal_raised;
+    nb::register_exception_translator([](const std::exception_ptr& thrown, void*) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const Stopped&) {
+            // The exception is there already.
+        }
+    });
     m.attr("BLOCK") = kBlock;
+    m.attr("NO_WINDOW") = kNoWindow;
     m.def("int8_block", &int8_block);
     m.def("int4_block", &int4_block);
     m.def("instruction_sets", [] {
@@ -376,6 +409,8 @@ NB_MODULE(_kernels, m) {
     });
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
+    m.def("empty", &empty);
+    m.def("release_memory", &release_memory);
     m.def("pack", &pack);
     m.def("unpack", &unpack);
     m.def("pack_int8", &pack_int8);

@@ -78,13 +78,13 @@ void all_blocks(const Operations& operations, const Linear& l, int64_t rows) {
     operations.linear(l, 0, rows, 0, whole_blocks(l.out));
 }
 
-// How many rows a thread takes at a time where threads share the rows; none where they are so few that threads share the
-// weights instead, which is what takes time to read.
-int64_t rows_at_a_time(int64_t rows) {
-    constexpr int64_t kTile = 12;
-    int64_t threads = num_threads();
-    if (rows < 48 * threads) return 0;
-    int64_t share = (rows / (4 * threads) + kTile - 1) / kTile * kTile;
+// How many rows a thread takes at a time where threads share the rows; none where they share the weights instead: where
+// rows are few, or fit the cache of a core and are less than the weights, which then are read once.
+int64_t rows_at_a_time(int64_t rows, int64_t row_bytes, int64_t weight_bytes) {
+    constexpr int64_t kTile = 12, kCache = 512 << 10;
+    int64_t threads = num_threads(), bytes = rows * row_bytes;
+    if (rows < 128 * threads || (bytes <= kCache && bytes < weight_bytes)) return 0;
+    int64_t share = (rows / (8 * threads) + kTile - 1) / kTile * kTile;
     return std::clamp<int64_t>(share, 2 * kTile, kMostRows);
 }
 
@@ -117,18 +117,22 @@ void by_blocks(const Operations& operations, const Linear* each, int64_t count, 
             tasks.push_back({each + i, block, std::min(block + some, end)});
     run(int64_t(tasks.size()), [&](int64_t number) {
         const Task& task = tasks[size_t(number)];
-        for (int64_t row = 0; row < each->rows; row += kMostRows) {
-            int64_t row_end = std::min(row + kMostRows, each->rows);
-            if (gate) operations.linear(*gate, row, row_end, task.block, task.block_end);
-            operations.linear(*task.linear, row, row_end, task.block, task.block_end);
-        }
+        // A block at a time for all rows: it is read from memory once.
+        for (int64_t block = task.block; block < task.block_end; ++block)
+            for (int64_t row = 0; row < each->rows; row += kMostRows) {
+                int64_t row_end = std::min(row + kMostRows, each->rows);
+                if (gate) operations.linear(*gate, row, row_end, block, block + 1);
+                operations.linear(*task.linear, row, row_end, block, block + 1);
+            }
     });
 }
 
 }  // namespace
 
 void linears(const Operations& operations, Linear* each, int64_t count) {
-    int64_t all = each->rows, some = rows_at_a_time(all);
+    int64_t all = each->rows, out = 0, size = is_integer(each->format) ? 1 : 4;
+    for (int64_t i = 0; i < count; ++i) out += each[i].out;
+    int64_t some = rows_at_a_time(all, each->in * size, each->in * out * size);
     if (some == 0) {
         Rows rows = filled_together(operations, *each);
         for (int64_t i = 0; i < count; ++i) rows.give(each[i]);
@@ -147,7 +151,7 @@ void linears(const Operations& operations, Linear* each, int64_t count) {
 
 void feed_forward(const Operations& operations, Linear* gate, Linear up, Linear down) {
     thread_local std::vector<float> inner, gates;
-    int64_t all = up.rows, some = rows_at_a_time(all);
+    int64_t all = up.rows, some = rows_at_a_time(all, 0, 0);
     if (some == 0) {
         Rows rows = filled_together(operations, up);
         rows.give(up);
@@ -168,15 +172,20 @@ void feed_forward(const Operations& operations, Linear* gate, Linear up, Linear 
         own_up.y = at_least(own_inner, part * up.out);
         Rows rows(up.format, part, up.in);
         rows.fill(operations, own_up.x, 0, part);
+        rows.give(own_up);
         if (gate) {
             Linear own_gate = *gate;
             own_gate.x = own_up.x;
             own_up.factor = own_gate.y = at_least(own_gates, part * up.out);
             rows.give(own_gate);
-            all_blocks(operations, own_gate, part);
+            // A block of the gate is still in the nearest cache when the same of `up` is multiplied by it.
+            for (int64_t block = 0; block < whole_blocks(up.out); ++block) {
+                operations.linear(own_gate, 0, part, block, block + 1);
+                operations.linear(own_up, 0, part, block, block + 1);
+            }
+        } else {
+            all_blocks(operations, own_up, part);
         }
-        rows.give(own_up);
-        all_blocks(operations, own_up, part);
         own_down.x = own_up.y;
         own_down.y += row * down.out;
         if (own_down.residual) own_down.residual += row * down.out;

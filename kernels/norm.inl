@@ -17,10 +17,10 @@ void layer_norm(const float* x, const float* weight, const float* bias, float* y
             Floats d = keep_first(load_first(x + i, n) - mean, n, 0.0f);
             return d * d;
         });
-        Floats deviation = all(std::sqrt(variance / width + eps));
+        Floats precision = all(1.0f / std::sqrt(variance / width + eps));
         for (int64_t i = 0; i < width; i += 16) {
             int n = width - i < 16 ? static_cast<int>(width - i) : 16;
-            Floats normal = (load_first(x + i, n) - mean) / deviation;
+            Floats normal = (load_first(x + i, n) - mean) * precision;
             store_first(y + i, multiply_add(normal, load_first(weight + i, n), load_first(bias + i, n)), n);
         }
     }
@@ -32,10 +32,10 @@ void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64
             Floats v = load_first(x + i, n);
             return v * v;
         });
-        Floats root = all(std::sqrt(square / width + eps));
+        Floats precision = all(1.0f / std::sqrt(square / width + eps));
         for (int64_t i = 0; i < width; i += 16) {
             int n = width - i < 16 ? static_cast<int>(width - i) : 16;
-            store_first(y + i, load_first(x + i, n) / root * load_first(weight + i, n), n);
+            store_first(y + i, load_first(x + i, n) * precision * load_first(weight + i, n), n);
         }
     }
 }

@@ -34,6 +34,8 @@ struct Linear {
     Activation activation;
 };
 
+constexpr int64_t kNoWindow = int64_t(1) << 40;
+
 // softmax(scale · QKᵀ + bias)·V. Keys and values lie in pages, or where `pages` is null, in rows.
 struct Attention {
     const float* query;  // (T, heads, head_dim)
@@ -46,7 +48,7 @@ struct Attention {
     int64_t heads, groups, head_dim;
     float scale;
     bool causal;
-    int64_t window;  // a query sees keys nearer than this
+    int64_t window;  // a query sees keys nearer than this; kNoWindow: all
     const float* bias;  // (heads, distances) or null
     int64_t distances, zero;  // column of key − query = 0
 };

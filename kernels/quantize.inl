@@ -26,12 +26,7 @@ void quantize(const float* x, int64_t row, int64_t row_end, int64_t in, const Qu
         int8_t* q = to.q + row * to.stride;
         int32_t *sums = to.sums + row * (to.groups + 1), total = 0;
         quantize_row(x + row * in, in, q, to.groups * kGroup, to.scales + row);
-        for (int64_t group = 0; group < to.groups; ++group) {
-            int32_t own = 0;
-            for (int i = 0; i < kGroup; ++i) own += q[group * kGroup + i];
-            sums[group] = own;
-            total += own;
-        }
+        for (int64_t group = 0; group < to.groups; ++group) total += sums[group] = sum_of_bytes(q + group * kGroup, kGroup);
         sums[to.groups] = total;
     }
 }

@@ -23,11 +23,15 @@ struct AsBFloat16 {
     static Floats widen(const uint16_t* p) { return widen_bfloat(p); }
 };
 
+constexpr int64_t kAhead = 16;  // inputs: the processor itself looks ahead no further than the end of a page of memory
+
 // sums += x (Rows, k) · w (k, kBlock), the rows of either `x_stride` and `w_stride` numbers apart.
 template <int Rows, class As>
 inline void add_product(Sums<Rows>& sums, const float* x, int64_t x_stride, const typename As::Stored* w,
                         int64_t w_stride, int64_t k) {
     for (int64_t i = 0; i < k; ++i, w += w_stride) {
+        __builtin_prefetch(w + kAhead * w_stride);
+        __builtin_prefetch(w + kAhead * w_stride + 16);
         Floats low = As::widen(w), high = As::widen(w + 16);
 #pragma GCC unroll 12
         for (int r = 0; r < Rows; ++r) {

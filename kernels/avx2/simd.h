@@ -35,6 +35,19 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 }
 inline Floats max(Floats a, Floats b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
 inline Floats min(Floats a, Floats b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+// The sum of all lanes: halves are added until one is left.
+inline float sum(Floats x) {
+    __m256 eight = _mm256_add_ps(x.low, x.high);
+    __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+inline float greatest(Floats x) {
+    __m256 eight = _mm256_max_ps(x.low, x.high);
+    __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
 inline Floats round(Floats a) {
     constexpr int mode = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
     return {_mm256_round_ps(a.low, mode), _mm256_round_ps(a.high, mode)};
@@ -57,6 +70,16 @@ inline Floats keep_from(Floats x, int n, float other) {
     return {_mm256_blendv_ps(x.low, o, _mm256_castsi256_ps(first8(n))),
             _mm256_blendv_ps(x.high, o, _mm256_castsi256_ps(first8(n - 8)))};
 }
+// Four rows of four numbers → four columns.
+inline void transpose_four(const float* rows, int64_t stride, float* columns, int64_t column_stride) {
+    __m128 a = _mm_loadu_ps(rows), b = _mm_loadu_ps(rows + stride), c = _mm_loadu_ps(rows + 2 * stride),
+           d = _mm_loadu_ps(rows + 3 * stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(columns, a);
+    _mm_storeu_ps(columns + column_stride, b);
+    _mm_storeu_ps(columns + 2 * column_stride, c);
+    _mm_storeu_ps(columns + 3 * column_stride, d);
+}
 // A bit for each lane in which a is greater.
 inline uint32_t which_greater(Floats a, Floats b) {
     int low = _mm256_movemask_ps(_mm256_cmp_ps(a.low, b.low, _CMP_GT_OQ));
@@ -72,7 +95,6 @@ inline __m256 widen_bfloat8(const uint16_t* p) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(bits, 16));
 }
 inline Floats widen_bfloat(const uint16_t* p) { return {widen_bfloat8(p), widen_bfloat8(p + 8)}; }
-
 
 // Sixteen sums, and for each of them a quad of bytes.
 struct Ints {
@@ -112,6 +134,12 @@ inline Ints begin_dots(int32_t) { return all_ints(0); }
 // `maddubs` saturates at 2¹⁵: |x| and w with the sign of x, both at most 127, stay below it, w + 128 would not.
 inline Ints dot(Ints sums, Bytes w, Bytes x) {
     return {add_signed_quads(sums.low, w.low, x.low), add_signed_quads(sums.high, w.high, x.high)};
+}
+// The sum of so many numbers: a multiple of 32.
+inline int32_t sum_of_bytes(const int8_t* p, int64_t count) {
+    int32_t total = 0;
+    for (int64_t i = 0; i < count; ++i) total += p[i];
+    return total;
 }
 inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) {
     return {add_quads(sums.low, w.low, x.low), add_quads(sums.high, w.high, x.high)};

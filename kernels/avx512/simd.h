@@ -24,6 +24,9 @@ inline Floats operator/(Floats a, Floats b) { return {_mm512_div_ps(a.v, b.v)}; 
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Floats max(Floats a, Floats b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Floats min(Floats a, Floats b) { return {_mm512_min_ps(a.v, b.v)}; }
+// The sum of all lanes: halves are added until one is left.
+inline float sum(Floats x) { return _mm512_reduce_add_ps(x.v); }
+inline float greatest(Floats x) { return _mm512_reduce_max_ps(x.v); }
 inline Floats round(Floats a) { return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
 // x · 2ⁿ for a whole n.
 inline Floats scale_by_power(Floats x, Floats n) { return {_mm512_scalef_ps(x.v, n.v)}; }
@@ -32,6 +35,16 @@ inline Floats keep_first(Floats x, int n, float other) {
 }
 inline Floats keep_from(Floats x, int n, float other) {
     return {_mm512_mask_blend_ps(n <= 0 ? 0 : first(n), x.v, _mm512_set1_ps(other))};
+}
+// Four rows of four numbers → four columns.
+inline void transpose_four(const float* rows, int64_t stride, float* columns, int64_t column_stride) {
+    __m128 a = _mm_loadu_ps(rows), b = _mm_loadu_ps(rows + stride), c = _mm_loadu_ps(rows + 2 * stride),
+           d = _mm_loadu_ps(rows + 3 * stride);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(columns, a);
+    _mm_storeu_ps(columns + column_stride, b);
+    _mm_storeu_ps(columns + 2 * column_stride, c);
+    _mm_storeu_ps(columns + 3 * column_stride, d);
 }
 // A bit for each lane in which a is greater.
 inline uint32_t which_greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
@@ -42,7 +55,6 @@ inline Floats widen_bfloat(const uint16_t* p) {
     __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
     return {_mm512_castsi512_ps(_mm512_slli_epi32(bits, 16))};
 }
-
 
 // Sixteen sums, and for each of them a quad of bytes.
 struct Ints {
@@ -69,6 +81,15 @@ inline Bytes high_nibbles(Bytes x) {
 // The instruction multiplies bytes without a sign by bytes with one: Σ (w + 128)·x, less 128·Σ x from the beginning.
 inline Ints begin_dots(int32_t sum_of_x) { return all_ints(-128 * sum_of_x); }
 inline Ints dot(Ints sums, Bytes w, Bytes x) { return {(__v16si)_mm512_dpbusd_epi32((__m512i)sums.v, w.v, x.v)}; }
+// The sum of so many numbers: a multiple of 32.
+inline int32_t sum_of_bytes(const int8_t* p, int64_t count) {
+    __m512i total = _mm512_setzero_si512();
+    for (int64_t i = 0; i < count; i += 32) {
+        __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + i));
+        total = _mm512_dpwssd_epi32(total, _mm512_cvtepi8_epi16(bytes), _mm512_set1_epi16(1));
+    }
+    return _mm512_reduce_add_epi32(total);
+}
 inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) { return dot(sums, w, x); }
 // To the nearest integers, ties to even.
 inline void store_rounded(int8_t* p, Floats x) {

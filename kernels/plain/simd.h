@@ -52,6 +52,17 @@ inline Floats max(Floats a, Floats b) {
 inline Floats min(Floats a, Floats b) {
     return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
+// The sum of all lanes: halves are added until one is left.
+inline float sum(Floats x) {
+    for (int width = 8; width; width /= 2)
+        for (int i = 0; i < width; ++i) x.v[i] += x.v[i + width];
+    return x.v[0];
+}
+inline float greatest(Floats x) {
+    float best = x.v[0];
+    for (int i = 1; i < 16; ++i) best = best > x.v[i] ? best : x.v[i];
+    return best;
+}
 inline Floats round(Floats a) {
     return each([&](int i) { return std::nearbyintf(a.v[i]); });
 }
@@ -64,6 +75,11 @@ inline Floats keep_first(Floats x, int n, float other) {
 }
 inline Floats keep_from(Floats x, int n, float other) {
     return each([&](int i) { return i < n ? other : x.v[i]; });
+}
+// Four rows of four numbers → four columns.
+inline void transpose_four(const float* rows, int64_t stride, float* columns, int64_t column_stride) {
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 4; ++j) columns[i * column_stride + j] = rows[j * stride + i];
 }
 // A bit for each lane in which a is greater.
 inline uint32_t which_greater(Floats a, Floats b) {
@@ -89,7 +105,6 @@ inline Floats widen_half(const uint16_t* p) {
 inline Floats widen_bfloat(const uint16_t* p) {
     return each([&](int i) { return from_bits(static_cast<uint32_t>(p[i]) << 16); });
 }
-
 
 // Sixteen sums, and for each of them a quad of bytes.
 struct Ints {
@@ -133,6 +148,12 @@ inline Ints add_quads(Ints sums, Bytes w, Bytes x, int32_t offset) {
 }
 inline Ints begin_dots(int32_t) { return all_ints(0); }
 inline Ints dot(Ints sums, Bytes w, Bytes x) { return add_quads(sums, w, x, 128); }
+// The sum of so many numbers: a multiple of 32.
+inline int32_t sum_of_bytes(const int8_t* p, int64_t count) {
+    int32_t total = 0;
+    for (int64_t i = 0; i < count; ++i) total += p[i];
+    return total;
+}
 inline Ints dot_nibbles(Ints sums, Bytes w, Bytes x) { return add_quads(sums, w, x, 0); }
 // To the nearest integers, ties to even.
 inline void store_rounded(int8_t* p, Floats x) {

@@ -1,13 +1,20 @@
-"""Kernels at the edges of their vectors, tiles and pages. `.ci/sanitize` runs this with sanitizers in the kernels."""
+"""Kernels at the edges of their vectors, tiles and pages. `.ci/sanitize` runs this with sanitizers in the kernels.
 
+All that they read and write ends at a page that nobody may touch.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.engines import FLOATS
+from tests.engines import FLOATS, INTEGERS, guard_pages
 from triform.engines import (
+    Dense,
     DistanceBias,
     Engine,
     Format,
@@ -19,7 +26,8 @@ from triform.engines import (
     Use,
     create_engine,
 )
-from triform.engines.native._kernels import instruction_sets
+from triform.engines.native import engine as engine_module
+from triform.engines.native._kernels import instruction_sets, num_threads, set_num_threads
 from triform.engines.reference import ReferenceEngine
 from triform.spec import Activation, Mask, Pooling
 
@@ -31,12 +39,24 @@ Floats = NDArray[np.float32]
 
 
 @pytest.fixture(scope="module", params=instruction_sets())
-def native(request: pytest.FixtureRequest) -> Engine:
-    return create_engine(f"native:{request.param}")
+def native(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """With two threads, so that from 96 rows on each takes rows of its own, on every machine."""
+    before = num_threads()
+    set_num_threads(2)
+    yield create_engine(f"native:{request.param}")
+    set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arrays that the engine makes end at a page that nobody may touch."""
+    for name in ("zeros", "empty"):
+        monkeypatch.setattr(np, name, guard_pages.zeros)
+    monkeypatch.setattr(engine_module, "empty", lambda *shape: guard_pages.zeros(shape, np.float32))
 
 
 def random_array(*shape: int, seed: int = 0) -> Floats:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+    return guard_pages.copy(np.random.default_rng(seed).standard_normal(shape).astype(np.float32))
 
 
 def close(actual: Floats, expected: Floats) -> None:
@@ -65,6 +85,52 @@ def test_linear(native: Engine, inputs: int, format: Format) -> None:
                 for engine, w, b in zip((native, REFERENCE), weight, bias, strict=True)
             )
             close(found, expected)
+
+
+@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("inputs", WIDTHS)
+def test_integers(native: Engine, inputs: int, format: Format) -> None:
+    """To the last bit, one linear and several at once."""
+    for rows, outputs in product(ROWS, (1, 31, 32, 33, 100)):
+        x, residual = random_array(rows, inputs, seed=2), random_array(rows, outputs, seed=3)
+        weights = [both(native, random_array(outputs + i, inputs, seed=i), Use.LINEAR, format) for i in range(3)]
+        bias = both(native, random_array(outputs, seed=1), Use.VECTOR)
+        found, expected = (
+            [
+                engine.linear(x, weights[0][place], bias[place], residual=residual),
+                engine.linear(x, weights[0][place], activation=Activation.RELU),
+                *engine.linears(x, [Dense(weight[place], None) for weight in weights]),
+            ]
+            for place, engine in enumerate((native, REFERENCE))
+        )
+        for ours, theirs in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
+def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:
+    """In one call as linear by linear, to the last bit, and as the reference engine has it."""
+    width, inner = sizes
+    shapes = {"gate": (inner, width), "up": (inner, width), "down": (width, inner)}
+    weights = {
+        name: both(native, random_array(*shape, seed=seed) * np.float32(shape[1] ** -0.5), Use.LINEAR, format)
+        for seed, (name, shape) in enumerate(shapes.items())
+    }
+    biases = {name: both(native, random_array(shape[0], seed=4), Use.VECTOR) for name, shape in shapes.items()}
+    composed = partial(Engine.feed_forward, native)
+    for rows, gated, adds, biased in product(ROWS, *[(False, True)] * 3):
+        x = random_array(rows, width, seed=5)
+        found = []
+        for place, call in ((0, native.feed_forward), (0, composed), (1, REFERENCE.feed_forward)):
+            gate, up, down = (Dense(weights[n][place], biases[n][place] if biased else None) for n in shapes)
+            # Of a rectifier the reference engine has the same bits; after others, integers may round apart.
+            found.append(call(x, up, down, Activation.RELU, gate=gate if gated else None, residual=x if adds else None))
+        np.testing.assert_array_equal(found[0], found[1])
+        if format.is_integer:
+            np.testing.assert_array_equal(found[0], found[2])
+        else:
+            close(found[0], found[2])
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -3,8 +3,8 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import triform
+from tests.engines import INTEGERS
 from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
 from triform import Batch
-from triform.engines import Spans, create_engine
+from triform.engines import Format, Spans, create_engine
 from triform.engines.native import _kernels
 from triform.errors import EngineError
 from triform.spec import Pooling
@@ -24,6 +25,10 @@ from triform.spec import Pooling
 SETS = _kernels.instruction_sets()
 LENGTHS = (40, 1, 33, 7, 64, 32, 95)
 """Around the size of a page, and of the tiles of rows."""
+WRITERS = [
+    Case(name="llama", model="LlamaForCausalLM", config=lambda: llama(num_key_value_heads=2, hidden_size=64)),
+    Case(name="t5", model="T5ForConditionalGeneration", config=lambda: t5(feed_forward_proj="gated-gelu")),
+]
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -42,8 +47,8 @@ def lengths_of(case: Case) -> tuple[int, ...]:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    for name in SETS:
-        model = triform.load(tmp_path, engine=f"native:{name}")
+    for name, format in product(SETS, (Format.FLOAT32, *INTEGERS)):
+        model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
         sources, targets = random_inputs(case, model, lengths=lengths_of(case))
 
         def run(chosen: list[int], model: Any = model, sources: Any = sources, targets: Any = targets) -> Any:
@@ -58,33 +63,41 @@ def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(alone.split(part)[0], together.split(part)[index])
 
 
+@pytest.mark.parametrize("format", Format)
 @pytest.mark.parametrize("name", SETS)
-def test_the_same_token_by_token_and_in_ragged_pieces(name: str, tmp_path: Path) -> None:
-    case = Case(name="llama", model="LlamaForCausalLM", config=lambda: llama(num_key_value_heads=2, hidden_size=64))
+@pytest.mark.parametrize("case", WRITERS, ids=lambda case: case.name)
+def test_the_same_token_by_token_and_in_ragged_pieces(case: Case, name: str, format: Format, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine=f"native:{name}")
-    sequences = random_ids(case, lengths=LENGTHS)
-    whole = model(Batch.from_ids(sequences)).split("logits")
+    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
+    sources, targets = random_inputs(case, model, lengths=LENGTHS)
+    source, sequences = Batch.from_ids(sources), targets or sources
+    whole = model(source, None if targets is None else Batch.from_ids(targets)).split("logits")
+    memory = None if targets is None else model.encode(source)
     cache, done = model.new_cache(len(sequences)), [0] * len(sequences)
     active = list(range(len(sequences)))
     random = np.random.default_rng(0)
     while active:
         steps = [int(random.integers(1, 8)) if random.random() < 0.5 else 1 for _ in active]
-        pieces = [sequences[i][done[i] : done[i] + step] for i, step in zip(active, steps, strict=True)]
-        for i, logits in zip(active, model(Batch.from_ids(pieces), cache=cache).split("logits"), strict=True):
+        pieces = Batch.from_ids([sequences[i][done[i] : done[i] + step] for i, step in zip(active, steps, strict=True)])
+        output = model(pieces, cache=cache) if memory is None else model(memory, pieces, cache=cache)
+        for i, logits in zip(active, output.split("logits"), strict=True):
             np.testing.assert_array_equal(logits, whole[i][done[i] : done[i] + len(logits)])
             done[i] += len(logits)
-        going = [place for place, i in enumerate(active) if done[i] < len(sequences[i])]
-        cache.keep(np.array(going, np.int64))
+        going = np.array([place for place, i in enumerate(active) if done[i] < len(sequences[i])], np.int64)
+        cache.keep(going)
+        memory = memory and memory.select(going)
         active = [active[place] for place in going]
 
 
+@pytest.mark.parametrize("format", Format)
 @pytest.mark.parametrize("name", SETS)
-def test_the_same_on_any_number_of_threads_and_under_taps(name: str, threads: int, tmp_path: Path) -> None:
-    case = Case(name="t5", model="T5ForConditionalGeneration", config=t5)
+@pytest.mark.parametrize("case", [*WRITERS, CASES[0]], ids=lambda case: case.name)
+def test_the_same_on_any_number_of_threads_and_under_taps(
+    case: Case, name: str, format: Format, threads: int, tmp_path: Path
+) -> None:
     make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine=f"native:{name}")
-    sources, targets = (Batch.from_ids(random_ids(case, lengths=(200, 3, 70), seed=seed)) for seed in (0, 1))
+    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
+    sources, targets = random_inputs(case, model, lengths=[min(length, 60) for length in (200, 3, 70, 40, 40)])
 
     class Everything:
         def wants(self, name: str) -> bool:
@@ -97,30 +110,23 @@ def test_the_same_on_any_number_of_threads_and_under_taps(name: str, threads: in
             np.testing.assert_allclose(value_NQK.sum(axis=-1), 1, atol=1e-5)
             return value_NQK
 
-    plain = model(sources, targets).logits
-    np.testing.assert_array_equal(model(sources, targets, tap=Everything()).logits, plain)
+    arguments = Batch.from_ids(sources), None if targets is None else Batch.from_ids(targets)
+    plain = model(*arguments).last_hidden_state
+    np.testing.assert_array_equal(model(*arguments, tap=Everything()).last_hidden_state, plain)
     _kernels.set_num_threads(1)
-    np.testing.assert_array_equal(model(sources, targets).logits, plain)
+    np.testing.assert_array_equal(model(*arguments).last_hidden_state, plain)
 
 
-def test_generation_is_the_same_alone_and_in_a_batch(tmp_path: Path) -> None:
-    for case in (
-        Case(name="llama", model="LlamaForCausalLM", config=llama),
-        Case(name="t5", model="T5ForConditionalGeneration", config=t5),
-    ):
-        folder = tmp_path / case.name
-        make_checkpoint(case, folder)
-        model = triform.load(folder, engine="native")
-        prompts = random_ids(case, lengths=(40, 1, 33, 7))
-        for settings in ({}, {"num_beams": 3}, {"do_sample": True, "seed": 2}):
-            arguments: dict[str, Any] = {
-                "max_new_tokens": 20,
-                "eos_token_id": EOS,
-                "log_probabilities": True,
-                **settings,
-            }
-            together = model.complete(Batch.from_ids(prompts), **arguments)
-            assert together == [model.complete(Batch.from_ids([prompt]), **arguments)[0] for prompt in prompts]
+@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("case", WRITERS, ids=lambda case: case.name)
+def test_generation_is_the_same_alone_and_in_a_batch(case: Case, format: Format, tmp_path: Path) -> None:
+    make_checkpoint(case, tmp_path)
+    model = triform.load(tmp_path, engine="native", dtype=format)
+    prompts = random_ids(case, lengths=(40, 1, 33, 7))
+    for settings in ({}, {"num_beams": 3}, {"do_sample": True, "seed": 2}):
+        arguments: dict[str, Any] = {"max_new_tokens": 20, "eos_token_id": EOS, "log_probabilities": True, **settings}
+        together = model.complete(Batch.from_ids(prompts), **arguments)
+        assert together == [model.complete(Batch.from_ids([prompt]), **arguments)[0] for prompt in prompts]
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -154,40 +160,6 @@ def test_rows_alone_as_in_a_batch(name: str) -> None:
             np.testing.assert_array_equal(engine.normalize(flat[own]), normal[own])
             turned = engine.rotary(x[own], engine.rotary_table(positions[own], frequencies))
             np.testing.assert_array_equal(turned, together[own])
-
-
-def test_python_threads_share_the_pool(tmp_path: Path) -> None:
-    case = CASES[0]
-    make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine="native")
-    batches = [Batch.from_ids(random_ids(case, lengths=(30, 9, 40), seed=seed)) for seed in range(8)]
-    expected = [model(batch).last_hidden_state for batch in batches]
-    found: dict[int, list[Any]] = {}
-
-    def work(place: int) -> None:
-        found[place] = [model(batches[place]).last_hidden_state for _ in range(20)]
-
-    workers = [threading.Thread(target=work, args=(place,)) for place in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    for place in range(8):
-        for each in found[place]:
-            np.testing.assert_array_equal(each, expected[place])
-
-
-@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_a_forked_process_goes_on_without_the_pool(tmp_path: Path) -> None:
-    case = CASES[0]
-    make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine="native")
-    batch = Batch.from_ids(random_ids(case, lengths=(30, 9, 40)))
-    expected = model(batch).last_hidden_state
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if np.array_equal(model(batch).last_hidden_state, expected) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_the_instruction_set_is_chosen_by_the_environment() -> None:

@@ -1,16 +1,21 @@
 """int8 and int4 on the native engine: to the last bit as the reference engine has them, with every instruction set."""
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engines import INTEGERS
-from triform.engines import Format, StoredTensor, Use, create_engine
+from triform.engines import Dense, Engine, Format, StoredTensor, Use, create_engine
 from triform.engines.native import _kernels
 from triform.engines.reference.floats import Floats
+from triform.spec import Activation
 
 REFERENCE = create_engine("reference")
+ROWS = st.one_of(st.integers(0, 30), st.sampled_from([95, 96, 97, 200]))
 SIZES = st.one_of(st.integers(1, 100), st.sampled_from([255, 256, 257, 384, 1030]))
 
 
@@ -18,10 +23,17 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
+def dense(engine: Engine, weight: Floats, format: Format) -> Dense:
+    return Dense(
+        engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, Use.LINEAR),
+        engine.prepare("b", StoredTensor(weight[:, 0], Format.FLOAT32), Format.FLOAT32, Use.VECTOR),
+    )
+
+
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
 @pytest.mark.parametrize("format", INTEGERS)
 @settings(max_examples=40, deadline=None)
-@given(st.one_of(st.integers(0, 30), st.sampled_from([95, 96, 97, 200])), SIZES, SIZES, st.booleans(), st.data())
+@given(ROWS, SIZES, SIZES, st.booleans(), st.data())
 def test_linears(
     instruction_set: str, format: Format, rows: int, inputs: int, outputs: int, adds: bool, data: st.DataObject
 ) -> None:
@@ -37,6 +49,51 @@ def test_linears(
             residual = random_array(rows, outputs, seed=2) if adds else None
             answers.append(engine.linear(x, parameter, bias if adds else None, residual=residual))
     np.testing.assert_array_equal(answers[1], answers[0])
+
+
+@pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
+@pytest.mark.parametrize("format", INTEGERS)
+@settings(max_examples=20, deadline=None)
+@given(ROWS, SIZES, st.lists(SIZES, min_size=1, max_size=4))
+def test_several_linears_at_once(
+    instruction_set: str, format: Format, rows: int, inputs: int, outputs: list[int]
+) -> None:
+    x = random_array(rows, inputs)
+    answers = []
+    for engine in (REFERENCE, create_engine(f"native:{instruction_set}")):
+        several = [dense(engine, random_array(out, inputs, seed=seed), format) for seed, out in enumerate(outputs)]
+        answers.append(engine.linears(x, several))
+    for expected, found in zip(*answers, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
+@pytest.mark.parametrize("format", INTEGERS)
+@settings(max_examples=20, deadline=None)
+@given(ROWS, SIZES, SIZES, st.sampled_from(Activation), st.booleans(), st.booleans())
+def test_feed_forward(
+    instruction_set: str,
+    format: Format,
+    rows: int,
+    inputs: int,
+    inner: int,
+    activation: Activation,
+    gated: bool,
+    adds: bool,
+) -> None:
+    """As the reference engine has it, after an activation in which all engines agree; after others as if in pieces."""
+    native = create_engine(f"native:{instruction_set}")
+    x = random_array(rows, inputs)
+
+    def run(engine: Engine, call: Callable[..., Floats]) -> Floats:
+        gate, up = (dense(engine, random_array(inner, inputs, seed=seed), format) for seed in range(2))
+        down = dense(engine, random_array(inputs, inner, seed=2), format)
+        return call(x, up, down, activation, gate=gate if gated else None, residual=x if adds else None)
+
+    found = run(native, native.feed_forward)
+    np.testing.assert_array_equal(found, run(native, partial(Engine.feed_forward, native)))
+    if activation is Activation.RELU:
+        np.testing.assert_array_equal(found, run(REFERENCE, REFERENCE.feed_forward))
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())

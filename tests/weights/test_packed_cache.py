@@ -1,9 +1,14 @@
 """Packed weights in files: made once, mapped by the next start, gone when they must be, and never in the way."""
 
+import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +20,9 @@ from typer.testing import CliRunner
 import triform
 from tests.weights import make, read_file, write_file
 from triform.cli.main import app
+from triform.engines.native import NativeEngine
 from triform.errors import InputError
-from triform.weights import PackedCache, loading
+from triform.weights import PackedCache, loading, packed_cache
 
 BATCH = triform.Batch.from_ids([[5, 6, 7], [8]])
 
@@ -83,12 +89,76 @@ def test_each_format_and_each_version_of_a_model_has_its_own_file(model: Path, c
     assert len(files(cache)) == 5
 
 
-def test_a_damaged_file_is_made_again(model: Path, cache: Path) -> None:
+def damaged(content: bytes) -> Iterator[bytes]:
+    """A file after every kind of accident."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    random = np.random.default_rng(0)
+    for place in (*range(8), *random.integers(8, start, 60), *random.integers(start, len(content), 20)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << int(random.integers(8))
+        # A space behind the header that became another blank says the same.
+        if flipped[8:start].strip() != content[8:start].strip() or place < 8 or place >= start:
+            yield bytes(flipped)
+    yield from (b"", content[:7], content[:start], content[:-1], content + b"\0", bytes(len(content)))
+    header = json.loads(content[8:start])
+    query, key = (f"blocks.0.attention.{name}.weight" for name in ("query", "key"))
+    (begin, middle), (other, end) = (header[name]["data_offsets"] for name in (query, key))
+    assert middle == other
+    body = content[start:]
+    yield content[:start] + body[:begin] + body[middle:end] + body[begin:middle] + body[end:]
+    for changed in (
+        header | {query: header[key], key: header[query]},
+        header | {query: header[query] | {"dtype": "I32"}},
+        header | {query: header[query] | {"shape": header[query]["shape"][::-1]}},
+        {name: entry for name, entry in header.items() if name != "__metadata__"},
+        header | {"__metadata__": header["__metadata__"] | {"digest": "0" * 32}},
+    ):
+        yield content[:8] + json.dumps(changed).encode().ljust(start - 8) + body
+
+
+def test_a_damaged_file_is_noticed_and_made_again(model: Path, cache: Path) -> None:
     expected = answer(model)
     [file] = files(cache)
-    file.write_bytes(file.read_bytes()[:-10])
+    content = file.read_bytes()
+    for number, broken in enumerate(damaged(content)):
+        file.write_bytes(broken)
+        assert list(PackedCache(cache, 10**9).verify().values()) == [False], number
+        np.testing.assert_array_equal(answer(model), expected)
+        assert file.read_bytes() == content, number
+        assert files(cache) == [file]
+
+
+def test_a_file_under_the_name_of_another_is_made_again(model: Path, cache: Path) -> None:
+    expected = [answer(model, dtype=dtype) for dtype in ("float32", "bfloat16")]
+    one, other = files(cache)
+    kept = one.read_bytes()
+    os.rename(other, one)  # which keeps its seal
+    assert not PackedCache(cache, 10**9).verify()[one]
+    for dtype, logits in zip(("float32", "bfloat16"), expected, strict=True):
+        np.testing.assert_array_equal(answer(model, dtype=dtype), logits)
+    assert one.read_bytes() == kept
+
+
+def test_a_copy_is_read_before_it_is_trusted(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = answer(model)
+    [file] = files(cache)
+    os.utime(file, (1, 1))
+    monkeypatch.setattr(NativeEngine, "pack", None)
     np.testing.assert_array_equal(answer(model), expected)
-    assert CliRunner().invoke(app, ["cache", "verify"]).exit_code == 0
+    # And has its seal again.
+    with monkeypatch.context() as no_reading:
+        no_reading.setattr(packed_cache, "_has_content", None)
+        np.testing.assert_array_equal(answer(model), expected)
+
+
+def test_what_a_disk_loses_by_itself_is_found_by_verify(model: Path, cache: Path) -> None:
+    answer(model)
+    [file] = files(cache)
+    stat, content = file.stat(), bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert CliRunner().invoke(app, ["cache", "verify"]).exit_code != 0
 
 
 def test_without_a_place_to_write_nothing_is_lost(model: Path, cache: Path) -> None:
@@ -100,13 +170,111 @@ def test_without_a_place_to_write_nothing_is_lost(model: Path, cache: Path) -> N
     np.testing.assert_array_equal(answer(model), expected)
 
 
+def test_files_on_a_disk_for_reading_only_are_used(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = answer(model)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    for name in ("utime", "replace", "mkdir"):
+        monkeypatch.setattr(os, name, refuse)
+    with monkeypatch.context() as no_packing:
+        no_packing.setattr(NativeEngine, "pack", None)
+        np.testing.assert_array_equal(answer(model), expected)
+    np.testing.assert_array_equal(answer(model, dtype="bfloat16"), answer(model, dtype="bfloat16"))
+    assert len(files(cache)) == 1
+
+
+LOAD = """
+import sys, time
+import triform
+from triform.engines.native import NativeEngine
+from triform.weights import loading
+loading.LEAST_BYTES = 0
+{before}
+model = triform.load(sys.argv[1], engine="native")
+print(float(model(triform.Batch.from_ids([[5, 6, 7], [8]])).logits.astype(float).sum()))
+"""
+SLOWLY = """
+pack = NativeEngine.pack
+def slowly(*arguments):
+    time.sleep(0.05)
+    print("packed", flush=True)
+    return pack(*arguments)
+NativeEngine.pack = slowly
+"""
+FULL_DISK = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))"
+
+
+def start(model: Path, before: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LOAD.format(before=before), str(model)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_full_disk_is_no_error(model: Path, cache: Path) -> None:
+    output, errors = start(model, FULL_DISK).communicate()
+    assert float(output) == float(answer(model).astype(float).sum()), errors
+    assert len(files(cache)) == 1  # of this process, none of the other
+
+
+def test_several_processes_and_threads_may_write_at_once(model: Path, cache: Path) -> None:
+    processes = [start(model, SLOWLY) for _ in range(3)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: answer(model), range(4)))
+    for process in processes:
+        output, errors = process.communicate()
+        assert float(output.split()[-1]) == float(answers[0].astype(float).sum()), errors
+    for each in answers:
+        np.testing.assert_array_equal(each, answers[0])
+    [file] = files(cache)
+    assert PackedCache(cache, 10**9).verify() == {file: True}
+
+
+def test_killed_while_writing_it_leaves_nothing_that_is_trusted(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = start(model, SLOWLY)
+    assert process.stdout is not None
+    for _ in range(3):
+        process.stdout.readline()
+    process.kill()
+    process.communicate()
+    [partial] = files(cache)
+    assert partial.suffix == ".partial"
+    expected = answer(model)
+    assert partial in files(cache)
+    os.utime(partial, (1, 1))
+    answer(model, dtype="bfloat16")
+    assert partial not in files(cache)
+    np.testing.assert_array_equal(answer(model), expected)
+    monkeypatch.setenv("TRIFORM_CACHE", "off")
+    np.testing.assert_array_equal(answer(model), expected)
+
+
+def test_a_file_that_is_deleted_meanwhile_is_used_to_the_end(
+    model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer(model)
+    adopt = NativeEngine.adopt
+
+    def deleted(engine: NativeEngine, *arguments: Any) -> Any:
+        PackedCache(cache, 10**9).clear()
+        return adopt(engine, *arguments)
+
+    monkeypatch.setattr(NativeEngine, "adopt", deleted)
+    np.testing.assert_array_equal(answer(model), expected)
+    assert not files(cache)
+
+
 def test_the_limit_takes_what_was_not_used_for_the_longest_time(
     model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer(model, dtype="float32")
     [first] = files(cache)
-    os.utime(first, (time.time() - 100, time.time() - 100))
     answer(model, dtype="bfloat16")
+    for file in files(cache):
+        ago = time.time() - (100 if file == first else 50)
+        os.utime(file, (ago, ago))
     size = sum(file.stat().st_size for file in files(cache))
     answer(model, dtype="float32")  # used again
     monkeypatch.setenv("TRIFORM_CACHE_LIMIT", str((size + 1) / 1e9))
@@ -137,6 +305,8 @@ def test_files_of_others_are_left_alone(model: Path, cache: Path) -> None:
     answer(model)
     assert len(files(cache)) == 3
     assert len(list(PackedCache(cache, 10**9).entries())) == 1
+    assert len(PackedCache(cache, 10**9).clear()) == 1
+    assert len(files(cache)) == 2
 
 
 def test_commands(model: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from triform.cli.parameters import Debug, Json
 from triform.errors import WeightError
-from triform.weights import PackedCache, is_sound
+from triform.weights import PackedCache
 
 cache = typer.Typer(
     help="The files of packed weights. TRIFORM_CACHE names their folder (off for none), TRIFORM_CACHE_LIMIT gigabytes.",
@@ -53,14 +53,14 @@ def verify(debug: Debug = False) -> None:
 
     Example: triform cache verify
     """
-    entries = list(_cache().entries())
-    damaged = [each for each in entries if not is_sound(each)]
+    files = _cache().verify()
+    damaged = [str(path) for path, is_sound in files.items() if not is_sound]
     if damaged:
-        paths = "\n  ".join(str(each.path) for each in damaged)
+        paths = "\n  ".join(damaged)
         raise WeightError(
-            f"{len(damaged)} of {len(entries)} files are damaged. triform cache clear deletes all:\n  {paths}"
+            f"{len(damaged)} of {len(files)} files are damaged. triform cache clear deletes all:\n  {paths}"
         )
-    typer.echo(f"{len(entries)} files are as they were written.")
+    typer.echo(f"{len(files)} files are as they were written.")
 
 
 @cache.command()

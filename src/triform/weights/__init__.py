@@ -5,7 +5,7 @@ from triform.weights.compressed_tensors import KEY, format_of, quantization_conf
 from triform.weights.export import copy_small_files, make_folder, to_disk, write_json, write_tensors
 from triform.weights.loading import ParameterLoader, named, read
 from triform.weights.match import Assignment, match
-from triform.weights.packed_cache import PackedCache, is_sound
+from triform.weights.packed_cache import PackedCache
 from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
 from triform.weights.tensors import Tensors, open_tensors
 
@@ -24,7 +24,6 @@ __all__ = [
     "Update",
     "copy_small_files",
     "format_of",
-    "is_sound",
     "join",
     "make_folder",
     "match",

@@ -1,7 +1,12 @@
 """Packed weights in files, so that the next start maps them and is ready at once, and processes share them.
 
 A file holds the linears of one checkpoint in the form in which one engine reads them. It is an ordinary safetensors
-file; what it was made from is in its metadata, and its name is a digest of that.
+file, and its name is a digest of what it was made from.
+
+A damaged file is made again. Its header carries a digest of itself and the file's name, checked at each start, and one
+of all tensors. To read those at each start would take as long as embedding a text does; instead the fraction of the
+second in which the file was last used is a seal, which everybody else who writes to it breaks, and only a file without
+its seal is read and compared. What a disk loses by itself, `triform cache verify` finds.
 
 `TRIFORM_CACHE` is the folder, by default `triform` in the user's cache folder; "off" for none.
 `TRIFORM_CACHE_LIMIT` is the most gigabytes of all files together, by default 20.
@@ -9,6 +14,8 @@ file; what it was made from is in its metadata, and its name is a digest of that
 
 import json
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,10 +25,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from triform import strict_json
 from triform.engines import Format, StoredTensor
 from triform.errors import InputError, WeightError
-from triform.weights.tensors import FORMATS, Tensors, read_header
+from triform.weights.tensors import FORMATS, Tensors, infos_of, load_header
 
 LEAST_BYTES = 8 << 20
 """Smaller models are packed sooner than a file is found."""
@@ -30,6 +36,9 @@ PACKED_FORMATS = {**FORMATS, "I8": Format.INT8, "U8": Format.INT4}
 DTYPES = {format: dtype for dtype, format in PACKED_FORMATS.items()}
 ALIGNMENT = 64
 """Bytes: a line of a processor's cache, and a vector of AVX-512."""
+FILES = "[0-9a-f]" * 32 + ".safetensors"
+ABANDONED = 3600
+"""Seconds since the last write to a half-written file after which whoever wrote it is gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,8 +52,6 @@ class Entry:
     size: int
     used: float
     """When it was last used, in seconds since 1970."""
-    digest: str
-    """Of its tensors."""
     files: tuple[str, ...]
     """Those it was made from."""
 
@@ -93,37 +100,44 @@ class PackedCache:
         Returns:
             None where no file can be had: the disk is full or for reading only, or the limit is too small.
         """
-        path = self.folder / f"{blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()}.safetensors"
+        path = self.folder / f"{_digest(identity)}.safetensors"
         with suppress(OSError, WeightError):
-            tensors = Tensors(self.folder, read_header(path, PACKED_FORMATS))
-            os.utime(path)
-            return tensors
+            return _open(path)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             files = json.dumps([file for file, *_ in identity["files"]])
             _write(path, {"source": source, "packing": identity["packing"], "files": files}, names, pack)
             self._make_room(path)
-            return Tensors(self.folder, read_header(path, PACKED_FORMATS))
+            return _open(path)
         except (OSError, WeightError):
             return None
 
     def entries(self) -> Iterator[Entry]:
         """The files that can be read, the last used first."""
         found = []
-        for path in self.folder.glob("*.safetensors"):
-            with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-                stat = path.stat()
-                known = _metadata(path)
-                files = tuple(map(str, json.loads(known.pop("files"))))
-                found.append(Entry(path=path, size=stat.st_size, used=stat.st_mtime, files=files, **known))
+        for path in self.folder.glob(FILES):
+            with suppress(OSError, WeightError):
+                stat, known = path.stat(), _header(path)[0]["__metadata__"]
+                files = tuple(json.loads(known["files"]))
+                source, packing = known["source"], known["packing"]
+                found.append(
+                    Entry(path=path, source=source, packing=packing, size=stat.st_size, used=stat.st_mtime, files=files)
+                )
         yield from sorted(found, key=lambda entry: -entry.used)
+
+    def verify(self) -> dict[Path, bool]:
+        """Whether each file is as it was written, to the last byte."""
+        return {path: _is_sound(path) for path in sorted(self.folder.glob(FILES))}
 
     def clear(self) -> list[Path]:
         """Delete all files, half-written ones too."""
-        paths = [*self.folder.glob("*.safetensors"), *self.folder.glob(".*.partial")]
+        paths = [*self.folder.glob(FILES), *self._half_written()]
         for path in paths:
             path.unlink(missing_ok=True)
         return paths
+
+    def _half_written(self) -> Iterator[Path]:
+        return self.folder.glob(f".{FILES}.*.partial")
 
     def _make_room(self, newest: Path) -> None:
         """Delete what belongs to no model any more, and what was not used for the longest time beyond the limit."""
@@ -133,30 +147,83 @@ class PackedCache:
             total += 0 if entry.is_orphan else entry.size
             if entry.is_orphan or total > self.limit:
                 entry.path.unlink(missing_ok=True)
+        for path in self._half_written():
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED:
+                    path.unlink()
 
 
-def is_sound(entry: Entry) -> bool:
-    """Whether the tensors of a file are those that were written."""
+def _open(path: Path) -> Tensors:
+    """The tensors of a file, mapped.
+
+    Raises:
+        FileNotFoundError: there is none.
+        WeightError: it is not what was written under this name.
+    """
+    header, start = _header(path)
+    if path.stat().st_mtime_ns % 10**9 != _seal(header) and not _has_content(path, header, start):
+        raise WeightError(f"{path} is damaged.")
+    # On a disk for reading only, it is used all the same.
+    with suppress(OSError):
+        _note_use(path, header)
+    tensors = Tensors(path.parent, infos_of(path.name, header, start, PACKED_FORMATS))
+    # At once: another process may delete the file at any time.
+    tensors.map(path.name)
+    return tensors
+
+
+def _header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a file, and where its tensors begin.
+
+    Raises:
+        FileNotFoundError: there is none.
+        WeightError: it is not the one that was written under this name.
+    """
+    header, start = load_header(path)
+    if header.setdefault("__metadata__", {}).get("header") != _digest_of_header(path, header):
+        raise WeightError(f"{path} is damaged, or no file of packed weights.")
+    return header, start
+
+
+def _is_sound(path: Path) -> bool:
     try:
-        with entry.path.open("rb") as file:
-            file.seek(8 + int.from_bytes(file.read(8), "little"))
-            digest = blake2b(digest_size=16)
-            while piece := file.read(1 << 24):
-                digest.update(piece)
-    except OSError:
+        return _has_content(path, *_header(path))
+    except (OSError, WeightError):
         return False
-    return digest.hexdigest() == entry.digest
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _has_content(path: Path, header: dict[str, Any], start: int) -> bool:
+    """Whether the tensors are those that were written, to the last byte."""
+    digest = blake2b(digest_size=16)
     with path.open("rb") as file:
-        header = strict_json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return {name: str(value) for name, value in header["__metadata__"].items()}
+        file.seek(start)
+        while piece := file.read(1 << 24):
+            digest.update(piece)
+    return bool(digest.hexdigest() == header["__metadata__"]["digest"])
+
+
+def _note_use(path: Path, header: dict[str, Any]) -> None:
+    now = int(time.time()) * 10**9 + _seal(header)
+    os.utime(path, ns=(now, now))
+
+
+def _seal(header: dict[str, Any]) -> int:
+    """Whole microseconds, in nanoseconds: not every disk keeps less."""
+    return int(header["__metadata__"]["header"], 16) % 10**6 * 1000
+
+
+def _digest_of_header(path: Path, header: dict[str, Any]) -> str:
+    known = {name: value for name, value in header["__metadata__"].items() if name != "header"}
+    return _digest([path.stem, header | {"__metadata__": known}])
+
+
+def _digest(value: Any) -> str:
+    return blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()
 
 
 def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: Callable[[str], StoredTensor]) -> None:
     """Write tensors one after another, and before them a header that is known only at the end."""
-    hidden = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    hidden = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     # A line of the header is its name and at most so many bytes.
     room = 8 + 1024 + sum(map(len, metadata.values())) + sum(len(name) + 256 for name in names)
     start = -(-room // ALIGNMENT) * ALIGNMENT
@@ -165,9 +232,14 @@ def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: 
             file.seek(start)
             header = _write_tensors(file, names, pack)
             header["__metadata__"] |= metadata
+            header["__metadata__"]["header"] = _digest_of_header(path, header)
             text = json.dumps(header).encode().ljust(start - 8)
             file.seek(0)
             file.write((start - 8).to_bytes(8, "little") + text)
+            file.flush()
+            # Or after a loss of power it might have its name before its content.
+            os.fsync(file.fileno())
+        _note_use(hidden, header)
         os.replace(hidden, path)
     finally:
         hidden.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,11 +71,15 @@ class Tensors(Mapping[str, TensorInfo]):
         stats = [path.stat() for path in paths]
         return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
 
+    def map(self, file: str) -> NDArray[np.uint8]:
+        """All bytes of a file, which is mapped when they are first asked for."""
+        if file not in self._maps:
+            self._maps[file] = np.memmap(self.folder / file, np.uint8, "r").view(np.ndarray)
+        return self._maps[file]
+
     def bytes(self, info: TensorInfo) -> NDArray[np.uint8]:
         """The bytes of a tensor, a view of the mapped file."""
-        if info.file not in self._maps:
-            self._maps[info.file] = np.memmap(self.folder / info.file, np.uint8, "r").view(np.ndarray)
-        return self._maps[info.file][info.begin : info.end]
+        return self.map(info.file)[info.begin : info.end]
 
     def unmap(self) -> None:
         """Let go of the files, whose pages count as memory of this process; what is read is mapped again."""
@@ -127,8 +132,8 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     )
 
 
-def read_header(path: Path, formats: Mapping[str, Format] = FORMATS) -> dict[str, TensorInfo]:
-    """What a safetensors file says of its tensors, of which `formats` are those that parameters are made of.
+def load_header(path: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and where its tensors begin.
 
     Raises:
         FileNotFoundError: there is none.
@@ -140,17 +145,21 @@ def read_header(path: Path, formats: Mapping[str, Format] = FORMATS) -> dict[str
             pass
         with path.open("rb") as stream:
             size = int.from_bytes(stream.read(8), "little")
-            header = strict_json.loads(stream.read(size))
+            return strict_json.loads(stream.read(size)), 8 + size
     except FileNotFoundError:
         raise
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
-    header.pop("__metadata__", None)
+
+
+def infos_of(file: str, header: dict[str, Any], start: int, formats: Mapping[str, Format]) -> dict[str, TensorInfo]:
+    """What the header of a file says of its tensors, of which `formats` are those that parameters are made of."""
     infos = {}
     for name, entry in header.items():
-        begin, end = entry["data_offsets"]
-        dtype, shape = entry["dtype"], tuple(entry["shape"])
-        infos[name] = TensorInfo(path.name, dtype, shape, 8 + size + begin, 8 + size + end, formats.get(dtype))
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            dtype, shape = entry["dtype"], tuple(entry["shape"])
+            infos[name] = TensorInfo(file, dtype, shape, start + begin, start + end, formats.get(dtype))
     return infos
 
 
@@ -159,6 +168,6 @@ def _read_shard(index: Path, file: str) -> dict[str, TensorInfo]:
     if path.parent.resolve() != index.parent.resolve():
         raise WeightError(f"{index} names {file}, which lies outside the model's folder.")
     try:
-        return read_header(path)
+        return infos_of(path.name, *load_header(path), FORMATS)
     except FileNotFoundError as error:
         raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error

@@ -1,5 +1,6 @@
 """The native engine: kernels in C++ for what takes time, NumPy for the rest."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.protocol import Dense, DistanceBias, ProbabilityTap
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
-from triform.engines.reference.parameter import convert
+from triform.engines.reference.parameter import convert, float32
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
@@ -38,7 +39,8 @@ POOLINGS = {
 PROBABILITIES, VALUES = 1, 2
 """The two passes of attention, where somebody looks at what lies between."""
 
-NO_WINDOW = 1 << 40
+SMALL_ARRAY = 1 << 14
+"""Numbers below which memory of the system's allocator costs no page faults."""
 
 
 class NativeEngine(ReferenceEngine):
@@ -73,7 +75,8 @@ class NativeEngine(ReferenceEngine):
         converted = convert(tensor, format)
         # Kernels read rows end to end.
         array = np.ascontiguousarray(converted.array)
-        return NativeParameter(array, format, tuple(array.shape))
+        vector = float32(StoredTensor(array, format)) if array.ndim == 1 else None
+        return NativeParameter(array, format, tuple(array.shape), vector=vector)
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
         return pack(convert(tensor, format))
@@ -99,11 +102,11 @@ class NativeEngine(ReferenceEngine):
         dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
-        y = np.empty((len(x), weight.shape[0]), np.float32)
+        y = empty(len(x), weight.shape[0])
         self._kernels.linear(
             np.ascontiguousarray(x),
             weight.weight,
-            None if bias is None else bias.float32(),
+            None if bias is None else bias.vector,
             None if residual is None else np.ascontiguousarray(residual),
             y,
             ACTIVATIONS[activation],
@@ -113,7 +116,7 @@ class NativeEngine(ReferenceEngine):
     def linears(self, x: Floats, several: Sequence[Dense]) -> list[Floats]:
         if len({each.weight.format for each in several}) > 1:
             return super().linears(x, several)
-        ys = [np.empty((len(x), each.weight.shape[0]), np.float32) for each in several]
+        ys = [empty(len(x), each.weight.shape[0]) for each in several]
         weights, biases = zip(*map(_weight_and_bias, several), strict=True)
         self._kernels.projections(np.ascontiguousarray(x), weights, biases, ys)
         return ys
@@ -133,7 +136,7 @@ class NativeEngine(ReferenceEngine):
         if gate is not None and gate.weight.format != up.weight.format:
             composed: Floats = super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
             return composed
-        y: Floats = np.empty((len(x), down.weight.shape[0]), np.float32)
+        y = empty(len(x), down.weight.shape[0])
         self._kernels.feed_forward(
             np.ascontiguousarray(x),
             *((None, None) if gate is None else _weight_and_bias(gate)),
@@ -148,13 +151,13 @@ class NativeEngine(ReferenceEngine):
     def layer_norm(  # type: ignore[override]
         self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float
     ) -> Floats:
-        y = np.empty_like(x, order="C")
-        self._kernels.layer_norm(np.ascontiguousarray(x), weight.float32(), bias.float32(), y, eps)
+        y = empty(*x.shape)
+        self._kernels.layer_norm(np.ascontiguousarray(x), weight.vector, bias.vector, y, eps)
         return y
 
     def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:  # type: ignore[override]
-        y = np.empty_like(x, order="C")
-        self._kernels.rms_norm(np.ascontiguousarray(x), weight.float32(), y, eps)
+        y = empty(*x.shape)
+        self._kernels.rms_norm(np.ascontiguousarray(x), weight.vector, y, eps)
         return y
 
     def attention(
@@ -170,7 +173,7 @@ class NativeEngine(ReferenceEngine):
         dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
-        output_TNH = np.empty(query_TNH.shape, np.float32)
+        output_TNH = empty(*query_TNH.shape)
         key, value, pages, spans, lengths = _where_keys_lie(keys)
         arguments = (
             np.ascontiguousarray(query_TNH),
@@ -184,7 +187,7 @@ class NativeEngine(ReferenceEngine):
             np.ascontiguousarray(lengths),
             scale,
             mask is Mask.CAUSAL,
-            NO_WINDOW if window is None else window,
+            _kernels.NO_WINDOW if window is None else window,
             None if bias is None else np.ascontiguousarray(bias.values),
             0 if bias is None else bias.zero,
         )
@@ -192,7 +195,8 @@ class NativeEngine(ReferenceEngine):
             self._kernels.attention(*arguments)
             return output_TNH
         for sequence, (begin, end) in enumerate(queries.pairs()):
-            self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
+            if begin < end:
+                self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
         return output_TNH
 
     def _traced(
@@ -233,7 +237,7 @@ class NativeEngine(ReferenceEngine):
         store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
         return PagedKeyValues(store, 0, table)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> NativeStore:
+    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
         return NativeStore(layers, self._kernels)
 
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
@@ -245,23 +249,23 @@ class NativeEngine(ReferenceEngine):
             for ids, table in lookups
         ]
         places, arrays, formats = zip(*read, strict=True)
-        y = np.empty((len(places[0]), lookups[0][1].shape[1]), np.float32)
+        y = empty(len(places[0]), lookups[0][1].shape[1])
         self._kernels.embedding_sum([as_bytes(array) for array in arrays], [FORMATS[f] for f in formats], places, y)
         return y
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
-        y = np.empty(x_TNH.shape, np.float32)
+        y = empty(*x_TNH.shape)
         self._kernels.rotary(np.ascontiguousarray(x_TNH), table, y)
         return y
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
-        y = np.empty((len(spans), x_TD.shape[1]), np.float32)
+        y = empty(len(spans), x_TD.shape[1])
         begins, ends = np.ascontiguousarray(spans.begins), np.ascontiguousarray(spans.ends)
         self._kernels.pool(np.ascontiguousarray(x_TD), begins, ends, POOLINGS[pooling], y)
         return y
 
     def normalize(self, x: Floats) -> Floats:
-        y = np.empty_like(x, order="C")
+        y = empty(*x.shape)
         self._kernels.normalize(np.ascontiguousarray(x), y)
         return y
 
@@ -276,12 +280,18 @@ class NativeEngine(ReferenceEngine):
         return values, indices
 
     def log_softmax(self, x: Floats) -> Floats:
-        y = np.empty_like(x, order="C")
+        y = empty(*x.shape)
         self._kernels.log_softmax(np.ascontiguousarray(x), y)
         return y
 
     def all_finite(self, x: Floats) -> bool:
         return self._kernels.all_finite(np.ascontiguousarray(x))
+
+
+def empty(*shape: int) -> Floats:
+    """An array to be filled. The memory of a large one is used again when it has gone."""
+    is_small = math.prod(shape) < SMALL_ARRAY
+    return np.empty(shape, np.float32) if is_small else _kernels.empty(shape)
 
 
 def _where_keys_lie(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
@@ -303,4 +313,4 @@ def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:
 def _weight_and_bias(dense: Dense) -> tuple[_kernels.Weight | None, Floats | None]:
     weight, bias = dense
     assert isinstance(weight, NativeParameter)
-    return weight.weight, bias.float32() if isinstance(bias, NativeParameter) else None
+    return weight.weight, bias.vector if isinstance(bias, NativeParameter) else None

@@ -24,6 +24,8 @@ class NativeParameter:
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
     """As the kernels of linears take it; there where it is packed."""
+    vector: Floats | None = None
+    """As all other kernels take it; there where it has one axis."""
 
     @property
     def is_packed(self) -> bool:
@@ -39,10 +41,6 @@ class NativeParameter:
         if self.is_packed:
             return float32(self._unpacked(indices))
         return float32(StoredTensor(self.array[indices], self.format))
-
-    def float32(self) -> Floats:
-        """All numbers of a vector as float32."""
-        return float32(StoredTensor(self.array, self.format))
 
     def _unpacked(self, indices: Integers) -> StoredTensor:
         indices = np.ascontiguousarray(indices)

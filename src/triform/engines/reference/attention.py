@@ -27,6 +27,8 @@ def attention(
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
     output_TNH = np.empty_like(query_TNH)
     for sequence, (begin, end) in enumerate(queries.pairs()):
+        if begin == end:
+            continue
         key_SKH, value_SKH = keys_of(keys, sequence)
         num_keys = len(key_SKH)
         for first in range(0, end - begin, QUERIES):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 
 from triform.engines.formats import Integers
@@ -45,7 +46,7 @@ class TorchStore(KeyValueStore):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The keys and values of sequences that hold `num_keys` each: (B, S, K, H)."""
         pages = torch.from_numpy(
-            table.pages[table.spans.begins[sequences][:, None] + range(-(-num_keys // self._keys[layer].shape[1]))]
+            table.pages[table.spans.begins[sequences][:, None] + np.arange(-(-num_keys // self._keys[layer].shape[1]))]
         ).to(self._device)
         key, value = (tensors[layer][pages].flatten(1, 2)[:, :num_keys] for tensors in (self._keys, self._values))
         return key, value

@@ -1,0 +1,16 @@
+// Memory of large arrays, kept when one is done with and given to the next: every page of fresh memory costs a fault.
+#pragma once
+#include <cstddef>
+
+namespace triform {
+
+// Room for so many bytes, on a cache line; std::bad_alloc where there is none.
+void* take_memory(size_t bytes);
+
+// What `take_memory` gave for so many bytes.
+void give_memory(void* memory, size_t bytes);
+
+// Hands all that nobody uses back to the system.
+void release_memory();
+
+}  // namespace triform

@@ -1,0 +1,33 @@
+"""Arrays that end where a page that nobody may touch begins: one byte too many is SIGSEGV.
+
+Sanitizers do not see the masked loads and stores of AVX; the memory of these arrays does.
+"""
+
+import ctypes
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PROT_NONE = 0
+
+
+def zeros(shape: int | tuple[int, ...], dtype: DTypeLike = np.float64, order: str = "C") -> NDArray[Any]:
+    """What `np.zeros` returns, at the end of its memory; it can take the place of `np.empty` too."""
+    assert order == "C"
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    whole = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    memory = np.frombuffer(mmap.mmap(-1, whole + mmap.PAGESIZE), np.uint8)
+    if _LIBC.mprotect(ctypes.c_void_p(memory.ctypes.data + whole), mmap.PAGESIZE, _PROT_NONE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+    return memory[whole - size : whole].view(dtype).reshape(shape)
+
+
+def copy(x: NDArray[Any]) -> NDArray[Any]:
+    """The same numbers, at the end of their memory."""
+    y = zeros(x.shape, x.dtype)
+    y[...] = x
+    return y
