@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -46,12 +46,12 @@ def theirs(reference: Any, sources: list[list[int]], targets: list[list[int]] | 
 def without_dropout(model: Model) -> Model:
     """Gradients and precision as in training, the numbers as without."""
     model.engine.dropout = lambda x, rate: x  # type: ignore[method-assign]
-    attention = model.engine.attention
+    attention: Any = model.engine.attention
 
     def without(*arguments: Any, dropout: float, **more: Any) -> Any:
         return attention(*arguments, **more)
 
-    model.engine.attention = without  # type: ignore[method-assign]
+    model.engine.attention = cast(Any, without)  # type: ignore[method-assign]
     return model
 
 

@@ -141,12 +141,13 @@ def test_a_tied_head_is_left_alone(tmp_path: Path) -> None:
 def test_what_it_refuses(tmp_path: Path) -> None:
     make_checkpoint(BY_NAME["bert"], tmp_path / "base")
     model = start(tmp_path / "base")
-    for settings, message in [
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"targets": ["*.c_attn"]}, r"targets: '\*.c_attn' fits no linear of the model. They are called as 'blocks.0"),
         ({"trained": ["norm"]}, "trained: 'norm' fits no parameter"),
         ({"rank": 0}, "rank=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
-    ]:
+    ]
+    for settings, message in refused:
         with pytest.raises(InputError, match=message):
             with_lora(model, **settings)
     with pytest.raises(InputError, match="nothing of low rank to save"):

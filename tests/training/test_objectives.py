@@ -247,13 +247,14 @@ class TestSequenceClassification:
             make("sequence-classification", start(minilm))
         model = start(minilm, head="sequence-classification", labels=["a", "b"])
         objective = make("sequence-classification", model, max_length=5)
-        for values, message in [
+        refused: list[tuple[dict[str, Any], str]] = [
             ({"text": "Rain.", "label": "c"}, "label 'c' is none of the model's: a, b"),
             ({"text": "Rain.", "label": 1.5}, "label is 1.5; expected a text or a whole number"),
             ({"text": 3, "label": "a"}, "text is 3; expected a text"),
             ({"label": "a"}, "text is missing; the row has label"),
             ({"text": LONG, "label": "a"}, "more than the 5 that fit"),
-        ]:
+        ]
+        for values, message in refused:
             with pytest.raises(InputError, match=f"data.jsonl, line 1: .*{message}"):
                 objective.examples(*rows(values))
         cut = make("sequence-classification", model, max_length=5, long_input="truncate")
@@ -309,11 +310,12 @@ class TestTokenClassification:
     def test_what_it_refuses(self, minilm: Path) -> None:
         model = start(minilm, head="token-classification", labels=["O", "X"])
         objective = make("token-classification", model)
-        for values, message in [
+        refused: list[tuple[dict[str, Any], str]] = [
             ({"tokens": ["a", "b"], "tags": ["O"]}, "expected a tag for each token, got 2 and 1"),
             ({"tokens": ["a"], "tags": ["Y"]}, "tag 'Y' is none of the model's: O, X"),
             ({"tokens": "a", "tags": ["O"]}, "tokens is 'a'; expected a list of texts"),
-        ]:
+        ]
+        for values, message in refused:
             with pytest.raises(InputError, match=f"data.jsonl, line 1: {message}"):
                 objective.examples(*rows(values))
 
@@ -356,12 +358,13 @@ class TestQuestionAnswering:
 
     def test_what_it_refuses(self, minilm: Path) -> None:
         objective = make("question-answering", start(minilm, head="question-answering"))
-        for values, message in [
+        refused: list[tuple[dict[str, Any], str]] = [
             ({"answer": "Paris"}, "the answer 'Paris' does not stand where it should"),
             ({"answer": "London", "answer_start": 3}, "the answer 'London' does not stand where it should"),
             ({"answer": "London", "answer_start": "x"}, "answer_start is 'x'; expected a number"),
             ({"answer": 3}, "answer is 3; expected a text"),
-        ]:
+        ]
+        for values, message in refused:
             with pytest.raises(InputError, match=f"data.jsonl, line 1: {message}"):
                 objective.examples(*rows({"question": "Where?", "context": self.CONTEXT, **values}))
 

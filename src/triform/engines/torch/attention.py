@@ -52,6 +52,8 @@ def attention(
 ) -> torch.Tensor:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
     device = query_TNH.device
+    if not len(query_TNH):
+        return query_TNH
     if isinstance(keys, PackedKeyValues):
         buckets, order = _packed_buckets(queries, keys.spans, device, torch.is_inference_mode_enabled())
     else:
@@ -85,6 +87,8 @@ def _buckets(
     shapes, bucket_of = np.unique(np.stack([queries.lengths, num_keys]), axis=1, return_inverse=True)
     buckets, places = [], []
     for number, (length, num_own_keys) in enumerate(shapes.T.tolist()):
+        if not length:
+            continue
         sequences = np.flatnonzero(bucket_of == number)
         rows = _rows(queries.begins[sequences], length)
         key_rows = None if key_begins is None else _rows(key_begins[sequences], num_own_keys)
