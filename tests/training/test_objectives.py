@@ -143,6 +143,8 @@ class TestMaskedLM:
         model = start(checkpoints.llama("LlamaForCausalLM", tmp_path))
         with pytest.raises(TokenizerError, match="no mask_token"):
             make("masked-lm", model)
+        with pytest.raises(InputError, match="mask_rate=15"):
+            make("masked-lm", model, mask_rate=15)
 
 
 class TestCausalLM:
@@ -241,6 +243,8 @@ class TestSequenceClassification:
         kind = OBJECTIVES["sequence-classification"]
         assert kind.labels(rows({"label": "b"}, {"label": 1}, {"label": "a"})) == ["1", "a", "b"]
         assert kind.labels(rows({"labels": ["x", "y"]}, {"labels": ["x", "z"]})) == ["x", "y", "z"]
+        with pytest.raises(InputError, match="line 1: labels is 'xy'; expected a list"):
+            kind.labels(rows({"labels": "xy"}))
 
     def test_what_it_refuses(self, minilm: Path) -> None:
         with pytest.raises(WrongTaskError, match='head="sequence-classification"'):

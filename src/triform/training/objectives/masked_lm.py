@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from triform import spec
 from triform.engines import Integers
-from triform.errors import TokenizerError
+from triform.errors import InputError, TokenizerError
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
@@ -42,6 +42,7 @@ class MaskedLM:
         whole_words: whether words are chosen, and not tokens.
 
     Raises:
+        InputError: a mask_rate that is no probability.
         TokenizerError: the tokenizer has no mask token.
     """
 
@@ -56,6 +57,8 @@ class MaskedLM:
         mask_rate: float = 0.15,
         whole_words: bool = True,
     ) -> None:
+        if not 0 <= mask_rate <= 1:
+            raise InputError(f"mask_rate={mask_rate}: expected a probability, from 0 to 1.")
         self._reader = reader_of(model, tokenizer, max_length=max_length)
         self._rate = mask_rate
         self._whole_words = whole_words

@@ -68,8 +68,8 @@ class SequenceClassification:
         """All labels of some rows, in alphabetical order."""
         found: set[str] = set()
         for row in rows:
-            several = row.values.get("labels")
-            found |= {_label(row, value_in(row, "label"))} if several is None else {_label(row, own) for own in several}
+            is_several = row.values.get("labels") is not None
+            found |= set(_labels(row)) if is_several else {_label(row, value_in(row, "label"))}
         return sorted(found)
 
     def examples(self, row: Row) -> list[Labelled]:
@@ -97,19 +97,15 @@ class SequenceClassification:
     def _targets(self, row: Row) -> NDArray[Any]:
         match self._problem:
             case spec.Problem.SINGLE_LABEL:
-                return np.array([self._number_of(row, value_in(row, "label"))], np.int64)
+                return np.array([self._number_of(row, _label(row, value_in(row, "label")))], np.int64)
             case spec.Problem.MULTI_LABEL:
                 targets = np.zeros(len(self._labels), np.float32)
-                labels = value_in(row, "labels")
-                if not isinstance(labels, list | tuple):
-                    raise InputError(f"{row.where}: labels is {shown(labels)}; expected a list, be it empty.")
-                targets[[self._number_of(row, label) for label in labels]] = 1
+                targets[[self._number_of(row, label) for label in _labels(row)]] = 1
                 return targets
             case spec.Problem.REGRESSION:
                 return self._scores(row)
 
-    def _number_of(self, row: Row, value: Any) -> int:
-        label = _label(row, value)
+    def _number_of(self, row: Row, label: str) -> int:
         if label not in self._labels:
             raise InputError(f"{row.where}: label {label!r} is none of the model's: {', '.join(self._labels)}.")
         return self._labels[label]
@@ -131,3 +127,10 @@ def _label(row: Row, value: Any) -> str:
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{row.where}: label is {shown(value)}; expected a text or a whole number.")
     return str(value)
+
+
+def _labels(row: Row) -> list[str]:
+    labels = value_in(row, "labels")
+    if not isinstance(labels, list | tuple):
+        raise InputError(f"{row.where}: labels is {shown(labels)}; expected a list, be it empty.")
+    return [_label(row, label) for label in labels]
