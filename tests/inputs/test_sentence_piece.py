@@ -211,6 +211,12 @@ def assert_equals_marian(ours: Tokenizer, theirs: Any) -> None:
             assert ours.decode(got, skip_special_tokens=skip) == back, text
 
 
+def test_a_text_of_the_target_is_cut_by_the_target_s_model(marian: Path) -> None:
+    ours, theirs = Tokenizer.from_checkpoint(find(marian)).of_answers, marian_of(marian)
+    for text in ("The house is wonderful.", "Die Katze auf der Matte 2.", " x  y"):
+        assert ours.encode([text])[0].ids.tolist() == theirs(text_target=text)["input_ids"]
+
+
 def test_a_vocabulary_beside_the_model_equals_transformers(marian: Path) -> None:
     ours = Tokenizer.from_checkpoint(find(marian))
     assert_equals_marian(ours, marian_of(marian))

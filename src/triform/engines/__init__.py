@@ -3,21 +3,9 @@
 import warnings
 from importlib import import_module
 
-from triform.engines.formats import GROUP, Format, Integers, Parameter, StoredTensor, Use
-from triform.engines.protocol import (
-    Array,
-    Dense,
-    DistanceBias,
-    Engine,
-    KeyValues,
-    KeyValueStore,
-    PackedKeyValues,
-    PagedKeyValues,
-    PageTable,
-    ProbabilityTap,
-    Spans,
-    Tap,
-)
+from triform.engines.formats import GROUP, Array, Format, Integers, Parameter, StoredTensor, Use
+from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, PagedKeyValues, PageTable, Spans
+from triform.engines.protocol import Dense, DistanceBias, Engine, ProbabilityTap, Tap
 from triform.errors import EngineError, EngineWarning
 
 ENGINES = ("native", "reference", "torch")

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Array = Any
+"""An engine's own array; NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
+
 Integers = NDArray[np.int64]
 
 GROUP = 32

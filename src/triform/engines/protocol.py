@@ -17,119 +17,19 @@ Shape letters, used in all tensor code:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, reduce
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.formats import Format, Integers, Parameter, StoredTensor, Use
+from triform.engines.formats import Array, Format, Integers, Parameter, StoredTensor, Use
+from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, Spans
+from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
-Array = Any
-"""An engine's own array; NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
-
-
-@dataclass(frozen=True, eq=False)
-class Spans:
-    """Which rows of a packed array belong to which sequence: those from `begins[b]` up to `ends[b]`.
-
-    Two sequences may name the same rows: the beams of one sentence share its cross keys and values.
-    """
-
-    begins: Integers
-    ends: Integers
-
-    @classmethod
-    def of_lengths(cls, lengths: Integers) -> "Spans":
-        """Spans of sequences that lie end to end."""
-        ends = np.cumsum(lengths)
-        return cls(ends - lengths, ends)
-
-    @cached_property
-    def lengths(self) -> Integers:
-        """(B,) rows of each sequence."""
-        return self.ends - self.begins
-
-    def __len__(self) -> int:
-        return len(self.begins)
-
-    def select(self, sequences: Integers) -> "Spans":
-        """The spans of some sequences, in the order given."""
-        return Spans(self.begins[sequences], self.ends[sequences])
-
-    def pairs(self) -> list[tuple[int, int]]:
-        """(begin, end) of each sequence, as Python integers."""
-        return list(zip(self.begins.tolist(), self.ends.tolist(), strict=True))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PackedKeyValues:
-    """Keys and values computed in this very pass; key j of a sequence is row `begins + j`."""
-
-    key: Array
-    """(S, K, H)"""
-    value: Array
-    """(S, K, H)"""
-    spans: Spans
-
-    def select(self, sequences: Integers) -> "PackedKeyValues":
-        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
-        return replace(self, spans=self.spans.select(sequences))
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PageTable:
-    """Where the keys of each sequence lie in a store.
-
-    Key j of sequence b is in place j mod page_size of page `pages[spans.begins[b] + j // page_size]`.
-    """
-
-    pages: Integers
-    """(P,) page numbers: those of the first sequence in order, then those of the next. Sequences may share pages."""
-    spans: Spans
-    """Which of them belong to which sequence."""
-    lengths: Integers
-    """(B,) keys of each sequence, those of this pass included."""
-    slots: Integers
-    """(T,) where this pass puts its new rows: page · page_size + place in the page; never in a page that is shared."""
-
-    def select(self, sequences: Integers) -> "PageTable":
-        """The table of some sequences, for reading; one may be named twice."""
-        return replace(self, spans=self.spans.select(sequences), lengths=self.lengths[sequences])
-
-
-class KeyValueStore(ABC):
-    """Keys and values of all layers, in pages of `Engine.page_size`. The engine owns them, `generation/` deals them."""
-
-    @abstractmethod
-    def grow(self, num_pages: int) -> None:
-        """Make room for `num_pages` pages in all; those there keep their contents."""
-
-    @abstractmethod
-    def copy_pages(self, sources: Integers, targets: Integers) -> None:
-        """Make the contents of each page of `targets` those of its page of `sources`, in all layers."""
-
-    @abstractmethod
-    def write(self, layer: int, key_TKH: Array, value_TKH: Array, table: PageTable) -> None:
-        """Put new rows where `table.slots` says."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class PagedKeyValues:
-    """Keys and values of one layer, in the pages of a store."""
-
-    store: KeyValueStore
-    layer: int
-    table: PageTable
-
-    def select(self, sequences: Integers) -> "PagedKeyValues":
-        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
-        return replace(self, table=self.table.select(sequences))
-
-
-KeyValues = PackedKeyValues | PagedKeyValues
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -186,6 +86,18 @@ class Engine(ABC):
         """Inside, nobody will ask for gradients."""
         return nullcontext()
 
+    def training(self, *, autocast: Format | None = None, recompute: bool = False) -> AbstractContextManager[None]:
+        """Inside, dropout is on; elsewhere, and on engines without gradients, rates of dropout mean nothing.
+
+        Arguments:
+            autocast: a half precision for products, beside float32 for what needs its range; None for float32.
+            recompute: whether a block keeps only its input, and is computed again for its gradients.
+
+        Raises:
+            EngineError: the engine has no gradients.
+        """
+        raise EngineError(f"The {self.name} engine has no gradients. Train with the torch engine.")
+
     # Parameters and arrays
 
     @abstractmethod
@@ -233,9 +145,10 @@ class Engine(ABC):
         bias: Parameter | None = None,
         *,
         activation: Activation | None = None,
+        dropout: float = 0.0,
         residual: Array | None = None,
     ) -> Array:
-        """activation(x·weightᵀ + bias) + residual: (T, in) and (out, in) → (T, out)."""
+        """dropout(activation(x·weightᵀ + bias)) + residual: (T, in) and (out, in) → (T, out)."""
 
     def gated_linear(
         self,
@@ -261,17 +174,27 @@ class Engine(ABC):
         activation: Activation,
         *,
         gate: Dense | None = None,
+        inner_dropout: float = 0.0,
+        dropout: float = 0.0,
         residual: Array | None = None,
     ) -> Array:
         """down(activation(up(x))) + residual, or with a gate down(activation(gate(x)) ⊙ up(x)) + residual.
 
-        (T, D) → (T, D). Vaswani et al. 2017, section 3.3; Shazeer 2020, equation 6.
+        Of the inner states some are dropped, and of what `down` gives. (T, D) → (T, D). Vaswani et al. 2017,
+        section 3.3; Shazeer 2020, equation 6.
         """
         if gate is None:
             inner = self.linear(x, *up, activation=activation)
         else:
             inner = self.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, activation)
-        return self.linear(inner, *down, residual=residual)
+        return self.linear(self.dropout(inner, inner_dropout), *down, dropout=dropout, residual=residual)
+
+    def dropout(self, x: Array, rate: float) -> Array:
+        """While training, each number nought with probability `rate`, or else divided by 1 − rate.
+
+        Srivastava et al. 2014, section 10, where what is kept is scaled so that inference need not be.
+        """
+        return x
 
     @abstractmethod
     def layer_norm(self, x: Array, weight: Parameter, bias: Parameter, eps: float) -> Array:
@@ -288,6 +211,16 @@ class Engine(ABC):
     @abstractmethod
     def multiply(self, x: Array, y: Array | float) -> Array:
         """x ⊙ y, of equal shapes, or x by a number."""
+
+    # What gradients need
+
+    def recomputed(self, compute: Callable[[Array], Array], x: Array) -> Array:
+        """compute(x), which an engine may do again when gradients are wanted, to keep less until then."""
+        return compute(x)
+
+    def shared(self, compute: Callable[[], T]) -> T:
+        """compute(), done once and kept where several blocks need it, though these be computed again."""
+        return compute()
 
     # Between tokens
 
@@ -314,9 +247,10 @@ class Engine(ABC):
         mask: Mask = Mask.BIDIRECTIONAL,
         window: int | None = None,
         bias: DistanceBias | None = None,
+        dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> Array:
-        """softmax(scale · QKᵀ + bias)·V for every sequence by itself → (T, N, H).
+        """dropout(softmax(scale · QKᵀ + bias))·V for every sequence by itself → (T, N, H).
 
         Query head n reads key/value head n // (N/K). Under a causal mask the last query of a sequence stands at its
         last key; with a window a query sees only keys nearer than that. Self, cross, cached and packed attention

@@ -36,7 +36,7 @@ def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[
     if adapter.checkpoint.has("config.json"):
         beside = adapter.checkpoint.read_object("config.json")
         config = {**config, **{key: beside[key] for key in LABELS if key in beside}}
-    config = {**config, "architectures": [_architecture(config, where, head)]}
+    config = {**config, "architectures": [architecture_with(config, where, head)]}
     resolved = read(config, where)
     if not isinstance(resolved.head, spec.SequenceHead | spec.TokenHead):
         return config
@@ -47,7 +47,7 @@ def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[
     return {**config, "id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}
 
 
-def _architecture(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
+def architecture_with(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
     """The model's own architecture where it has such a head, or else the family's first that has."""
     family = find_family(config, where)
     named = [name for name in Config(config, where).strings("architectures", ()) if name in family.architectures]

@@ -13,9 +13,18 @@ def biased_heads(num_heads: int, head_dim: int) -> spec.Heads:
 
 
 def scaled_attention(
-    num_heads: int, head_dim: int, mask: spec.Mask, position: spec.RelativeBias | None = None
+    num_heads: int,
+    head_dim: int,
+    mask: spec.Mask,
+    position: spec.RelativeBias | None = None,
+    *,
+    dropout: float,
 ) -> spec.SelfAttention:
     """Such heads, their scores scaled by 1/√head_dim. Vaswani et al. 2017, section 3.2."""
     return spec.SelfAttention(
-        heads=biased_heads(num_heads, head_dim), scale=head_dim**-0.5, mask=mask, position=position
+        heads=biased_heads(num_heads, head_dim),
+        scale=head_dim**-0.5,
+        mask=mask,
+        position=position,
+        dropout=dropout,
     )

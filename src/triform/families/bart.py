@@ -46,6 +46,7 @@ def encoder_decoder(
         scale=hidden_size**0.5 if config.boolean("scale_embedding", False) else 1.0,
         position=position,
         norm=embedding_norm,
+        dropout=config.rate("dropout", 0.1),
     )
     encoder, decoder = (
         spec.Stack(embedding=embedding, blocks=blocks(config, side), context_length=context_length)
@@ -60,14 +61,20 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
     is_decoder = side == "decoder"
     mask = spec.Mask.CAUSAL if is_decoder else spec.Mask.BIDIRECTIONAL
-    cores: list[spec.Core] = [scaled_attention(num_heads, head_dim, mask)]
+    dropout, heads = config.rate("attention_dropout"), biased_heads(num_heads, head_dim)
+    cores: list[spec.Core] = [scaled_attention(num_heads, head_dim, mask, dropout=dropout)]
     if is_decoder:
-        cores.append(spec.CrossAttention(heads=biased_heads(num_heads, head_dim), scale=head_dim**-0.5))
-    activation = config.activation("activation_function", "gelu")
-    cores.append(
-        spec.FeedForward(intermediate_size=config.integer(f"{side}_ffn_dim"), activation=activation, bias=True)
+        cores.append(spec.CrossAttention(heads=heads, scale=head_dim**-0.5, dropout=dropout))
+    feed_forward = spec.FeedForward(
+        intermediate_size=config.integer(f"{side}_ffn_dim"),
+        activation=config.activation("activation_function", "gelu"),
+        bias=True,
+        dropout=config.rate("activation_dropout"),
     )
-    block = tuple(spec.Residual(core=core, residual_norm=NORM) for core in cores)
+    hidden_dropout = config.rate("dropout", 0.1)
+    block = tuple(
+        spec.Residual(core=core, residual_norm=NORM, dropout=hidden_dropout) for core in (*cores, feed_forward)
+    )
     return (block,) * config.num_layers(f"{side}_layers")
 
 
@@ -96,6 +103,7 @@ def weights(model: spec.Model) -> Table:
             Rename("qa_outputs.*",                   "span_head.*"),
         ),
         ignored=("encoder.version", "decoder.version"),
+        fixed=("language_head.bias",),
     )
     # fmt: on
 

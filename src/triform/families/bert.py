@@ -1,10 +1,11 @@
 """BERT: Pre-training of Deep Bidirectional Transformers. Devlin et al. 2018, arXiv:1810.04805."""
 
 from triform import spec
+from triform.families import heads
 from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, span_head, token_head
+from triform.families.heads import backbone, span_head
 from triform.weights import Rename, Table
 
 
@@ -31,20 +32,20 @@ def encoder(
     config.expect("position_embedding_type", "absolute")
     config.ignore("tie_word_embeddings", "layer_norm_eps")
     num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
-    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL, relative_bias)
+    rate = config.rate("attention_probs_dropout_prob", 0.1)
+    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL, relative_bias, dropout=rate)
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("intermediate_size"), activation=config.activation("hidden_act"), bias=True
     )
-    block = (
-        spec.Residual(core=attention, residual_norm=norm(config)),
-        spec.Residual(core=feed_forward, residual_norm=norm(config)),
-    )
+    cores = (attention, feed_forward)
+    block = tuple(spec.Residual(core=core, residual_norm=norm(config), dropout=dropout(config)) for core in cores)
     embedding = spec.Embedding(
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
         position=positions,
         num_segments=num_segments,
         norm=norm(config),
+        dropout=dropout(config),
     )
     return spec.Encoder(
         stack=spec.Stack(
@@ -60,6 +61,11 @@ def norm(config: Config) -> spec.LayerNorm:
     return spec.LayerNorm(eps=config.number("layer_norm_eps", 1e-12))
 
 
+def dropout(config: Config) -> float:
+    """The one rate of the family, but for attention."""
+    return config.rate("hidden_dropout_prob", 0.1)
+
+
 def language_head(config: Config) -> spec.LanguageHead:
     """Masked tokens: a transform before the word embedding, turned round."""
     transform = spec.Transform(activation=config.activation("hidden_act"), norm=norm(config))
@@ -73,7 +79,13 @@ def sequence_head(config: Config) -> spec.SequenceHead:
         problem=config.problem(),
         pooling=spec.Pooling.FIRST,
         pooler=spec.Activation.TANH,
+        dropout=config.rate("classifier_dropout", dropout(config)),
     )
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return heads.token_head(config, dropout(config))
 
 
 # fmt: off

@@ -138,6 +138,14 @@ class Config:
             self.refuse(key, expected)
         return float(value)
 
+    def rate(self, key: str, default: float = 0.0) -> float:
+        """A rate of dropout: 0 or more, and below 1."""
+        expected = "a number of at least 0 and below 1"
+        value = self._read(key, default, expected, int, float)
+        if not 0 <= value < 1:
+            self.refuse(key, expected)
+        return float(value)
+
     def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
         """True or false."""
         return bool(self._read(key, default, "true or false", bool))

@@ -1,10 +1,13 @@
 """DistilBERT, a distilled version of BERT. Sanh et al. 2019, arXiv:1910.01108."""
 
+from dataclasses import replace
+
 from triform import spec
+from triform.families import heads
 from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, span_head, token_head
+from triform.families.heads import backbone
 from triform.weights import Rename, Table
 
 NORM = spec.LayerNorm(eps=1e-12)
@@ -16,7 +19,10 @@ def form(config: Config, architecture: str) -> spec.Encoder:
     # Sinusoids are only what the table of positions began as.
     config.ignore("sinusoidal_pos_embds", "tie_weights_", "tie_word_embeddings")
     num_heads, head_dim = config.integer("n_heads", 12), config.quotient("dim", "n_heads")
-    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL)
+    dropout = config.rate("dropout", 0.1)
+    attention = scaled_attention(
+        num_heads, head_dim, spec.Mask.BIDIRECTIONAL, dropout=config.rate("attention_dropout", 0.1)
+    )
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("hidden_dim"), activation=config.activation("activation", "gelu"), bias=True
     )
@@ -26,8 +32,12 @@ def form(config: Config, architecture: str) -> spec.Encoder:
         hidden_size=config.integer("dim"),
         position=spec.Learned(num_positions=num_positions),
         norm=NORM,
+        dropout=dropout,
     )
-    block = (spec.Residual(core=attention, residual_norm=NORM), spec.Residual(core=feed_forward, residual_norm=NORM))
+    block = (
+        spec.Residual(core=attention, residual_norm=NORM),
+        spec.Residual(core=feed_forward, residual_norm=NORM, dropout=dropout),
+    )
     return spec.Encoder(
         stack=spec.Stack(
             embedding=embedding, blocks=(block,) * config.num_layers("n_layers", 6), context_length=num_positions
@@ -48,7 +58,18 @@ def sequence_head(config: Config) -> spec.SequenceHead:
         problem=config.problem(),
         pooling=spec.Pooling.FIRST,
         pooler=spec.Activation.RELU,
+        dropout=config.rate("seq_classif_dropout", 0.2),
     )
+
+
+def token_head(config: Config) -> spec.TokenHead:
+    """A class for each token."""
+    return spec.TokenHead(labels=config.labels(), dropout=config.rate("dropout", 0.1))
+
+
+def span_head(config: Config) -> spec.SpanHead:
+    """Where an answer starts and ends."""
+    return replace(heads.span_head(config), dropout=config.rate("qa_dropout", 0.1))
 
 
 def weights(model: spec.Model) -> Table:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from triform import spec
 from triform.families.config import Config
+from triform.families.initialization import Initialization, by_range
 from triform.weights import Table
 
 
@@ -20,3 +21,5 @@ class Family:
     """(config, architecture) → the backbone."""
     weights: Callable[[spec.Model], Table]
     """The names of the tensors of a model."""
+    initialization: Callable[[Config, spec.Model], Initialization] = by_range
+    """What parameters are before any training."""

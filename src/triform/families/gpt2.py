@@ -5,6 +5,7 @@ from triform.families.attention import scaled_attention
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, last_token_head, span_head, token_head
+from triform.families.initialization import by_range_and_depth
 from triform.weights import Rename, Table, Transpose
 
 
@@ -20,20 +21,23 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     norm = spec.LayerNorm(eps=config.number("layer_norm_epsilon", 1e-5))
     hidden_size, num_heads = config.integer("n_embd", 768), config.integer("n_head", 12)
     head_dim = config.quotient("n_embd", "n_head")
-    attention = scaled_attention(num_heads, head_dim, spec.Mask.CAUSAL)
+    dropout = config.rate("resid_pdrop", 0.1)
+    attention = scaled_attention(num_heads, head_dim, spec.Mask.CAUSAL, dropout=config.rate("attn_pdrop", 0.1))
     feed_forward = spec.FeedForward(
         intermediate_size=config.optional_integer("n_inner") or 4 * hidden_size,
         activation=config.activation("activation_function", "gelu_new"),
         bias=True,
     )
     num_positions = config.integer("n_positions", 1024)
-    block = (spec.Residual(core=attention, pre_norm=norm), spec.Residual(core=feed_forward, pre_norm=norm))
+    cores = (attention, feed_forward)
+    block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
     return spec.Decoder(
         stack=spec.Stack(
             embedding=spec.Embedding(
                 vocab_size=config.integer("vocab_size"),
                 hidden_size=hidden_size,
                 position=spec.Learned(num_positions=num_positions),
+                dropout=config.rate("embd_pdrop", 0.1),
             ),
             blocks=(block,) * config.num_layers("n_layer", 12),
             final_norm=norm,
@@ -87,4 +91,5 @@ FAMILY = Family(
     },
     form=form,
     weights=weights,
+    initialization=by_range_and_depth,
 )

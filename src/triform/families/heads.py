@@ -8,9 +8,9 @@ def backbone(config: Config) -> None:
     """No head: the backbone alone."""
 
 
-def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
-    return spec.TokenHead(labels=config.labels())
+def token_head(config: Config, dropout: float = 0.1) -> spec.TokenHead:
+    """A class for each token; `dropout` is what `classifier_dropout` is by default."""
+    return spec.TokenHead(labels=config.labels(), dropout=config.rate("classifier_dropout", dropout))
 
 
 def last_token_head(config: Config) -> spec.SequenceHead:
@@ -25,11 +25,14 @@ def source_again(config: Config) -> spec.SourceAgain:
 
 def end_token_head(config: Config) -> spec.SequenceHead:
     """A class for the sequence, by its end token and a tanh pooler, as encoder-decoders have it."""
+    dropout = config.rate("classifier_dropout")
     return spec.SequenceHead(
         labels=config.labels(),
         problem=config.problem(),
         pooling=spec.LastOf(token=config.integer("eos_token_id", minimum=0)),
         pooler=spec.Activation.TANH,
+        pooled_dropout=dropout,
+        dropout=dropout,
     )
 
 

@@ -46,6 +46,7 @@ def decoder(
         mask=spec.Mask.CAUSAL,
         position=config.rotary(head_dim),
         head_norm=norm if has_head_norm else None,
+        dropout=config.rate("attention_dropout"),
     )
     feed_forward = spec.GatedFeedForward(
         intermediate_size=config.integer("intermediate_size"),

@@ -4,7 +4,7 @@ from triform import spec
 from triform.families import bert, roberta
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, span_head, token_head
+from triform.families.heads import backbone, span_head
 from triform.weights import Rename, Table
 
 
@@ -48,8 +48,8 @@ FAMILY = Family(
     architectures={
         "MPNetModel": backbone,
         "MPNetForMaskedLM": roberta.language_head,
-        "MPNetForTokenClassification": token_head,
-        "MPNetForSequenceClassification": bert.sequence_head,
+        "MPNetForTokenClassification": bert.token_head,
+        "MPNetForSequenceClassification": roberta.sequence_head,
         "MPNetForQuestionAnswering": span_head,
     },
     form=form,

@@ -1,10 +1,12 @@
 """RoBERTa: A Robustly Optimized BERT Pretraining Approach. Liu et al. 2019, arXiv:1907.11692."""
 
+from dataclasses import replace
+
 from triform import spec
 from triform.families import bert
 from triform.families.config import Config
 from triform.families.family import Family
-from triform.families.heads import backbone, span_head, token_head
+from triform.families.heads import backbone, span_head
 from triform.weights import Rename, Table
 
 
@@ -22,6 +24,12 @@ def language_head(config: Config) -> spec.LanguageHead:
     """Masked tokens; the transform is GELU whatever the blocks have."""
     transform = spec.Transform(activation=spec.Activation.GELU, norm=bert.norm(config))
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+
+
+def sequence_head(config: Config) -> spec.SequenceHead:
+    """BERT's, with the pooled vector dropped from as well."""
+    head = bert.sequence_head(config)
+    return replace(head, pooled_dropout=head.dropout)
 
 
 def weights(model: spec.Model) -> Table:
@@ -66,8 +74,8 @@ FAMILY = Family(
     architectures={
         "RobertaModel": backbone,
         "RobertaForMaskedLM": language_head,
-        "RobertaForTokenClassification": token_head,
-        "RobertaForSequenceClassification": bert.sequence_head,
+        "RobertaForTokenClassification": bert.token_head,
+        "RobertaForSequenceClassification": sequence_head,
         "RobertaForQuestionAnswering": span_head,
     },
     form=form,

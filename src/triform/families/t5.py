@@ -7,6 +7,7 @@ from triform import spec
 from triform.families.config import Config
 from triform.families.family import Family
 from triform.families.heads import backbone, end_token_head, source_again, span_head, token_head
+from triform.families.initialization import by_fan_in
 from triform.weights import Rename, Table
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
@@ -31,7 +32,7 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encode
 def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
     """The encoder, or the decoder with its cross-attention."""
     norm = spec.RMSNorm(eps=config.number("layer_norm_epsilon", 1e-6))
-    num_heads = config.integer("num_heads")
+    num_heads, dropout = config.integer("num_heads"), config.rate("dropout_rate", 0.1)
     heads = spec.Heads(num_attention_heads=num_heads, num_key_value_heads=num_heads, head_dim=config.integer("d_kv"))
     num_buckets = config.integer("relative_attention_num_buckets", 32)
     max_distance = config.integer("relative_attention_max_distance", 128)
@@ -40,28 +41,26 @@ def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
             "relative_attention_num_buckets", f"at least 4, and below twice the maximum distance {max_distance}"
         )
     position = spec.RelativeBias(
-        num_buckets=num_buckets,
-        max_distance=max_distance,
-        bidirectional=mask is spec.Mask.BIDIRECTIONAL,
-        shared=True,
+        num_buckets=num_buckets, max_distance=max_distance, bidirectional=mask is spec.Mask.BIDIRECTIONAL, shared=True
     )
-    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, scale=1.0, mask=mask, position=position)]
+    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, scale=1.0, mask=mask, position=position, dropout=dropout)]
     if mask is spec.Mask.CAUSAL:
-        cores.append(spec.CrossAttention(heads=heads, scale=1.0))
-    cores.append(feed_forward(config))
-    block = tuple(spec.Residual(core=core, pre_norm=norm) for core in cores)
-    embedding = spec.Embedding(vocab_size=config.integer("vocab_size"), hidden_size=config.integer("d_model"))
-    return spec.Stack(embedding=embedding, blocks=(block,) * num_layers, final_norm=norm)
+        cores.append(spec.CrossAttention(heads=heads, scale=1.0, dropout=dropout))
+    cores.append(feed_forward(config, dropout))
+    block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
+    vocab_size, hidden_size = config.integer("vocab_size"), config.integer("d_model")
+    embedding = spec.Embedding(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
+    return spec.Stack(embedding=embedding, blocks=(block,) * num_layers, final_norm=norm, dropout=dropout)
 
 
-def feed_forward(config: Config) -> spec.FeedForward | spec.GatedFeedForward:
+def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.GatedFeedForward:
     """`feed_forward_proj` is an activation, or `gated-` and an activation."""
     kind = config.string("feed_forward_proj", "relu")
     name = kind.removeprefix("gated-")
     # "gated-gelu" has always meant the tanh approximation.
     activation = config.named_activation("feed_forward_proj", "gelu_new" if kind == "gated-gelu" else name)
     form = spec.GatedFeedForward if kind.startswith("gated-") else spec.FeedForward
-    return form(intermediate_size=config.integer("d_ff"), activation=activation, bias=False)
+    return form(intermediate_size=config.integer("d_ff"), activation=activation, bias=False, dropout=dropout)
 
 
 def language_head(config: Config) -> spec.LanguageHead:
@@ -82,7 +81,7 @@ def weights(model: spec.Model) -> Table:
     gated = isinstance(model.input_stack.blocks[0][-1].core, spec.GatedFeedForward)
     # fmt: off
     return Table(
-        prefix="transformer.",
+        prefix="" if isinstance(model.head, spec.LanguageHead | spec.SpanHead) else "transformer.",
         rules=(
             Rename("shared.weight",               f"{encoder}embedding.word.weight"),
             Rename("encoder.embed_tokens.weight", f"{encoder}embedding.word.weight"),
@@ -140,10 +139,11 @@ FAMILY = Family(
         "T5Model": backbone,
         "T5ForConditionalGeneration": language_head,
         "T5EncoderModel": backbone,
-        "T5ForTokenClassification": token_head,
+        "T5ForTokenClassification": lambda config: token_head(config, 0.0),
         "T5ForSequenceClassification": end_token_head,
         "T5ForQuestionAnswering": span_head,
     },
     form=form,
     weights=weights,
+    initialization=by_fan_in,
 )

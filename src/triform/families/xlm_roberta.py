@@ -5,15 +5,15 @@ RoBERTa over a hundred languages, with a vocabulary for them all.
 
 from triform.families import bert, roberta
 from triform.families.family import Family
-from triform.families.heads import backbone, span_head, token_head
+from triform.families.heads import backbone, span_head
 
 FAMILY = Family(
     model_type="xlm-roberta",
     architectures={
         "XLMRobertaModel": backbone,
         "XLMRobertaForMaskedLM": roberta.language_head,
-        "XLMRobertaForTokenClassification": token_head,
-        "XLMRobertaForSequenceClassification": bert.sequence_head,
+        "XLMRobertaForTokenClassification": bert.token_head,
+        "XLMRobertaForSequenceClassification": roberta.sequence_head,
         "XLMRobertaForQuestionAnswering": span_head,
     },
     form=roberta.form,

@@ -55,6 +55,11 @@ class Backend(Protocol):
         """
         ...
 
+    @property
+    def of_answers(self) -> "Backend":
+        """What encodes a text that the model is to write: itself, unless that has another vocabulary."""
+        ...
+
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         """Ids → text."""
         ...

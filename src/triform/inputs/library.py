@@ -61,6 +61,10 @@ class LibraryBackend:
             encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
 
+    @property
+    def of_answers(self) -> Self:
+        return self
+
     def encode_cut(
         self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
     ) -> Tokens:

@@ -7,7 +7,7 @@ the pieces anew.
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,8 @@ class SentencePieceBackend:
     """Whether a token's characters leave out the spaces before it."""
     joined: Callable[[list[str]], str]
     """Pieces → text."""
+    answering: "SentencePieceProcessor | None" = None
+    """Cuts what the model is to write, where that is another language."""
     opening: re.Pattern[str] | None = None
     """What is kept whole at the beginning of a text, known or not."""
 
@@ -89,6 +91,13 @@ class SentencePieceBackend:
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
         return self._round([self._cut(text, spelled)], special_tokens=False)
+
+    @property
+    def of_answers(self) -> "SentencePieceBackend":
+        if self.answering is None:
+            return self
+        ids = {token: number for number, token in self.tokens.items()}
+        return replace(self, first=self.answering, rest=self.answering, ids=ids, opening=None)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
         found = [self.tokens[number] for number in ids if number in self.tokens]

@@ -161,6 +161,7 @@ def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> S
         template=Template(single=(TEXT, end), pair=((TEXT,), (TEXT, end))),
         trims_spaces=True,
         joined=partial(_join_by_model, target, frozenset(token.content for token in added if token.special)),
+        answering=target,
         opening=LANGUAGE_CODE,
     )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,12 @@ class Tokenizer:
                 "Leave earlier messages out: none is dropped unasked."
             )
         return encoded
+
+    @cached_property
+    def of_answers(self) -> "Tokenizer":
+        """What encodes a text that the model is to write: itself, unless that has a vocabulary of its own."""
+        backend = self._backend.of_answers
+        return self if backend is self._backend else Tokenizer(backend, self._settings)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
         """Ids → text."""

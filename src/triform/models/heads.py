@@ -70,31 +70,34 @@ class LanguageHead:
 class TokenHead:
     """Scores for every token: one for every label, or those of a start and of an end."""
 
-    def __init__(self, scope: Scope, hidden_size: int, num_scores: int, *, bias: bool) -> None:
+    def __init__(self, scope: Scope, head: spec.TokenHead | spec.SpanHead, hidden_size: int, num_scores: int) -> None:
         self._engine = scope.engine
-        self._linear = Linear(scope, hidden_size, num_scores, bias=bias)
+        self._dropout = head.dropout
+        self._linear = Linear(scope, hidden_size, num_scores, bias=head.bias)
 
     def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
-        return self._linear(x), spans
+        return self._linear(self._engine.dropout(x, self._dropout)), spans
 
 
 class SequenceHead:
     """A score for every label, for the whole sequence."""
 
     def __init__(self, scope: Scope, head: spec.SequenceHead, hidden_size: int) -> None:
+        self._engine = scope.engine
+        self._spec = head
         self._pool = build_pooling(scope.engine, head.pooling)
-        self._activation = head.pooler
         self._pooler = Linear(scope / "pooler", hidden_size, hidden_size, bias=True) if head.pooler else None
         self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
 
     def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         if rows is not None:
             raise InputError("logits_at: this model scores whole sequences, not tokens. Call it without logits_at.")
-        x = self._pool(states_TD, ids, spans)
+        x = self._engine.dropout(self._pool(states_TD, ids, spans), self._spec.pooled_dropout)
         if self._pooler is not None:
-            x = self._pooler(x, activation=self._activation)
-        return self._linear(x), Spans.of_lengths(np.ones(len(spans), np.int64))
+            x = self._pooler(x, activation=self._spec.pooler)
+        logits = self._linear(self._engine.dropout(x, self._spec.dropout))
+        return logits, Spans.of_lengths(np.ones(len(spans), np.int64))
 
 
 def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callable[[Array, Integers, Spans], Array]:
@@ -145,10 +148,9 @@ def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, 
         case spec.LanguageHead():
             return LanguageHead(scope, head, embedding, word)
         case spec.TokenHead():
-            scope = scope / "classification_head"
-            return TokenHead(scope, embedding.hidden_size, len(head.labels), bias=head.bias)
+            return TokenHead(scope / "classification_head", head, embedding.hidden_size, len(head.labels))
         case spec.SpanHead():
-            return TokenHead(scope / "span_head", embedding.hidden_size, 2, bias=head.bias)
+            return TokenHead(scope / "span_head", head, embedding.hidden_size, 2)
         case spec.SequenceHead():
             return SequenceHead(scope, head, embedding.hidden_size)
         case None:

@@ -1,5 +1,8 @@
 """An embedding, blocks and a final norm: the body of every form."""
 
+from collections.abc import Sequence
+from functools import partial
+
 from triform import spec
 from triform.engines import Array, Integers, Tap
 from triform.errors import InputError
@@ -18,6 +21,7 @@ class Stack:
     def __init__(self, scope: Scope, stack: spec.Stack, *, word: Scope | None = None) -> None:
         self.spec = stack
         hidden_size = stack.embedding.hidden_size
+        self._engine = scope.engine
         self._name = scope.name
         self.word = word or scope / "embedding" / "word"
         self._embedding = Embedding(scope / "embedding", stack.embedding, word=word)
@@ -59,10 +63,10 @@ class Stack:
     def _run(self, batch: Batch, step: Step) -> Array:
         x = self._embedding(batch.ids, batch.segment_ids, step)
         for layer, block in enumerate(self._blocks):
-            for residual in block:
-                x = residual(x, step)
+            x = self._engine.recomputed(partial(_through, block, step), x)
             x = step.see(f"{self._name}blocks.{layer}", x)
-        return step.see(f"{self._name}last_hidden_state", self._final_norm(x))
+        x = self._engine.dropout(self._final_norm(x), self.spec.dropout)
+        return step.see(f"{self._name}last_hidden_state", x)
 
     def _check(self, batch: Batch, lengths: Integers) -> None:
         """Refuse what the tables have no row for, and what is longer than the context."""
@@ -76,6 +80,12 @@ class Stack:
                 f"Sequence {sequence} has {lengths[sequence]} tokens, more than the model's context of {limit}. "
                 'Shorten it, or let a task cut it with long_input="truncate".'
             )
+
+
+def _through(block: Sequence[Residual], step: Step, x: Array) -> Array:
+    for residual in block:
+        x = residual(x, step)
+    return x
 
 
 def _check_range(what: str, batch: Batch, values: Array, size: int, table: str) -> None:

@@ -41,6 +41,8 @@ class SelfAttention:
     position: Rotary | RelativeBias | None = None
     head_norm: RMSNorm | None = None
     """Over the channels of each head of queries and keys, before positions turn them, as in Qwen 3."""
+    dropout: float = 0.0
+    """Of the probabilities, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,3 +51,5 @@ class CrossAttention:
 
     heads: Heads
     scale: float
+    dropout: float = 0.0
+    """Of the probabilities, while training."""

@@ -21,6 +21,8 @@ class Residual:
     pre_norm: Norm | None = None
     post_norm: Norm | None = None
     residual_norm: Norm | None = None
+    dropout: float = 0.0
+    """Of what the core gives, before it is added, while training. Srivastava et al. 2014."""
 
 
 Block = tuple[Residual, ...]

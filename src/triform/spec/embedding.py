@@ -18,3 +18,5 @@ class Embedding:
     num_segments: int | None = None
     """Rows of the segment table (`token_type_ids`); None where the model has no such table."""
     norm: Norm | None = None
+    dropout: float = 0.0
+    """Of the result, while training."""

@@ -24,6 +24,8 @@ class FeedForward:
     intermediate_size: int
     activation: Activation
     bias: bool
+    dropout: float = 0.0
+    """Of the inner states, before `down`, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,3 +35,5 @@ class GatedFeedForward:
     intermediate_size: int
     activation: Activation
     bias: bool
+    dropout: float = 0.0
+    """Of the inner states, before `down`, while training."""

@@ -34,6 +34,8 @@ class TokenHead:
 
     labels: tuple[str, ...]
     bias: bool = True
+    dropout: float = 0.0
+    """Of the hidden states, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,8 @@ class SpanHead:
     """Token-level: two scores for every token: that an answer starts there, and that it ends there."""
 
     bias: bool = True
+    dropout: float = 0.0
+    """Of the hidden states, while training."""
 
 
 class Problem(StrEnum):
@@ -61,6 +65,10 @@ class SequenceHead:
     pooler: Activation | None = None
     """Activation of a dense layer between pooling and projection, where there is one."""
     bias: bool = True
+    pooled_dropout: float = 0.0
+    """Of the pooled vector, before that layer, while training."""
+    dropout: float = 0.0
+    """Of what is projected, while training."""
 
 
 Head = LanguageHead | TokenHead | SpanHead | SequenceHead

@@ -15,6 +15,8 @@ class Stack:
     embedding: Embedding
     blocks: tuple[Block, ...]
     final_norm: Norm | None = None
+    dropout: float = 0.0
+    """Behind the final norm, while training."""
     context_length: int | None = None
     """The most tokens of one sequence; None where nothing sets a limit."""
 

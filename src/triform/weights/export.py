@@ -31,11 +31,13 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"{folder} cannot be made a folder: {error.strerror}. Name another.") from error
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, StoredTensor], *, shard_bytes: int = SHARD_BYTES) -> None:
+def write_tensors(
+    folder: Path, tensors: Mapping[str, StoredTensor], *, files: Files = MODEL, shard_bytes: int = SHARD_BYTES
+) -> None:
     """Write tensors under their checkpoint names, as `write_shards` does."""
     content = {part: own for name, tensor in tensors.items() for part, own in parts(name, tensor).items()}
     sizes = {name: array.nbytes for name, (_, array) in content.items()}
-    write_shards(folder, sizes, partial(_write_file, content=content), shard_bytes=shard_bytes)
+    write_shards(folder, sizes, partial(_write_file, content=content), files=files, shard_bytes=shard_bytes)
 
 
 def write_shards(
@@ -81,9 +83,20 @@ def write_json(path: Path, content: object) -> None:
         write(path.name, partial(_write_json, content=content))
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file or a folder has reached the disk."""
+    if os.name == "nt" and path.is_dir():  # which has no handles for folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
-    """Files written under other names first; they take their places together at the end, or disappear."""
+    """Files written under other names first; on the disk, they take their places together, or else they disappear."""
     written: dict[Path, Path] = {}
 
     def write(name: str, content: Callable[[Path], None]) -> None:
@@ -93,8 +106,11 @@ def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], 
 
     try:
         yield write
+        for hidden in written:
+            to_disk(hidden)
         for hidden, path in written.items():
             os.replace(hidden, path)
+        to_disk(folder)
     finally:
         for hidden in written:
             hidden.unlink(missing_ok=True)

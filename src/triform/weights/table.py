@@ -110,6 +110,8 @@ class Table:
     """Those of heads, which the loaded model may lack."""
     ignored: tuple[str, ...] = ()
     """Tensors that are known and not needed: buffers, and what the loaded form does not have. `*` spans dots here."""
+    fixed: tuple[str, ...] = ()
+    """Canonical names of what is no weight to be trained: buffers of the reference implementation."""
     prefix: str = ""
     """What stands before the backbone's names in a checkpoint with a head."""
     old_names: dict[str, str] = field(default_factory=dict)

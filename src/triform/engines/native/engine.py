@@ -9,19 +9,11 @@ import numpy as np
 
 import triform.engines.native._kernels as _kernels
 from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.key_values import KeyValues, PackedKeyValues, PagedKeyValues, PageTable, Spans
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.native.threads import num_threads
-from triform.engines.protocol import (
-    Dense,
-    DistanceBias,
-    KeyValues,
-    PackedKeyValues,
-    PagedKeyValues,
-    PageTable,
-    ProbabilityTap,
-    Spans,
-)
+from triform.engines.protocol import Dense, DistanceBias, ProbabilityTap
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import convert, float32
@@ -110,6 +102,7 @@ class NativeEngine(ReferenceEngine):
         bias: NativeParameter | None = None,
         *,
         activation: Activation | None = None,
+        dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
         y = empty(len(x), weight.shape[0])
@@ -139,6 +132,8 @@ class NativeEngine(ReferenceEngine):
         activation: Activation,
         *,
         gate: Dense | None = None,
+        inner_dropout: float = 0.0,
+        dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
         if gate is not None and gate.weight.format != up.weight.format:
@@ -178,6 +173,7 @@ class NativeEngine(ReferenceEngine):
         mask: Mask = Mask.BIDIRECTIONAL,
         window: int | None = None,
         bias: DistanceBias | None = None,
+        dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
         output_TNH = empty(*query_TNH.shape)

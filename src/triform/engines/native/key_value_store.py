@@ -6,7 +6,7 @@ import numpy as np
 
 import triform.engines.native._kernels as _kernels
 from triform.engines.formats import Integers
-from triform.engines.protocol import KeyValueStore, PageTable
+from triform.engines.key_values import KeyValueStore, PageTable
 from triform.engines.reference.floats import Floats
 
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityTap, Spans
+from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
+from triform.engines.protocol import DistanceBias, ProbabilityTap
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.errors import EngineError

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform.engines.formats import Format, Integers, StoredTensor, Use
-from triform.engines.protocol import DistanceBias, Engine, KeyValues, ProbabilityTap, Spans
+from triform.engines.key_values import KeyValues, Spans
+from triform.engines.protocol import DistanceBias, Engine, ProbabilityTap
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
 from triform.engines.reference.floats import Floats
@@ -50,6 +51,7 @@ class ReferenceEngine(Engine):
         bias: ReferenceParameter | None = None,
         *,
         activation: Activation | None = None,
+        dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
         y: Floats = linear(x, weight.tensor) if weight.format.is_integer else x @ weight.float32().T
@@ -107,6 +109,7 @@ class ReferenceEngine(Engine):
         mask: Mask = Mask.BIDIRECTIONAL,
         window: int | None = None,
         bias: DistanceBias | None = None,
+        dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> Floats:
         return attention(

@@ -1,72 +1,159 @@
 """softmax(QKᵀ·scale + bias)·V over buckets of sequences of equal lengths, so that nothing is padded."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Union
+
 import numpy as np
 import torch
 
 from triform.engines.formats import Integers
-from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityTap, Spans
+from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
+from triform.engines.protocol import DistanceBias, ProbabilityTap
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
 from triform.spec import Mask
+
+Rows = Union[slice, torch.Tensor]  # noqa: UP007  a type checker that does not see torch takes `|` for a number
+"""Some rows of a packed array, a slice where they are neighbours: a view instead of a copy."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """What becomes of QKᵀ before it meets V."""
+
+    scale: float
+    mask: Mask
+    window: int | None
+    bias: DistanceBias | None
+    dropout: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Bucket:
+    """Sequences that have as many queries, and as many keys, as each other."""
+
+    sequences: Integers
+    num_queries: int
+    num_keys: int
+    rows: Rows
+    """Of their queries."""
+    key_rows: Rows | None
+    """Of their keys, where these are packed as well."""
 
 
 def attention(
     query_TNH: torch.Tensor,
     queries: Spans,
     keys: KeyValues,
-    *,
-    scale: float,
-    mask: Mask,
-    window: int | None,
-    bias: DistanceBias | None,
+    scores: Scores,
     probabilities: ProbabilityTap | None,
 ) -> torch.Tensor:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
-    num_keys = keys.spans.lengths if isinstance(keys, PackedKeyValues) else keys.table.lengths
-    shapes, bucket_of = np.unique(np.stack([queries.lengths, num_keys]), axis=1, return_inverse=True)
-    contexts, places = [], []
-    for bucket, (num_queries, num_own_keys) in enumerate(shapes.T.tolist()):
-        sequences = np.flatnonzero(bucket_of == bucket)
-        rows_BQ = queries.begins[sequences][:, None] + np.arange(num_queries)
-        rows = torch.from_numpy(rows_BQ.ravel()).to(query_TNH.device)
-        query = query_TNH[rows].view(*rows_BQ.shape, *query_TNH.shape[1:])
-        key, value = _keys_of(keys, sequences, num_own_keys, query_TNH.device)
-        seen = _mask(num_queries, num_own_keys, mask, window, bias, query.device)
-        if probabilities is None:
-            context = _fused(query, key, value, seen, scale)
-        else:
-            context = _traced(query, key, value, seen, scale, sequences, probabilities)
-        contexts.append(context.flatten(0, 1))
-        places.append(rows)
-    order = torch.argsort(torch.cat(places))
-    return torch.cat(contexts)[order]
-
-
-def _keys_of(
-    keys: KeyValues, sequences: Integers, num_keys: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, S, K, H) keys and values of sequences that have `num_keys` each."""
+    device = query_TNH.device
+    if not len(query_TNH):
+        return query_TNH
     if isinstance(keys, PackedKeyValues):
-        rows_BS = torch.from_numpy(keys.spans.begins[sequences][:, None] + np.arange(num_keys)).to(device)
-        return keys.key[rows_BS], keys.value[rows_BS]
+        buckets, order = _packed_buckets(queries, keys.spans, device, torch.is_inference_mode_enabled())
+    else:
+        buckets, order = _buckets(queries, keys.table.lengths, None, device)
+    contexts = []
+    query_parts = _parted(query_TNH, [bucket.rows for bucket in buckets])
+    for bucket, query, (key, value) in zip(buckets, query_parts, _keys_of(keys, buckets), strict=True):
+        query_BQNH = query.unflatten(0, (-1, bucket.num_queries))
+        mask = _mask(bucket, scores, device)
+        if probabilities is None:
+            context = _fused(query_BQNH, key, value, mask, scores)
+        else:
+            context = _traced(query_BQNH, key, value, mask, scores, bucket.sequences, probabilities)
+        contexts.append(context.flatten(0, 1))
+    context_TNH = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+    return context_TNH if order is None else context_TNH[order]
+
+
+@lru_cache(maxsize=8)
+def _packed_buckets(
+    queries: Spans, keys: Spans, device: torch.device, is_inference: bool
+) -> tuple[list[Bucket], torch.Tensor | None]:
+    """The same for all layers of a pass. What was made for inference cannot serve gradients."""
+    return _buckets(queries, keys.lengths, keys.begins, device)
+
+
+def _buckets(
+    queries: Spans, num_keys: Integers, key_begins: Integers | None, device: torch.device
+) -> tuple[list[Bucket], torch.Tensor | None]:
+    """The buckets, and which of their rows, end to end, is which of the packed ones; None where they are in order."""
+    shapes, bucket_of = np.unique(np.stack([queries.lengths, num_keys]), axis=1, return_inverse=True)
+    buckets, places = [], []
+    for number, (length, num_own_keys) in enumerate(shapes.T.tolist()):
+        if not length:
+            continue
+        sequences = np.flatnonzero(bucket_of == number)
+        rows = _rows(queries.begins[sequences], length)
+        key_rows = None if key_begins is None else _rows(key_begins[sequences], num_own_keys)
+        places.append(rows)
+        buckets.append(
+            Bucket(
+                sequences=sequences,
+                num_queries=length,
+                num_keys=num_own_keys,
+                rows=_as_slice(rows, device),
+                key_rows=None if key_rows is None else _as_slice(key_rows, device),
+            )
+        )
+    order = np.argsort(np.concatenate(places))
+    is_in_order = bool((order[1:] > order[:-1]).all())
+    return buckets, None if is_in_order else torch.from_numpy(order).to(device)
+
+
+def _rows(begins: Integers, length: int) -> Integers:
+    return (begins[:, None] + np.arange(length)).ravel()
+
+
+def _as_slice(rows: Integers, device: torch.device) -> Rows:
+    are_neighbours = bool((np.diff(rows) == 1).all())
+    return slice(int(rows[0]), int(rows[-1]) + 1) if are_neighbours else torch.from_numpy(rows).to(device)
+
+
+def _parted(x: torch.Tensor, parts: Sequence[Rows]) -> Sequence[torch.Tensor]:
+    """Some rows after others. Where together they are all of x it is split at once, as are the gradients joined.
+
+    The gradient of a slice is as large as all of x.
+    """
+    borders = [(part.start, part.stop) for part in parts if isinstance(part, slice)]
+    if [0, *(stop for _, stop in borders)] == [*(start for start, _ in borders), len(x)]:
+        pieces: Sequence[torch.Tensor] = x.split([stop - start for start, stop in borders])
+        return pieces
+    return [x[part] for part in parts]
+
+
+def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(B, S, K, H) keys and values of the sequences of each bucket."""
+    if isinstance(keys, PackedKeyValues):
+        rows = [bucket.key_rows for bucket in buckets if bucket.key_rows is not None]
+        for bucket, *both in zip(buckets, _parted(keys.key, rows), _parted(keys.value, rows), strict=True):
+            key, value = (x.unflatten(0, (-1, bucket.num_keys)) for x in both)
+            yield key, value
+        return
     if not isinstance(keys.store, TorchStore):
         raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
-    return keys.store.read(keys.layer, keys.table, sequences, num_keys)
+    for bucket in buckets:
+        yield keys.store.read(keys.layer, keys.table, bucket.sequences, bucket.num_keys)
 
 
-def _mask(
-    num_queries: int, num_keys: int, mask: Mask, window: int | None, bias: DistanceBias | None, device: torch.device
-) -> torch.Tensor | None:
+def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> torch.Tensor | None:
     """What to add to the scores, (Q, S) or (N, Q, S); None for nothing."""
-    if mask is Mask.BIDIRECTIONAL and window is None and bias is None:
+    num_queries, num_keys, bias = bucket.num_queries, bucket.num_keys, scores.bias
+    if scores.mask is Mask.BIDIRECTIONAL and scores.window is None and bias is None:
         return None
     positions = torch.arange(num_keys - num_queries, num_keys, device=device)
     distance_QS = torch.arange(num_keys, device=device) - positions[:, None]
     hidden = torch.zeros_like(distance_QS, dtype=torch.bool)
-    if mask is Mask.CAUSAL:
+    if scores.mask is Mask.CAUSAL:
         hidden |= distance_QS > 0
-    if window is not None:
-        hidden |= distance_QS.abs() >= window
+    if scores.window is not None:
+        hidden |= distance_QS.abs() >= scores.window
     if bias is None:
         return torch.zeros(hidden.shape, device=device).masked_fill(hidden, -torch.inf)
     # Keys to the right of a causal query may lie outside the table; they are hidden anyway.
@@ -80,12 +167,18 @@ def _fused(
     key_BSKH: torch.Tensor,
     value_BSKH: torch.Tensor,
     mask: torch.Tensor | None,
-    scale: float,
+    scores: Scores,
 ) -> torch.Tensor:
     """(B, Q, N, H) by torch's own kernel."""
     query, key, value = (x.transpose(1, 2) for x in (query_BQNH, key_BSKH, value_BSKH))
     context = torch.nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
+        query,
+        key,
+        value,
+        attn_mask=mask,
+        dropout_p=scores.dropout,
+        scale=scores.scale,
+        enable_gqa=query.shape[1] != key.shape[1],
     )
     return context.transpose(1, 2)
 
@@ -95,18 +188,19 @@ def _traced(
     key_BSKH: torch.Tensor,
     value_BSKH: torch.Tensor,
     mask: torch.Tensor | None,
-    scale: float,
+    scores: Scores,
     sequences: Integers,
     probabilities: ProbabilityTap,
 ) -> torch.Tensor:
     """(B, Q, N, H), each sequence's probabilities shown on the way."""
     group_size = query_BQNH.shape[2] // key_BSKH.shape[2]
     key, value = (x.repeat_interleave(group_size, dim=2).transpose(1, 2) for x in (key_BSKH, value_BSKH))
-    scores_BNQS = query_BQNH.transpose(1, 2) * scale @ key.transpose(2, 3)
+    scores_BNQS = query_BQNH.transpose(1, 2) * scores.scale @ key.transpose(2, 3)
     if mask is not None:
         scores_BNQS = scores_BNQS + mask
     shown = [
         probabilities(sequence, 0, own)
         for sequence, own in zip(sequences.tolist(), scores_BNQS.softmax(dim=-1), strict=True)
     ]
-    return (torch.stack(shown) @ value).transpose(1, 2)
+    kept = torch.nn.functional.dropout(torch.stack(shown), scores.dropout)
+    return (kept @ value).transpose(1, 2)

@@ -1,22 +1,27 @@
 """The torch engine: every operation of the protocol by PyTorch's, on a CPU or a GPU, with gradients."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from triform.engines.formats import Format, Integers, StoredTensor, Use
-from triform.engines.protocol import DistanceBias, Engine, KeyValues, ProbabilityTap, Spans
+from triform.engines.key_values import KeyValues, Spans
+from triform.engines.protocol import DistanceBias, Engine, ProbabilityTap
 from triform.engines.reference.parameter import convert
-from triform.engines.torch.attention import attention
+from triform.engines.torch.attention import Scores, attention
 from triform.engines.torch.key_value_store import TorchStore
-from triform.engines.torch.parameter import DTYPES, TorchParameter, to_stored, to_torch
+from triform.engines.torch.parameter import DTYPES, LowRankParameter, TorchParameter, to_stored, to_torch
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
+
+T = TypeVar("T")
 
 ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     Activation.GELU: functional.gelu,
@@ -48,10 +53,43 @@ class TorchEngine(Engine):
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise EngineError(f"engine='torch:{device}': torch has no such device here: {reason}") from error
+        self._is_training = False
+        self._recomputes = False
 
     def inference(self) -> AbstractContextManager[None]:
         context: AbstractContextManager[None] = torch.inference_mode()
         return context
+
+    @contextmanager
+    def training(self, *, autocast: Format | None = None, recompute: bool = False) -> Iterator[None]:
+        before = self._is_training, self._recomputes
+        self._is_training, self._recomputes = True, recompute
+        dtype = None if autocast is None else DTYPES[autocast]
+        try:
+            with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype):
+                yield
+        finally:
+            self._is_training, self._recomputes = before
+
+    def recomputed(self, compute: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        if not self._recomputes:
+            return compute(x)
+
+        def computed(x: torch.Tensor) -> torch.Tensor:
+            # For the second time, whoever asked for the gradients may have left training.
+            with self.training(recompute=True):
+                return compute(x)
+
+        again: torch.Tensor = checkpoint(computed, x, use_reentrant=False)
+        return again
+
+    def shared(self, compute: Callable[[], T]) -> T:
+        # Hooks of our own stand before those by which a block that is computed again keeps nothing.
+        with saved_tensors_hooks(_itself, _itself):
+            return compute()
+
+    def dropout(self, x: torch.Tensor, rate: float) -> torch.Tensor:
+        return functional.dropout(x, rate) if self._is_training and rate else x
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> TorchParameter:
         if format not in self.formats:
@@ -60,6 +98,8 @@ class TorchEngine(Engine):
         return TorchParameter(torch.nn.Parameter(to_torch(convert(tensor, format), self.device)), format)
 
     def stored(self, parameter: TorchParameter) -> StoredTensor:  # type: ignore[override]
+        if isinstance(parameter, LowRankParameter):
+            return to_stored(parameter.float32(), Format.FLOAT32)
         return to_stored(parameter.tensor, parameter.format)
 
     def asarray(self, values: NDArray[Any]) -> torch.Tensor:
@@ -70,7 +110,7 @@ class TorchEngine(Engine):
         return numbers
 
     def embedding(self, ids: torch.Tensor, table: TorchParameter) -> torch.Tensor:  # type: ignore[override]
-        return functional.embedding(ids, table.tensor).float()
+        return table.lookup(ids)
 
     def linear(  # type: ignore[override]
         self,
@@ -79,11 +119,13 @@ class TorchEngine(Engine):
         bias: TorchParameter | None = None,
         *,
         activation: Activation | None = None,
+        dropout: float = 0.0,
         residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        y = functional.linear(x, weight.float32(), None if bias is None else bias.float32())
+        y = weight.linear(x, None if bias is None else bias.float32(), is_training=self._is_training)
         if activation is not None:
             y = ACTIVATIONS[activation](y)
+        y = self.dropout(y, dropout)
         return y if residual is None else y + residual
 
     def layer_norm(  # type: ignore[override]
@@ -92,6 +134,7 @@ class TorchEngine(Engine):
         return functional.layer_norm(x, weight.shape, weight.float32(), bias.float32(), eps)
 
     def rms_norm(self, x: torch.Tensor, weight: TorchParameter, eps: float) -> torch.Tensor:  # type: ignore[override]
+        x = x.float()
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight.float32()
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -123,11 +166,12 @@ class TorchEngine(Engine):
         mask: Mask = Mask.BIDIRECTIONAL,
         window: int | None = None,
         bias: DistanceBias | None = None,
+        dropout: float = 0.0,
         probabilities: ProbabilityTap | None = None,
     ) -> torch.Tensor:
-        return attention(
-            query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities
-        )
+        dropout = dropout if self._is_training else 0.0
+        scores = Scores(scale=scale, mask=mask, window=window, bias=bias, dropout=dropout)
+        return attention(query_TNH, queries, keys, scores, probabilities)
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> TorchStore:
         return TorchStore(layers, self.page_size, self.device)
@@ -171,3 +215,7 @@ class TorchEngine(Engine):
 
     def all_finite(self, x: torch.Tensor) -> bool:
         return bool(x.isfinite().all())
+
+
+def _itself(x: torch.Tensor) -> torch.Tensor:
+    return x

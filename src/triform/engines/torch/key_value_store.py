@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from triform.engines.formats import Integers
-from triform.engines.protocol import KeyValueStore, PageTable
+from triform.engines.key_values import KeyValueStore, PageTable
 from triform.errors import EngineError
 
 

@@ -1,7 +1,7 @@
 """σ(QKᵀ·scale + bias)·V between linear projections. Vaswani et al. 2017, section 3.2.2."""
 
 from triform import spec
-from triform.engines import Array, KeyValues, PackedKeyValues
+from triform.engines import Array, KeyValues, PackedKeyValues, Spans
 from triform.models.layers.linear import Linear
 from triform.models.layers.norm import build_norm
 from triform.models.layers.position import build_position
@@ -40,9 +40,9 @@ class Projections:
         """(S, D) → (S, K, H)."""
         return self._value(x).reshape(-1, self._heads.num_key_value_heads, self._heads.head_dim)
 
-    def output(self, x_TNH: Array, residual: Array | None) -> Array:
+    def output(self, x_TNH: Array, dropout: float, residual: Array | None) -> Array:
         """(T, N, H) → (T, D)."""
-        return self._output(x_TNH.reshape(x_TNH.shape[0], -1), residual=residual)
+        return self._output(x_TNH.reshape(x_TNH.shape[0], -1), dropout=dropout, residual=residual)
 
 
 class SelfAttention:
@@ -58,7 +58,7 @@ class SelfAttention:
         self._query_norm = build_norm(scope / "query_norm", attention.head_norm, attention.heads.head_dim)
         self._key_norm = build_norm(scope / "key_norm", attention.head_norm, attention.heads.head_dim)
 
-    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+    def __call__(self, x: Array, step: Step, *, dropout: float, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         name, project = self._name, self._projections
         query, key, value = project.query_key_value(x)
@@ -73,9 +73,10 @@ class SelfAttention:
             mask=self._spec.mask,
             window=self._spec.window,
             bias=self._position.bias(step),
+            dropout=self._spec.dropout,
             probabilities=step.probabilities(f"{name}.probabilities"),
         )
-        return project.output(step.see(f"{name}.context", context), residual)
+        return project.output(step.see(f"{name}.context", context), dropout, residual)
 
 
 class CrossAttention:
@@ -88,7 +89,7 @@ class CrossAttention:
         self._layer = layer
         self._projections = Projections(scope, attention.heads, hidden_size)
 
-    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+    def __call__(self, x: Array, step: Step, *, dropout: float, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         assert step.memory is not None, "a decoder with cross-attention is always given a memory"
         name, project = self._name, self._projections
@@ -98,18 +99,20 @@ class CrossAttention:
             step.spans,
             self._key_values(step.memory, step),
             scale=self._spec.scale,
+            dropout=self._spec.dropout,
             probabilities=step.probabilities(f"{name}.probabilities"),
         )
-        return project.output(step.see(f"{name}.context", context), residual)
+        return project.output(step.see(f"{name}.context", context), dropout, residual)
 
     def _key_values(self, memory: Memory, step: Step) -> KeyValues:
         name, project = self._name, self._projections
         if not (step.wants(f"{name}.key") or step.wants(f"{name}.value")):
-            return memory.key_values(
-                self._layer,
-                lambda states, spans: self._engine.key_values(project.key(states), project.value(states), spans),
-            )
+            return self._engine.shared(lambda: memory.key_values(self._layer, self._make))
         # Seen, and perhaps changed, in this pass: not to be kept for the next.
         key = step.see(f"{name}.key", project.key(memory.states_SD))
         value = step.see(f"{name}.value", project.value(memory.states_SD))
         return PackedKeyValues(key, value, memory.spans)
+
+    def _make(self, states_SD: Array, spans: Spans) -> KeyValues:
+        project = self._projections
+        return self._engine.key_values(project.key(states_SD), project.value(states_SD), spans)

@@ -25,6 +25,7 @@ class Embedding:
             self._segment = (scope / "segment").table("weight", embedding.num_segments, size)
         self._position = build_absolute_position(scope / "position", embedding.position, size)
         self._norm = build_norm(scope / "norm", embedding.norm, size)
+        self._dropout = embedding.dropout
         self._parts = [f"{scope.name}.{part}" for part in ("word", "segment", "position")]
 
     def __call__(self, ids: Integers, segment_ids: Integers, step: Step) -> Array:
@@ -34,7 +35,7 @@ class Embedding:
             x = self._engine.embedding_sum(self._lookups(ids, segment_ids, step))
         else:
             x = self._sum(ids, segment_ids, step)
-        return step.see(self._name, self._norm(x))
+        return step.see(self._name, self._engine.dropout(self._norm(x), self._dropout))
 
     def _lookups(self, ids: Integers, segment_ids: Integers, step: Step) -> list[tuple[Array, Parameter]]:
         lookups = [(self._engine.asarray(ids), self._word)]

@@ -14,16 +14,19 @@ class FeedForward:
         self._engine = scope.engine
         self._name = scope.name
         self._activation = feed_forward.activation
+        self._dropout = feed_forward.dropout
         self._up = Linear(scope / "up", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
         self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
 
-    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+    def __call__(self, x: Array, step: Step, *, dropout: float, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         if step.wants(f"{self._name}.inner"):
-            inner = step.see(f"{self._name}.inner", self._up(x, activation=self._activation))
-            return self._down(inner, residual=residual)
+            inner = step.see(f"{self._name}.inner", self._up(x, activation=self._activation, dropout=self._dropout))
+            return self._down(inner, dropout=dropout, residual=residual)
         up, down = self._up.parameters, self._down.parameters
-        return self._engine.feed_forward(x, up, down, self._activation, residual=residual)
+        return self._engine.feed_forward(
+            x, up, down, self._activation, inner_dropout=self._dropout, dropout=dropout, residual=residual
+        )
 
 
 class GatedFeedForward:
@@ -33,14 +36,18 @@ class GatedFeedForward:
         self._engine = scope.engine
         self._name = scope.name
         self._activation = feed_forward.activation
+        self._dropout = feed_forward.dropout
         self._gate = Linear(scope / "gate", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
         self._up = Linear(scope / "up", hidden_size, feed_forward.intermediate_size, bias=feed_forward.bias)
         self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
 
-    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+    def __call__(self, x: Array, step: Step, *, dropout: float, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
         gate, up, down = self._gate.parameters, self._up.parameters, self._down.parameters
         if step.wants(f"{self._name}.inner"):
             inner = self._engine.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, self._activation)
-            return self._down(step.see(f"{self._name}.inner", inner), residual=residual)
-        return self._engine.feed_forward(x, up, down, self._activation, gate=gate, residual=residual)
+            inner = step.see(f"{self._name}.inner", self._engine.dropout(inner, self._dropout))
+            return self._down(inner, dropout=dropout, residual=residual)
+        return self._engine.feed_forward(
+            x, up, down, self._activation, gate=gate, inner_dropout=self._dropout, dropout=dropout, residual=residual
+        )

@@ -126,7 +126,9 @@ class RelativeBias:
         return x_TNH
 
     def bias(self, step: Step) -> DistanceBias | None:
-        return step.once(id(self._table), lambda: self._compute(int(step.key_lengths.max())))
+        return self._engine.shared(
+            lambda: step.once(id(self._table), lambda: self._compute(int(step.key_lengths.max())))
+        )
 
     def _compute(self, length: int) -> DistanceBias:
         buckets = distance_buckets(np.arange(1 - length, length), self._spec)

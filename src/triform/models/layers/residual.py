@@ -14,7 +14,7 @@ from triform.models.step import Step
 class Core(Protocol):
     """An attention or a feed-forward, which adds the residual itself where it is given one."""
 
-    def __call__(self, x: Array, step: Step, residual: Array | None) -> Array:
+    def __call__(self, x: Array, step: Step, *, dropout: float, residual: Array | None) -> Array:
         """(T, D) → (T, D)."""
 
 
@@ -30,16 +30,17 @@ class Residual:
         self._post_norm = build_norm(scope / "post_norm", residual.post_norm, hidden_size)
         self._residual_norm = build_norm(scope / "residual_norm", residual.residual_norm, hidden_size)
         self._has_post_norm = residual.post_norm is not None
+        self._dropout = residual.dropout
 
     def __call__(self, x: Array, step: Step) -> Array:
         """(T, D) → (T, D)."""
         inner = self._pre_norm(x)
         if self._has_post_norm or step.wants(self._output):
-            core = step.see(self._output, self._core(inner, step, None))
+            core = step.see(self._output, self._core(inner, step, dropout=self._dropout, residual=None))
             x = self._engine.add(self._post_norm(core), x)
         else:
             # The core's last linear adds the residual; an engine may do both at once.
-            x = self._core(inner, step, x)
+            x = self._core(inner, step, dropout=self._dropout, residual=x)
         return self._residual_norm(x)
 
 

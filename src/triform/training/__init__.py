@@ -1,0 +1,1 @@
+"""Training: from nothing, from a checkpoint, with a new head. Needs torch."""

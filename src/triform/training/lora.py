@@ -1,0 +1,249 @@
+"""Low-rank adaptation: a small change beside each linear is trained, and the model stays what it is.
+
+Hu et al. 2021, arXiv:2106.09685. What was trained is written as PEFT has it, which `load(…, adapter=…)` reads.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from triform import spec
+from triform.engines import Format, Parameter, StoredTensor, Use
+from triform.engines.torch.parameter import LowRankParameter, TorchParameter
+from triform.errors import InputError
+from triform.families.adapted import HEADS as HEADS_OF_TASKS
+from triform.families.adapted import LABELS
+from triform.hub import ADAPTER
+from triform.model import Model
+from triform.models import build
+from triform.training.start import new_parameters
+from triform.weights import Piece, join, make_folder, write_json, write_tensors
+from triform.weights.adapter import PREFIX
+
+WEIGHT = ".weight"
+
+
+def with_lora(
+    model: Model,
+    *,
+    targets: Sequence[str] = ("*.attention.query", "*.attention.value"),
+    rank: int = 8,
+    alpha: float = 16.0,
+    dropout: float = 0.0,
+    trained: Sequence[str] = (),
+    seed: int = 0,
+) -> Model:
+    """A model of which a low-rank change of some linears is trained: W + alpha/rank · B·A.
+
+    The rest of it is the given model's own, from now on without gradients, but for what no checkpoint has brought, such
+    as a new head, and what `trained` names: that is trained whole. Heads that classify or find spans are no target.
+
+    Arguments:
+        model: trainable, as `start` makes it.
+        targets: patterns of the canonical names of linears, `*` for anything: "blocks.3.attention.key", "*.up".
+        rank: of B and A.
+        alpha: how much the change counts, for its rank.
+        dropout: of what A is given.
+        trained: patterns of the canonical names of parameters to be trained whole.
+        seed: of the numbers that A begins with; B begins as 0.
+
+    Raises:
+        InputError: a pattern that fits nothing, or a rank, alpha or dropout that makes no sense.
+    """
+    if rank < 1 or not alpha > 0 or not 0 <= dropout < 1:
+        raise InputError(
+            f"rank={rank}, alpha={alpha}, dropout={dropout}: expected a rank of at least 1, an alpha above 0, and a "
+            "dropout of at least 0 and less than 1."
+        )
+    linears = {
+        name.removesuffix(WEIGHT): name
+        for name, own in model.blueprint.declared.items()
+        if own.use is Use.LINEAR and not _is_of_a_small_head(model, name)
+    }
+    changed = {linears[name] for name in _matching(targets, linears, "targets", "linear")}
+    whole = {*_matching(trained, model.parameters, "trained", "parameter"), *new_parameters(model)}
+    generator = torch.Generator().manual_seed(seed)
+    parameters: dict[str, Parameter] = {}
+    for name, parameter in model.parameters.items():
+        assert isinstance(parameter, TorchParameter)
+        parameter.tensor.requires_grad_(name in whole)
+        if name in changed - whole:
+            parameters[name] = _adapted(parameter, rank, alpha / rank, dropout, generator)
+        else:
+            parameters[name] = parameter
+    network = build(model.spec, model.engine, lambda name, shape, use: parameters[name])
+    return Model(model.blueprint, model.engine, network, parameters)
+
+
+def merged(model: Model) -> Model:
+    """The model with each change added to its weight, as fast as it was before them. `save` writes it so as well."""
+    parameters: dict[str, Parameter] = {}
+    for name, parameter in model.parameters.items():
+        if isinstance(parameter, LowRankParameter):
+            tensor = torch.nn.Parameter(parameter.float32().detach())
+            parameters[name] = TorchParameter(tensor, Format.FLOAT32)
+        else:
+            parameters[name] = parameter
+    network = build(model.spec, model.engine, lambda name, shape, use: parameters[name])
+    return Model(model.blueprint, model.engine, network, parameters)
+
+
+def save_adapter(model: Model, folder: str | Path) -> None:
+    """Write what was trained of a model `with_lora` as an adapter in PEFT's layout.
+
+    A change of a part of a fused weight is one of the whole, whose rank is the sum of those of its parts.
+
+    Raises:
+        InputError: the model has no such change, or the folder cannot be made.
+    """
+    folder = Path(folder)
+    modules = _modules(model)
+    if not modules:
+        raise InputError("The model has nothing of low rank to save. Make it by with_lora, or save it by model.save.")
+    whole = _whole(model)
+    make_folder(folder)
+    write_tensors(folder, {**_low_rank_tensors(modules), **_whole_tensors(model, whole)}, files=ADAPTER)
+    write_json(folder / ADAPTER.config, _config(model, modules, whole))
+    if isinstance(model.spec.head, spec.SequenceHead | spec.TokenHead):
+        # An adapter's own config knows nothing of labels.
+        write_json(folder / "config.json", {k: v for k, v in model.blueprint.config.items() if k in LABELS})
+
+
+def _matching(patterns: Sequence[str], names: Mapping[str, Any], argument: str, kind: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        own = {name for name in names if fnmatchcase(name, pattern)}
+        if not own:
+            raise InputError(
+                f"{argument}: {pattern!r} fits no {kind} of the model. They are called as {next(iter(names))!r}; "
+                "`triform describe` lists them."
+            )
+        found |= own
+    return found
+
+
+def _is_of_a_small_head(model: Model, name: str) -> bool:
+    table = model.blueprint.table
+    is_of_head = table.is_of_a_head(table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix).tensor)
+    return is_of_head and not isinstance(model.spec.head, spec.LanguageHead)
+
+
+def _adapted(
+    parameter: TorchParameter, rank: int, scale: float, dropout: float, generator: torch.Generator
+) -> LowRankParameter:
+    out_features, in_features = parameter.shape
+    bound = in_features**-0.5
+    a = torch.empty(rank, in_features).uniform_(-bound, bound, generator=generator)
+    device = parameter.tensor.device
+    return LowRankParameter(
+        parameter.tensor,
+        parameter.format,
+        a=torch.nn.Parameter(a.to(device)),
+        b=torch.nn.Parameter(torch.zeros(out_features, rank, device=device)),
+        scale=scale,
+        dropout=dropout,
+    )
+
+
+def _modules(model: Model) -> dict[str, dict[Piece, LowRankParameter]]:
+    """Module of the checkpoint → its changed parts."""
+    modules: dict[str, dict[Piece, LowRankParameter]] = {}
+    for name, parameter in model.parameters.items():
+        if isinstance(parameter, LowRankParameter):
+            piece = model.blueprint.table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix)
+            modules.setdefault(piece.tensor.removesuffix(WEIGHT), {})[piece] = parameter
+    return modules
+
+
+def _low_rank_tensors(modules: Mapping[str, Mapping[Piece, LowRankParameter]]) -> dict[str, StoredTensor]:
+    tensors = {}
+    for module, parts in modules.items():
+        a = np.concatenate([_array(part.a) for part in parts.values()])
+        sizes = next(iter(parts.values())).shape[0], next(iter(parts)).parts
+        b = np.zeros((sizes[0] * sizes[1], len(a)), np.float32)
+        column = 0
+        for piece, part in parts.items():
+            own = _array(part.b)
+            b[piece.part * len(own) : (piece.part + 1) * len(own), column : column + own.shape[1]] = own
+            column += own.shape[1]
+        tensors[f"{PREFIX}{module}.lora_A{WEIGHT}"] = StoredTensor(a, Format.FLOAT32)
+        tensors[f"{PREFIX}{module}.lora_B{WEIGHT}"] = StoredTensor(b, Format.FLOAT32)
+    return tensors
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    array: np.ndarray[Any, np.dtype[np.float32]] = tensor.detach().cpu().numpy()
+    return array
+
+
+def _whole(model: Model) -> dict[str, list[str]]:
+    """Module of the checkpoint that is saved whole → the canonical names of its parameters.
+
+    PEFT knows heads by the first part of their names, and keeps all of such a module, trained or not.
+    """
+    table, prefix = model.blueprint.table, model.blueprint.assignment.prefix
+    tensors = {name: table.to_checkpoint(name, prefix=prefix).tensor for name in model.parameters}
+    modules = set()
+    for name, parameter in model.parameters.items():
+        assert isinstance(parameter, TorchParameter)
+        if parameter.tensor.requires_grad or _is_of_a_small_head(model, name):
+            is_of_head = table.is_of_a_head(tensors[name])
+            modules.add(tensors[name].split(".")[0] if is_of_head else tensors[name].rpartition(".")[0])
+    return {
+        module: [name for name, tensor in tensors.items() if tensor.startswith(f"{module}.")]
+        for module in sorted(modules)
+    }
+
+
+def _whole_tensors(model: Model, whole: Mapping[str, Sequence[str]]) -> dict[str, StoredTensor]:
+    table, prefix = model.blueprint.table, model.blueprint.assignment.prefix
+    pieces: dict[str, dict[Piece, StoredTensor]] = {}
+    for name in (name for names in whole.values() for name in names):
+        piece = table.to_checkpoint(name, prefix=prefix)
+        pieces.setdefault(PREFIX + piece.tensor, {})[piece] = model.engine.stored(model.parameters[name])
+    return {
+        tensor: StoredTensor(join({piece: stored.array for piece, stored in own.items()}), Format.FLOAT32)
+        for tensor, own in pieces.items()
+    }
+
+
+def _config(
+    model: Model, modules: Mapping[str, Mapping[Piece, LowRankParameter]], whole: Mapping[str, Any]
+) -> dict[str, Any]:
+    first = next(iter(next(iter(modules.values())).values()))
+    rank = len(first.a)
+    ranks = {module: sum(len(part.a) for part in parts.values()) for module, parts in modules.items()}
+    others = {module: own for module, own in ranks.items() if own != rank}
+    return {
+        "peft_type": "LORA",
+        "task_type": _task(model.spec),
+        "base_model_name_or_path": model.checkpoint.source,
+        "r": rank,
+        "lora_alpha": _plain(first.scale * rank),
+        "lora_dropout": first.dropout,
+        "target_modules": list(modules),
+        "rank_pattern": others,
+        "alpha_pattern": {module: _plain(first.scale * own) for module, own in others.items()},
+        "modules_to_save": list(whole) or None,
+        "bias": "none",
+        "fan_in_fan_out": any(piece.transposed for parts in modules.values() for piece in parts),
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+
+
+def _plain(number: float) -> float | int:
+    """A whole number as one, as PEFT writes it."""
+    return round(number) if math.isclose(number, round(number)) else number
+
+
+def _task(model: spec.Model) -> str | None:
+    """PEFT's name for what the head is for."""
+    if isinstance(model.head, spec.LanguageHead):
+        return {spec.Decoder: "CAUSAL_LM", spec.EncoderDecoder: "SEQ_2_SEQ_LM"}.get(type(model.form))
+    return next((task for task, head in HEADS_OF_TASKS.items() if isinstance(model.head, head)), None)
