@@ -1,0 +1,1 @@
+"""Training runs: a .toml file each, for `triform train`."""

@@ -1,0 +1,54 @@
+"""From nothing to a model that ships: `python -m recipes.demo sentiment`, and likewise for the other three."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import triform
+from recipes.demo.data import CORPORA, write
+from triform.cli.train import train
+from triform.demo import DEMOS
+from triform.weights import write_json
+
+HERE = Path(__file__).parent
+BUILD = Path("build") / "demo"
+"""Where the recipes look for their data, below the folder that this is run in: that of the repository."""
+
+WRITING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 300}
+"""How stories are drawn; the most probable one would always be the same."""
+
+
+def make(
+    name: Annotated[str, typer.Argument(metavar="|".join(CORPORA), help="Which model.")],
+    only_data: Annotated[bool, typer.Option("--only-data", help="Write the data and stop.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training run that was stopped.")] = False,
+) -> None:
+    """Write its data, train it, and put it in the package, in float16."""
+    if name not in CORPORA:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(CORPORA)}.")
+    if not resume:
+        write(name, BUILD / name)
+    if only_data:
+        return
+    train(HERE / f"{name}.toml", resume=resume, overwrite=not resume)
+    ship(name, BUILD / name / "model")
+
+
+def ship(name: str, trained: Path) -> None:
+    """Put a model in the package, in float16 and with its tokenizer on one line; its card stays."""
+    folder, halves = DEMOS[name].folder, BUILD / name / "float16"
+    triform.load(trained, dtype="float16", engine="reference").save(halves)
+    tokenizer = halves / "tokenizer.json"
+    packed = json.dumps(json.loads(tokenizer.read_text("utf-8")), ensure_ascii=False, separators=(",", ":"))
+    tokenizer.write_text(packed, "utf-8")
+    if name == "story":
+        write_json(halves / "generation_config.json", WRITING)
+    for file in halves.iterdir():
+        shutil.copyfile(file, folder / file.name)
+
+
+if __name__ == "__main__":
+    typer.run(make)

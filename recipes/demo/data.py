@@ -1,0 +1,40 @@
+"""The files that the demo's models are trained and scored on, written by the grammars."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from recipes.demo import entities, sentiment, stories, translation
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """What one model is given."""
+
+    examples: Callable[..., Iterator[str]]
+    """Lines without end, for a source of chance; those that training never sees with `held_out`."""
+    suffix: str
+    num_train: int
+
+
+NUM_HELD_OUT = {"validation": 300, "test": 1000}
+
+
+CORPORA = {
+    "sentiment": Corpus(sentiment.lines, "jsonl", 120_000),
+    "entities": Corpus(entities.lines, "conll", 80_000),
+    "translation": Corpus(translation.lines, "jsonl", 80_000),
+    "story": Corpus(stories.lines, "txt", 10_000),
+}
+
+
+def write(name: str, folder: Path) -> None:
+    """train, validation and test files; the last two of held-out sentences, from sources of chance of their own."""
+    corpus = CORPORA[name]
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (split, number) in enumerate({"train": corpus.num_train, **NUM_HELD_OUT}.items()):
+        lines = corpus.examples(random.Random(seed), held_out=split != "train")
+        with open(folder / f"{split}.{corpus.suffix}", "w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in islice(lines, number))

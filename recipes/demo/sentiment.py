@@ -1,0 +1,19 @@
+"""Texts that praise, complain or do neither."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from recipes.demo.grammar import Grammar
+
+GRAMMAR = Grammar(Path(__file__).parent / "words" / "sentiment.toml")
+LABELS = ("negative", "neutral", "positive")
+
+
+def lines(chance: random.Random, *, held_out: bool = False) -> Iterator[str]:
+    """A text and its label, as JSON."""
+    while True:
+        label = chance.choice(LABELS)
+        text = GRAMMAR.write("text", chance, feature=label, held_out=held_out).text
+        yield json.dumps({"text": text, "label": label})
