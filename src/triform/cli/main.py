@@ -11,6 +11,7 @@ from triform.cli import debug
 from triform.cli.cache import cache
 from triform.cli.chat import chat
 from triform.cli.convert import convert
+from triform.cli.demo import demo
 from triform.cli.describe import describe
 from triform.cli.evaluate import evaluate
 from triform.cli.quantize import quantize
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 app.add_typer(run, name="run")
 app.add_typer(cache, name="cache")
+app.command()(demo)
 app.command()(chat)
 app.command()(describe)
 app.command()(tokenize)

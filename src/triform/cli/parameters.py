@@ -58,6 +58,17 @@ ModelOption = Annotated[
         autocompletion=complete_model,
     ),
 ]
+OptionalModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        envvar="TRIFORM_MODEL",
+        help="A folder, or a Hub id such as org/name; without it the small model that ships with Triform.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
 ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="A folder, or a Hub id such as org/name.", autocompletion=complete_model),

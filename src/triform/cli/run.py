@@ -20,9 +20,10 @@ from triform.cli.answering import Answering, OnError
 from triform.cli.columns import Columns
 from triform.cli.forms import Form, form_of
 from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
-from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, OptionalModel, Revision
 from triform.cli.progress import progress
 from triform.cli.rows import Row, parse, read_rows
+from triform.demo import demo_for
 from triform.errors import InputError
 from triform.inputs.files import InputFormat, Source, format_of
 from triform.tasks import ALIASES, TASKS, Options, Task, find_task
@@ -142,7 +143,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
                 unnamed = InputFormat.JSONL if task.fields else InputFormat.TXT
                 input_format = given["input_format"] or format_of(given["input"], InputFormat) or unnamed
                 rows = read_rows(source, input_format, columns)
-            loaded = task.load(given["model"], **loading, **options)
+            model = shipped_model(task) if given["model"] is None else given["model"]
+            loaded = task.load(model, **loading, **options)
             loaded.check_options(loaded.options)
             form = form_of(loaded, given["output"], json=given["json"])
             output = open_output(given, loaded, form, loading | options)
@@ -156,12 +158,25 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     rest = " ".join([*task.example_options.split(), "--model MODEL"])
     command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
-    everything = {"model": (ModelOption, Parameter.empty), **FROM_WHERE_TO_WHERE, **LOADING, **own}
+    model = (ModelOption, Parameter.empty) if demo_for(task.name) is None else (OptionalModel, None)
+    everything = {"model": model, **FROM_WHERE_TO_WHERE, **LOADING, **own}
     for name, (annotation, default) in everything.items():
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
+
+
+def shipped_model(task: type[Task[Any, Any]]) -> Path:
+    """The model that ships with Triform for a task, and word of it on standard error."""
+    demo = demo_for(task.name)
+    assert demo is not None, "where there is none, --model is required"
+    print(
+        f"no --model: answered by {demo.summary}, small and shipped with Triform "
+        f"(triform demo {demo.name} shows how it works).",
+        file=sys.stderr,
+    )
+    return demo.folder
 
 
 def _check_usage(given: Mapping[str, Any]) -> None:
