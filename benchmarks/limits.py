@@ -13,8 +13,9 @@ import triform
 from benchmarks.machine import num_cores
 from benchmarks.measure import seconds
 from benchmarks.ours import linear_weights
-from triform.engines import Parameter
-from triform.engines.native import _kernels
+from triform.engines import Engine, Format, Parameter
+from triform.engines.native import NativeEngine
+from triform.engines.native.engine import FORMATS
 
 BYTES_READ = 2**30
 """Many times the caches of a core; a shared last-level cache of hundreds of MiB would still help a little."""
@@ -59,10 +60,9 @@ def multiplication_rate() -> float:
     return 2 * MATRIX**3 / min(by_numpy, by_torch)
 
 
-def arithmetic_peak(format: str) -> float | None:
+def arithmetic_peak(engine: Engine, format: str) -> float | None:
     """Operations per second of a kernel that only issues the instruction, on all cores; None where there is none."""
-    peak = getattr(_kernels, "peak", None)
-    return None if peak is None else float(peak(format))
+    return engine._kernels.peak(FORMATS[Format(format)]) if isinstance(engine, NativeEngine) else None
 
 
 def weights_per_token(model: triform.Model) -> int:

@@ -3,6 +3,7 @@
 import os
 import platform
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,8 +33,8 @@ class Machine:
     date: str
 
     @classmethod
-    def here(cls) -> "Machine":
-        """This computer, today."""
+    def here(cls, packages: Sequence[str] = PACKAGES) -> "Machine":
+        """This computer, today, and the versions of what is compared on it."""
         info = _cpu_info()
         flags = info.get("flags", "").split()
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -45,7 +46,7 @@ class Machine:
             versions={
                 "python": platform.python_version(),
                 "BLAS of numpy": f"{blas['name']} {blas['version']}",
-                **{package: version(package) for package in PACKAGES},
+                **{package: version(package) for package in packages},
             },
             date=datetime.now(UTC).date().isoformat(),
         )

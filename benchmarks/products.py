@@ -42,7 +42,8 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
         in_, out = pair if in_ < out else pair[::-1]
     x = np.random.default_rng(0).standard_normal((rows, in_), np.float32)
     operations = 2 * rows * in_ * out * REPEATS
-    product = ours.product(ours.load_encoder(place.checkpoint(name), format), x, out)
+    model = ours.load_encoder(place.checkpoint(name), format)
+    product = ours.product(model, x, out)
 
     def rate(product: Callable[[], object]) -> float:
         return operations / seconds(lambda: [product() for _ in range(REPEATS)]) / 1e9
@@ -51,8 +52,8 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     if format == "float32":
         x_torch, weight_torch = torch.from_numpy(x), torch.randn(out, in_)
         runs["torch"] = partial(rate, lambda: torch.nn.functional.linear(x_torch, weight_torch))
-    if arithmetic_peak(format) is not None:
-        runs["arithmetic limit"] = lambda: (arithmetic_peak(format) or 0) / 1e9
+    if arithmetic_peak(model.engine, format) is not None:
+        runs["arithmetic limit"] = lambda: (arithmetic_peak(model.engine, format) or 0) / 1e9
     for run in runs.values():
         run()
     return compare(case, runs, unit="billion/s", pairs=arguments.pairs)

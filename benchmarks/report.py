@@ -85,10 +85,10 @@ class Arguments:
         return [peer for peer in peers if not self.peers or peer in self.peers]
 
 
-def parse_arguments(description: str | None, cases: Sequence[str]) -> Arguments:
-    """Read the command line; a quick run has one pair unless told otherwise."""
+def parse_arguments(description: str | None, cases: Sequence[str], *, pairs: int = PAIRS) -> Arguments:
+    """Read the command line; without a word of it there are `pairs` pairs, or one of a quick run."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, help=f"times each side is measured (default {PAIRS}, with --quick 1)")
+    parser.add_argument("--pairs", type=int, help=f"times each side is measured (default {pairs}, with --quick 1)")
     parser.add_argument(
         "--quick", action="store_true", help="tiny sizes, to see that it works; the figures mean nothing"
     )
@@ -103,8 +103,8 @@ def parse_arguments(description: str | None, cases: Sequence[str]) -> Arguments:
     for start in given.only:
         if not any(case.startswith(start) for case in cases):
             parser.error(f"--only: no case begins with {start!r}. Choose from {', '.join(cases)}.")
-    pairs = given.pairs or (1 if given.quick else PAIRS)
-    return Arguments(pairs, given.quick, tuple(given.only), tuple(given.peers), given.keep)
+    chosen = given.pairs or (1 if given.quick else pairs)
+    return Arguments(chosen, given.quick, tuple(given.only), tuple(given.peers), given.keep)
 
 
 def _ratio(comparison: Comparison, side: str) -> str:

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -148,6 +149,18 @@ struct Kernels {
             attention_of_one(*operations, a, sequence, Pass(pass), probabilities->data());
         else
             triform::attention(*operations, a, int64_t(num_keys.shape(0)));
+    }
+
+    // Operations a second of all threads, doing nothing else; two for each multiply-add.
+    double peak(int format) const {
+        constexpr int64_t kRounds = 1 << 22;
+        std::atomic<int64_t> count{0};
+        auto begin = std::chrono::steady_clock::now();
+        run(num_threads(), [&](int64_t) {
+            float result = 1;
+            count += operations->multiply(Format(format), kRounds, &result);
+        });
+        return double(count) / std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
     }
 
     void write_pages(In key, In value, Integers slots, Out keys, Out values) const {
@@ -410,7 +423,6 @@ NB_MODULE(_kernels, m) {
     m.def("num_threads", &num_threads);
     m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
     m.def("empty", &empty);
-    m.def("release_memory", &release_memory);
     m.def("pack", &pack);
     m.def("unpack", &unpack);
     m.def("pack_int8", &pack_int8);
@@ -432,6 +444,7 @@ NB_MODULE(_kernels, m) {
              nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("bias").none(),
              nb::arg("zero"), nb::arg("sequence") = 0, nb::arg("pass_") = 0,
              nb::arg("probabilities").none() = nb::none())
+        .def("peak", &Kernels::peak, nb::call_guard<nb::gil_scoped_release>())
         .def("write_pages", &Kernels::write_pages)
         .def("all_finite", &all_finite)
         .def("top_k", &top_k)

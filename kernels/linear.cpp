@@ -95,8 +95,9 @@ void for_row_parts(int64_t rows, int64_t some, F&& f) {
 
 Rows filled_together(const Operations& operations, const Linear& l) {
     Rows rows(l.format, l.rows, l.in);
-    int64_t some = std::max<int64_t>(1, 16384 / std::max<int64_t>(1, l.in));
-    for_row_parts(l.rows, some, [&](int64_t row, int64_t count) {
+    // Equal parts of some thousands of numbers: less is not worth another thread.
+    int64_t parts = std::clamp<int64_t>(l.rows * l.in / 4096, 1, std::max<int64_t>(1, l.rows));
+    for_row_parts(l.rows, std::max<int64_t>(1, (l.rows + parts - 1) / parts), [&](int64_t row, int64_t count) {
         rows.fill(operations, l.x + row * l.in, row, row + count);
     });
     return rows;
@@ -111,7 +112,7 @@ void by_blocks(const Operations& operations, const Linear* each, int64_t count, 
     std::vector<Task> tasks;
     int64_t blocks = 0, threads = num_threads();
     for (int64_t i = 0; i < count; ++i) blocks += whole_blocks(each[i].out);
-    int64_t some = std::max<int64_t>(1, blocks / (4 * threads));
+    int64_t some = std::max<int64_t>(1, blocks / (2 * threads));
     for (int64_t i = 0; i < count; ++i)
         for (int64_t block = 0, end = whole_blocks(each[i].out); block < end; block += some)
             tasks.push_back({each + i, block, std::min(block + some, end)});

@@ -1,4 +1,5 @@
 // Memory of large arrays, kept when one is done with and given to the next: every page of fresh memory costs a fault.
+// After a second in which nobody asks for any, the system has it back.
 #pragma once
 #include <cstddef>
 
@@ -9,8 +10,5 @@ void* take_memory(size_t bytes);
 
 // What `take_memory` gave for so many bytes.
 void give_memory(void* memory, size_t bytes);
-
-// Hands all that nobody uses back to the system.
-void release_memory();
 
 }  // namespace triform

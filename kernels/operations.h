@@ -107,6 +107,8 @@ struct Operations {
                    int64_t head_dim, int64_t half);
     void (*pool)(const float* x, int64_t rows, int64_t width, Pooling, float* y);  // of one sequence
     void (*normalize)(const float* x, float* y, int64_t rows, int64_t width);
+
+    int64_t (*multiply)(Format, int64_t rounds, float* result);
 };
 
 extern const Operations kAvx512, kAvx2, kPlain;

@@ -10,8 +10,6 @@
 #include <thread>
 #include <vector>
 
-#include "memory.h"
-
 #if defined(__x86_64__)
 #include <immintrin.h>
 static inline void relax() { _mm_pause(); }
@@ -22,7 +20,6 @@ static inline void relax() { std::this_thread::yield(); }
 namespace triform {
 namespace {
 
-constexpr std::chrono::seconds kIdle(1);  // after which memory that is kept for the next arrays goes back
 constexpr int kSpins = 2000;  // some tens of microseconds: as long as Python takes between two kernels
 
 // Of the thread that called `run`: whether it was asked to stop.
@@ -96,13 +93,7 @@ private:
             if (job_.load(std::memory_order_acquire) == seen) {
                 std::unique_lock lock(mutex_);
                 parked_.fetch_add(1, std::memory_order_seq_cst);
-                auto is_there = [&] { return job_.load(std::memory_order_acquire) != seen; };
-                if (!wake_.wait_for(lock, kIdle, is_there)) {
-                    lock.unlock();
-                    release_memory();
-                    lock.lock();
-                    wake_.wait(lock, is_there);
-                }
+                wake_.wait(lock, [&] { return job_.load(std::memory_order_acquire) != seen; });
                 parked_.fetch_sub(1, std::memory_order_seq_cst);
             }
             seen = job_.load(std::memory_order_acquire);

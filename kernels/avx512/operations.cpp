@@ -25,6 +25,7 @@ using namespace triform;
 #include "../embedding.inl"
 #include "../rotary.inl"
 #include "../pool.inl"
+#include "../peak.inl"
 
 namespace triform {
 const Operations kAvx512 = {
@@ -43,5 +44,6 @@ const Operations kAvx512 = {
     TRIFORM_ISA::rotary,
     TRIFORM_ISA::pool,
     TRIFORM_ISA::normalize,
+    TRIFORM_ISA::multiply,
 };
 }

@@ -240,3 +240,31 @@ def test_as_many_threads_as_a_container_has_time_for(
         file.write_text(content)
     assert usable_cores(tmp_path / "cgroup", tmp_path / "mounted") == expected
     assert usable_cores(tmp_path / "nowhere", tmp_path / "mounted") == 64
+
+
+USE_MEMORY = """
+import re, time
+from pathlib import Path
+from triform.engines.native.engine import empty
+
+def anonymous():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+before = anonymous()
+array = empty(4000, 1000)
+array[:] = 1
+address = array.ctypes.data
+del array
+kept, is_again = anonymous() - before, empty(3999, 1000).ctypes.data == address
+time.sleep(2.5)
+print(kept > 15_000, is_again, anonymous() - before < 2_000)
+"""
+
+
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_memory_is_used_again_and_given_back_when_idle(count: str) -> None:
+    environment = {**os.environ, "TRIFORM_THREADS": count}
+    done = subprocess.run(
+        [sys.executable, "-c", USE_MEMORY], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["True", "True", "True"]

@@ -1,6 +1,7 @@
 """Weights in integers: quantized while loading, written for transformers, read back, and the others refused."""
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,22 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
     config = kind.from_pretrained(tmp_path / "quantized").config.quantization_config.to_dict()
     edit_config(tmp_path / "quantized", quantization_config=json.loads(json.dumps(config, default=str)))
     np.testing.assert_array_equal(outputs(load(tmp_path / "quantized")), expected)
+
+
+@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("engine", ["native", "reference"])
+def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
+    """Of a tensor in float32, the largest; the word table is as large, and stays mapped."""
+    shape = 16_384, 512
+    config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    triform.load(tmp_path, engine=engine, dtype=format)  # what is imported on the way is no part of it
+    tracemalloc.start()
+    model = triform.load(tmp_path, engine=engine, dtype=format)
+    held, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(model.parameters) > 10
+    assert peak - held < 4 * np.prod(shape)
 
 
 def test_the_packed_cache_keeps_the_format_of_integers(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from triform.cli.cache import cache
 from triform.cli.chat import chat
 from triform.cli.convert import convert
 from triform.cli.describe import describe
+from triform.cli.evaluate import evaluate
 from triform.cli.quantize import quantize
 from triform.cli.run import run
 from triform.cli.tokenize import tokenize
+from triform.cli.train import train
 from triform.errors import TriformError
 
 EPILOG = "\n\n".join(
@@ -43,6 +45,8 @@ app.command()(describe)
 app.command()(tokenize)
 app.command()(convert)
 app.command()(quantize)
+app.command()(train)
+app.command()(evaluate)
 
 
 def _print_version(wanted: bool) -> None:

@@ -18,7 +18,8 @@ from rich.progress import (
 from rich.text import Text
 
 from triform.cli.output import Output
-from triform.cli.rows import Row, Source
+from triform.cli.rows import Row
+from triform.inputs.files import Source
 
 
 class RowsColumn(ProgressColumn):

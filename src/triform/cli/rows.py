@@ -1,37 +1,13 @@
-"""A file of texts, of a table or of JSON → rows, one after another; a bad row says so and where it stands."""
+"""Records of a file → inputs of a task, one after another; a bad one says what is wrong and where it stands."""
 
-import csv
-import gzip
-import json
-import sys
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
-from io import BufferedReader
-from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 from triform.cli.columns import Columns
 from triform.errors import InputError
-
-LONGEST_LINE = 16 * 2**20
-"""Bytes of a line, and characters of a cell: more is a file of another kind, or a quote that nobody closed."""
-
-
-class InputFormat(StrEnum):
-    """How a file holds its rows."""
-
-    TXT = "txt"
-    """A text on each line; a blank line is an empty text."""
-    CSV = "csv"
-    """A table with a header, parted by commas."""
-    TSV = "tsv"
-    """The same, parted by tabs."""
-    JSONL = "jsonl"
-    """A JSON value on each line."""
+from triform.inputs.files import Found, InputFormat, Source, count, json_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,66 +18,6 @@ class Row:
     """The file and the line on which it begins."""
     value: Any
     error: str | None = None
-
-
-class Source:
-    """The lines of a file, packed with gzip or not, or of standard input."""
-
-    def __init__(self, path: str, stack: ExitStack) -> None:
-        self.name = "standard input" if path == "-" else path
-        self.packed_size: int | None = None
-        """Bytes on disk; None where that is not known."""
-        if path == "-":
-            self._raw = self._lines = cast(IO[bytes], sys.stdin.buffer)
-            return
-        try:
-            self._raw = self._lines = stack.enter_context(open(path, "rb"))  # noqa: SIM115
-        except OSError as error:
-            raise InputError(f"--input {path} cannot be opened: {error.strerror}.") from error
-        if Path(path).is_file():
-            self.packed_size = Path(path).stat().st_size
-        if path.endswith(".gz"):
-            self._lines = BufferedReader(stack.enter_context(gzip.GzipFile(fileobj=self._raw)))
-
-    @property
-    def position(self) -> int:
-        """Bytes of `packed_size` that were read."""
-        return self._raw.tell()
-
-    def lines(self) -> Iterator[bytes]:
-        """Each line, with its end.
-
-        Raises:
-            InputError: there is none, one is longer than any text, or the file is damaged.
-        """
-        number = 0
-        try:
-            while line := self._lines.readline(LONGEST_LINE + 1):
-                number += 1
-                if len(line) > LONGEST_LINE:
-                    raise InputError(f"{self.name}, line {number}: longer than {LONGEST_LINE >> 20} MiB. Is it text?")
-                yield line
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{self.name} cannot be read beyond line {number}: {error}") from error
-        if not number:
-            raise InputError(f"{self.name} is empty: expected at least one row.")
-
-
-def format_of(path: str, *, of_objects: bool) -> InputFormat:
-    """The format that a file's name says; without a word of it, JSON for tasks that read objects, else texts.
-
-    Raises:
-        InputError: .json, which is one value and no rows.
-    """
-    suffix = Path(path.removesuffix(".gz")).suffix.lower().removeprefix(".")
-    if suffix == "json":
-        raise InputError(
-            f"--input {path}: rows are read from .txt, .csv, .tsv and .jsonl. If each of its lines is a JSON value, "
-            "say so with --input-format jsonl."
-        )
-    if suffix in ("csv", "tsv", "jsonl"):
-        return InputFormat(suffix)
-    return InputFormat.JSONL if of_objects else InputFormat.TXT
 
 
 def read_rows(source: Source, form: InputFormat, columns: Columns) -> Iterator[Row]:
@@ -123,90 +39,45 @@ def read_rows(source: Source, form: InputFormat, columns: Columns) -> Iterator[R
 
 def texts(source: Source) -> Iterator[Row]:
     """A row for each line."""
-    for where, text, error in _decoded(source):
-        yield Row(where, text.removesuffix("\n").removesuffix("\r"), error)
+    for found in source.texts():
+        yield Row(found.where, found.value, found.error)
 
 
 def values(source: Source, columns: Columns) -> Iterator[Row]:
     """A row for each JSON value."""
-    blank = 0
-    for where, text, error in _decoded(source):
-        if error is None and not text.strip():
-            blank += 1
-        else:
-            yield Row(where, None, error) if error else parse(where, text, columns)
-    _warn_of_blank(source, blank)
+    for found in _not_blank(source, source.values()):
+        yield _of_object(found, columns)
 
 
 def parse(where: str, text: str, columns: Columns) -> Row:
     """The row of a JSON value."""
-    try:
-        return Row(where, columns.of_object(json.loads(text)))
-    except InputError as error:
-        return Row(where, None, str(error))
-    except (ValueError, RecursionError) as error:
-        return Row(where, None, f"not JSON: {error}.{columns.hint}")
+    return _of_object(json_value(where, text), columns)
 
 
 def table(source: Source, form: InputFormat, columns: Columns) -> Iterator[Row]:
-    """A row for each record below the header; a quoted cell may hold line breaks."""
-    csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_all_decoded(source), delimiter="\t" if form is InputFormat.TSV else ",", strict=True)
-    header: list[str] | None = None
-    begin, blank = 1, 0
-    while True:
-        begin = reader.line_num + 1
-        where = f"{source.name}, line {begin}"
+    """A row for each record below the header."""
+    for where, record, error, _ in _not_blank(source, source.records(form, columns.check_header)):
         try:
-            cells = next(reader)
-        except StopIteration:
-            break
-        except csv.Error as error:
-            # Where the next record begins is not known, so not even --on-error skip can go on.
-            raise InputError(f"{where}: no {form}: {error}. Is a quote left open, or not doubled?") from error
-        if not cells:
+            yield Row(where, None if error else columns.of_record(record), error)
+        except InputError as bad:
+            yield Row(where, None, str(bad))
+
+
+def _of_object(found: Found, columns: Columns) -> Row:
+    if found.error:
+        return Row(found.where, None, found.error + columns.hint * found.error.startswith("not JSON"))
+    try:
+        return Row(found.where, columns.of_object(found.value))
+    except InputError as error:
+        return Row(found.where, None, str(error))
+
+
+def _not_blank(source: Source, records: Iterable[Found]) -> Iterator[Found]:
+    blank = 0
+    for found in records:
+        if found.is_blank:
             blank += 1
-        elif header is None:
-            header = cells
-            columns.check_header(header, where)
-        elif len(cells) != len(header):
-            yield Row(where, None, f"{_count(len(cells), 'cell')}, where the header has {len(header)}.")
         else:
-            try:
-                yield Row(where, columns.of_record(dict(zip(header, cells, strict=True))))
-            except InputError as error:
-                yield Row(where, None, str(error))
-    _warn_of_blank(source, blank)
-
-
-def _decoded(source: Source) -> Iterator[tuple[str, str, str | None]]:
-    """(where, the line with its end, what is wrong) of each line."""
-    for number, line in enumerate(source.lines(), 1):
-        where = f"{source.name}, line {number}"
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as error:
-            yield where, "", f"not UTF-8: {error.reason} at byte {error.start}. Convert the file first."
-        else:
-            yield where, text.removeprefix("\ufeff") if number == 1 else text, None
-
-
-def _all_decoded(source: Source) -> Iterator[str]:
-    """The lines of a table.
-
-    Raises:
-        InputError: a line is not UTF-8, so that what it does to the record is not known.
-    """
-    for where, text, error in _decoded(source):
-        if error:
-            raise InputError(f"{where}: {error}")
-        yield text
-
-
-def _warn_of_blank(source: Source, blank: int) -> None:
+            yield found
     if blank:
-        warnings.warn(f"{source.name}: {_count(blank, 'blank line')} held no row.", stacklevel=2)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+        warnings.warn(f"{source.name}: {count(blank, 'blank line')} held no row.", stacklevel=2)

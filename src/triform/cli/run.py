@@ -22,8 +22,9 @@ from triform.cli.forms import Form, form_of
 from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
 from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
 from triform.cli.progress import progress
-from triform.cli.rows import InputFormat, Row, Source, format_of, parse, read_rows
+from triform.cli.rows import Row, parse, read_rows
 from triform.errors import InputError
+from triform.inputs.files import InputFormat, Source, format_of
 from triform.tasks import ALIASES, TASKS, Options, Task, find_task
 
 EPILOG = """
@@ -138,7 +139,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
             if source is None:
                 rows = texts_of(given["texts"], columns, given["input_format"])
             else:
-                input_format = given["input_format"] or format_of(given["input"], of_objects=bool(task.fields))
+                unnamed = InputFormat.JSONL if task.fields else InputFormat.TXT
+                input_format = given["input_format"] or format_of(given["input"], InputFormat) or unnamed
                 rows = read_rows(source, input_format, columns)
             loaded = task.load(given["model"], **loading, **options)
             loaded.check_options(loaded.options)

@@ -205,6 +205,7 @@ def _model(blueprint: Blueprint, engine: TorchEngine, seed: int) -> Model:
         return parameters[name]
 
     network = build(blueprint.spec, engine, parameter)
+    blueprint.tensors.unmap()  # the engine has copies
     return Model(blueprint, engine, network, parameters)
 
 

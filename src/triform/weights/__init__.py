@@ -2,7 +2,7 @@
 
 from triform.weights.adapter import Adapter, Update
 from triform.weights.compressed_tensors import KEY, format_of, quantization_config, taken_together
-from triform.weights.export import copy_small_files, make_folder, write_json, write_tensors
+from triform.weights.export import copy_small_files, make_folder, to_disk, write_json, write_tensors
 from triform.weights.loading import ParameterLoader, named, read
 from triform.weights.match import Assignment, match
 from triform.weights.packed_cache import PackedCache
@@ -32,6 +32,7 @@ __all__ = [
     "quantization_config",
     "read",
     "taken_together",
+    "to_disk",
     "write_json",
     "write_tensors",
 ]

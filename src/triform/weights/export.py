@@ -83,9 +83,20 @@ def write_json(path: Path, content: object) -> None:
         write(path.name, partial(_write_json, content=content))
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file or a folder has reached the disk."""
+    if os.name == "nt" and path.is_dir():  # which has no handles for folders
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
-    """Files written under other names first; they take their places together at the end, or disappear."""
+    """Files written under other names first; on the disk, they take their places together, or else they disappear."""
     written: dict[Path, Path] = {}
 
     def write(name: str, content: Callable[[Path], None]) -> None:
@@ -95,8 +106,11 @@ def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], 
 
     try:
         yield write
+        for hidden in written:
+            to_disk(hidden)
         for hidden, path in written.items():
             os.replace(hidden, path)
+        to_disk(folder)
     finally:
         for hidden in written:
             hidden.unlink(missing_ok=True)

@@ -81,6 +81,10 @@ class Tensors(Mapping[str, TensorInfo]):
         """The bytes of a tensor, a view of the mapped file."""
         return self.map(info.file)[info.begin : info.end]
 
+    def unmap(self) -> None:
+        """Let go of the files, whose pages count as memory of this process; what is read is mapped again."""
+        self._maps.clear()
+
     def read(self, name: str) -> StoredTensor:
         """The tensor, a view of the mapped file. It must have a format."""
         return self.stored(self[name])

@@ -12,6 +12,7 @@ from triform.engines.formats import Format, Integers, StoredTensor, Use
 from triform.engines.key_values import KeyValues, PackedKeyValues, PagedKeyValues, PageTable, Spans
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
+from triform.engines.native.threads import num_threads
 from triform.engines.protocol import Dense, DistanceBias, ProbabilityTap
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
@@ -41,6 +42,8 @@ PROBABILITIES, VALUES = 1, 2
 
 SMALL_ARRAY = 1 << 14
 """Numbers below which memory of the system's allocator costs no page faults."""
+
+_kernels.set_num_threads(num_threads())
 
 
 class NativeEngine(ReferenceEngine):

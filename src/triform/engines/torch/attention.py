@@ -1,5 +1,6 @@
 """softmax(QKᵀ·scale + bias)·V over buckets of sequences of equal lengths, so that nothing is padded."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Union
@@ -58,9 +59,9 @@ def attention(
     else:
         buckets, order = _buckets(queries, keys.table.lengths, None, device)
     contexts = []
-    for bucket in buckets:
-        query_BQNH = query_TNH[bucket.rows].unflatten(0, (-1, bucket.num_queries))
-        key, value = _keys_of(keys, bucket)
+    query_parts = _parted(query_TNH, [bucket.rows for bucket in buckets])
+    for bucket, query, (key, value) in zip(buckets, query_parts, _keys_of(keys, buckets), strict=True):
+        query_BQNH = query.unflatten(0, (-1, bucket.num_queries))
         mask = _mask(bucket, scores, device)
         if probabilities is None:
             context = _fused(query_BQNH, key, value, mask, scores)
@@ -115,14 +116,30 @@ def _as_slice(rows: Integers, device: torch.device) -> Rows:
     return slice(int(rows[0]), int(rows[-1]) + 1) if are_neighbours else torch.from_numpy(rows).to(device)
 
 
-def _keys_of(keys: KeyValues, bucket: Bucket) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, S, K, H) keys and values of the sequences of a bucket."""
+def _parted(x: torch.Tensor, parts: Sequence[Rows]) -> Sequence[torch.Tensor]:
+    """Some rows after others. Where together they are all of x it is split at once, as are the gradients joined.
+
+    The gradient of a slice is as large as all of x.
+    """
+    borders = [(part.start, part.stop) for part in parts if isinstance(part, slice)]
+    if [0, *(stop for _, stop in borders)] == [*(start for start, _ in borders), len(x)]:
+        pieces: Sequence[torch.Tensor] = x.split([stop - start for start, stop in borders])
+        return pieces
+    return [x[part] for part in parts]
+
+
+def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(B, S, K, H) keys and values of the sequences of each bucket."""
     if isinstance(keys, PackedKeyValues):
-        key, value = (x[bucket.key_rows].unflatten(0, (-1, bucket.num_keys)) for x in (keys.key, keys.value))
-        return key, value
+        rows = [bucket.key_rows for bucket in buckets if bucket.key_rows is not None]
+        for bucket, *both in zip(buckets, _parted(keys.key, rows), _parted(keys.value, rows), strict=True):
+            key, value = (x.unflatten(0, (-1, bucket.num_keys)) for x in both)
+            yield key, value
+        return
     if not isinstance(keys.store, TorchStore):
         raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
-    return keys.store.read(keys.layer, keys.table, bucket.sequences, bucket.num_keys)
+    for bucket in buckets:
+        yield keys.store.read(keys.layer, keys.table, bucket.sequences, bucket.num_keys)
 
 
 def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> torch.Tensor | None:

@@ -1,0 +1,88 @@
+"""What happened at each step, a line of JSON for each, and its picture."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+Record = Mapping[str, Any]
+"""Of a step: `step` (counted from 1), `loss`, `learning_rate`, `gradient_norm`, `tokens` and `seconds` so far. Of an
+evaluation: `step` and `scores`. At the end: `step` and `ended`, by `steps` or by `patience`."""
+
+
+class Log:
+    """A file of records.
+
+    Arguments:
+        path: where it is; None for a process that keeps none.
+        step: of the checkpoint that the run goes on from; records of later steps will come again, and are taken out.
+    """
+
+    def __init__(self, path: Path | None, *, step: int) -> None:
+        self.seconds = 0.0
+        """What the steps have taken."""
+        self._file = None
+        if path is None:
+            return
+        kept = [record for record in read(path) if record["step"] <= step and "ended" not in record]
+        self.seconds = max((record.get("seconds", 0.0) for record in kept), default=0.0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_text("".join(map(_line, kept)), encoding="utf-8")
+        os.replace(partial, path)
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def write(self, record: Record) -> Record:
+        """Add a record, and hand it back."""
+        if self._file is not None:
+            self._file.write(_line(record))
+            self._file.flush()
+        return record
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        if self._file is not None:
+            self._file.close()
+
+
+def read(path: Path) -> list[Record]:
+    """The records of a log, without a last line that was cut off by the end of its process."""
+    return list(_records(path)) if path.is_file() else []
+
+
+def has_ended(path: Path) -> bool:
+    """Whether a log is that of a run which came to its end."""
+    return any("ended" in record for record in read(path))
+
+
+def _records(path: Path) -> Iterator[Record]:
+    with open(path, encoding="utf-8") as file:
+        for line in file:
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+def draw(records: Sequence[Record], path: Path) -> None:
+    """The curve of the loss, and of each score, as a picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    steps = [record for record in records if "loss" in record]
+    evaluations = [record for record in records if "scores" in record]
+    names = list(evaluations[0]["scores"]) if evaluations else []
+    figure = Figure(figsize=(8, 3 + 2 * len(names)), layout="constrained")
+    FigureCanvasAgg(figure)
+    first, *others = figure.subplots(1 + len(names), sharex=True, squeeze=False)[:, 0]
+    first.plot([record["step"] for record in steps], [record["loss"] for record in steps], linewidth=0.8)
+    first.set_ylabel("training loss")
+    for axes, name in zip(others, names, strict=True):
+        points = [(record["step"], record["scores"][name]) for record in evaluations]
+        axes.plot(*zip(*points, strict=True), marker="o")
+        axes.set_ylabel(name)
+    (others or [first])[-1].set_xlabel("step")
+    figure.savefig(path, dpi=100)

@@ -1,0 +1,212 @@
+"""The loop: examples → loss → gradients → parameters, again and again, with evaluations and checkpoints on the way.
+
+Whatever a step draws, the order of the examples, masks and dropout, follows from the seed and the number of the step. A
+run that ends at any moment goes on from its last checkpoint to the same numbers, bit for bit on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic
+
+import numpy as np
+import torch
+
+from triform.engines import Format
+from triform.errors import InputError, NonFiniteError
+from triform.model import Model
+from triform.training import checkpoint
+from triform.training.batches import Batches
+from triform.training.checkpoint import State
+from triform.training.log import Log, Record, draw, read
+from triform.training.metrics import LESS_IS_BETTER, Scores
+from triform.training.objective import E, Objective
+from triform.training.optimizer import OptimizerSettings, adamw
+from triform.training.processes import Processes
+from triform.training.settings import check_positive
+from triform.training.start import trainable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopSettings:
+    """How long to train, and what to do on the way."""
+
+    epochs: float = 3.0
+    """How often every example is seen."""
+    steps: int | None = None
+    """How often the parameters change; in the place of `epochs`."""
+    evaluate_every: int | None = None
+    """Steps from one evaluation to the next; without it those of an epoch, or all where `steps` are given."""
+    checkpoint_every: int | None = None
+    """Steps from one checkpoint to the next; without it as evaluations."""
+    patience: int | None = None
+    """Evaluations in a row that are no better than the best, after which training ends."""
+    metric: str = "loss"
+    """Which score of an evaluation says what is best."""
+    seed: int = 0
+    autocast: Format | None = None
+    """bfloat16 for products of half as many bits, on GPUs that are faster with them."""
+    recompute: bool = False
+    """Whether activations are computed again for the gradients, and not kept: less memory, a third more time."""
+
+    def __post_init__(self) -> None:
+        check_positive(self, "epochs", "steps", "evaluate_every", "checkpoint_every", "patience")
+        if self.autocast not in (None, Format.BFLOAT16):
+            raise InputError(f"autocast = {self.autocast}: expected bfloat16, or nothing for float32.")
+
+
+class Training(Generic[E]):
+    """A model, what it should learn, and where what comes of it goes.
+
+    Arguments:
+        model: trainable; its parameters are changed.
+        objective: what it should learn.
+        batches: the examples of each step.
+        optimizer: how parameters change.
+        settings: how long, and what to do on the way.
+        output: the folder for the best model; `training/` in it is for log and checkpoints.
+        run: a digest of all that the numbers follow from.
+        save: writes the model as it is into a folder.
+        evaluate: gives the scores of the model as it is.
+        processes: those that train together.
+
+    Raises:
+        InputError: a bad row; or there is a checkpoint in the folder, but of another run or damaged.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: Model,
+        objective: Objective[E],
+        batches: Batches[E],
+        optimizer: OptimizerSettings,
+        settings: LoopSettings,
+        output: Path,
+        run: str,
+        save: Callable[[Path], None],
+        evaluate: Callable[[], Scores] | None = None,
+        processes: Processes = Processes(),  # noqa: B008  it is frozen
+    ) -> None:
+        self._model, self._objective, self.batches = model, objective, batches
+        self.settings, self._processes = settings, processes
+        self._save, self._evaluate = save, evaluate
+        self.output, self.folder = output, output / "training"
+        self._parameters = trainable(model)
+        self._optimizer_settings, self._optimizer = optimizer, adamw(self._parameters, optimizer)
+        self.state = checkpoint.load_last(self.folder, run, self._parameters, self._optimizer) or State(run=run)
+        self.batches.pool_steps = self.state.pool_steps
+        self.num_steps = settings.steps or math.ceil(settings.epochs * batches.steps_in_epoch())
+        self._evaluate_every = settings.evaluate_every or settings.steps or batches.steps_in_epoch()
+        self._checkpoint_every = settings.checkpoint_every or self._evaluate_every
+
+    def records(self) -> Iterator[Record]:
+        """Train on from where it stands; what happens, as it happens.
+
+        Raises:
+            InputError: a bad row.
+            NonFiniteError: the loss is no number any more.
+        """
+        with closing(self._log()) as log:
+            for micro_batches in self.batches.from_step(self.state.step):
+                if self.state.step >= self.num_steps or self._has_waited():
+                    break
+                begin = time.perf_counter()
+                record = self._step(micro_batches)
+                log.seconds += time.perf_counter() - begin
+                yield log.write({**record, "seconds": round(log.seconds, 3)})
+                if self._evaluate is not None and self._is_due(self._evaluate_every):
+                    yield log.write(self._evaluation(self._evaluate))
+                if self._is_due(self._checkpoint_every) and self._processes.is_first:
+                    checkpoint.save(self.folder, self.state, self._parameters, self._optimizer)
+            yield log.write(self._end())
+        if self._processes.is_first:
+            checkpoint.remove_all(self.folder)
+
+    def _log(self) -> Log:
+        return Log(self.folder / "log.jsonl" if self._processes.is_first else None, step=self.state.step)
+
+    def _end(self) -> Record:
+        """Draw the curve, and keep the model if none was kept for its score."""
+        if self._processes.is_first:
+            draw(read(self.folder / "log.jsonl"), self.folder / "curve.png")
+            if self._evaluate is None:
+                self._save(self.output)
+        return {"step": self.state.step, "ended": "patience" if self._has_waited() else "steps"}
+
+    def _is_due(self, every: int) -> bool:
+        return self.state.step % every == 0 or self.state.step == self.num_steps
+
+    def _has_waited(self) -> bool:
+        return self.settings.patience is not None and self.state.waited >= self.settings.patience
+
+    def _step(self, micro_batches: Sequence[Sequence[E]]) -> Record:
+        """Change the parameters once."""
+        step = self.state.step
+        parameters = list(self._parameters.values())
+        sums = np.zeros(3)
+        for number, examples in self._processes.share(list(enumerate(micro_batches))):
+            chance = np.random.default_rng((self.settings.seed, step, number))
+            torch.manual_seed(int(chance.integers(2**63)))
+            with self._model.engine.training(autocast=self.settings.autocast, recompute=self.settings.recompute):
+                loss = self._objective.loss(self._model, examples, chance)
+            loss.total.backward()
+            tokens = sum(map(self._objective.tokens, examples))
+            sums += loss.total.item(), loss.targets, tokens
+        together = torch.tensor(sums, device=parameters[0].device)
+        self._processes.add_up(together, parameters)
+        total, targets, tokens = together.tolist()
+        gradients = [own.grad for own in parameters if own.grad is not None]
+        norm = self._scale(gradients, max(targets, 1))
+        rate = self._optimizer_settings.learning_rate_at(step, self.num_steps)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        self.state.tokens += int(tokens)
+        return {
+            "step": self.state.step,
+            "loss": total / max(targets, 1),
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens": self.state.tokens,
+        }
+
+    def _scale(self, gradients: Sequence[torch.Tensor], targets: float) -> float:
+        """Make the gradient of a sum that of a mean, no longer than it may be; returns how long it was.
+
+        Raises:
+            NonFiniteError: it is no number.
+        """
+        norm: float = torch.nn.utils.get_total_norm(gradients).item() / targets
+        if not math.isfinite(norm):
+            raise NonFiniteError(
+                f"Step {self.state.step + 1}: the gradient is {norm}. Lower learning_rate, lengthen warmup, or look "
+                "for a row with extreme values."
+            )
+        longest = self._optimizer_settings.max_gradient_norm or math.inf
+        torch._foreach_mul_(gradients, min(1.0, longest / (norm + 1e-6)) / targets)
+        return norm
+
+    def _evaluation(self, evaluate: Callable[[], Scores]) -> Record:
+        """Evaluate, and keep the model where it is better than before.
+
+        Raises:
+            InputError: there is no such score as `metric`.
+        """
+        scores = self._processes.tell(dict(evaluate()) if self._processes.is_first else None)
+        if self.settings.metric not in scores:
+            raise InputError(f"metric = {self.settings.metric!r}: an evaluation has {', '.join(scores)}.")
+        score = scores[self.settings.metric]
+        best = self.state.best
+        is_better = best is None or (score < best if self.settings.metric in LESS_IS_BETTER else score > best)
+        self.state.waited = 0 if is_better else self.state.waited + 1
+        if is_better:
+            self.state.best = score
+            if self._processes.is_first:
+                self._save(self.output)
+        return {"step": self.state.step, "scores": scores}

@@ -1,0 +1,65 @@
+"""The processes that train together: one by itself, or as many as torchrun has started."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import distributed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Processes:
+    """How many there are, and which this is."""
+
+    number: int = 1
+    rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes files and speaks."""
+        return self.rank == 0
+
+    def share(self, parts: Sequence[T]) -> Sequence[T]:
+        """Those parts of a whole that this process works on."""
+        return parts[self.rank :: self.number]
+
+    def add_up(self, numbers: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Make numbers, and the gradients of parameters, the sums of those of all processes, in place."""
+        if self.number == 1:
+            return
+        # A process without a share has no gradients, and some parameters have none in any process.
+        has_gradient = torch.tensor([own.grad is not None for own in parameters], device=numbers.device).int()
+        distributed.all_reduce(numbers)
+        distributed.all_reduce(has_gradient)
+        for own, has in zip(parameters, has_gradient.tolist(), strict=True):
+            if has:
+                own.grad = torch.zeros_like(own) if own.grad is None else own.grad
+                distributed.all_reduce(own.grad)
+
+    def tell(self, value: T | None) -> T:
+        """What the first process says, in every process."""
+        said = [value]
+        if self.number > 1:
+            distributed.broadcast_object_list(said)
+        told = said[0]
+        assert told is not None
+        return told
+
+
+@contextmanager
+def started() -> Iterator[Processes]:
+    """Join the others that torchrun has started; without it there is this one alone."""
+    number = int(os.environ.get("WORLD_SIZE", "1"))
+    if number == 1:
+        yield Processes()
+        return
+    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Processes(number, distributed.get_rank())
+    finally:
+        distributed.destroy_process_group()

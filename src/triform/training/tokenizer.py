@@ -1,0 +1,162 @@
+"""A corpus → a tokenizer of its own, in the files that transformers and Triform load."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from triform.errors import InputError
+from triform.training.rows import Row
+from triform.weights import make_folder, write_json
+
+
+class Algorithm(StrEnum):
+    """How words are taken apart."""
+
+    WORDPIECE = "wordpiece"
+    """As BERT has it: the beginnings of words, and their pieces marked by ##."""
+    BYTE_LEVEL_BPE = "byte-level-bpe"
+    """As GPT-2 has it: merges of bytes, so that nothing is unknown."""
+    UNIGRAM = "unigram"
+    """As T5 has it: the most probable pieces (Kudo 2018). Unlike the others, not quite the same each time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenizerSettings:
+    """What tokenizer to train."""
+
+    algorithm: Algorithm
+    vocab_size: int
+    lowercase: bool = False
+    begins: bool = False
+    """Whether <s> stands before every text; of wordpiece [CLS] always does."""
+    ends: bool = False
+    """Whether </s> stands behind every text; of wordpiece [SEP] always does."""
+
+
+WORDPIECE_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
+ROLES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
+IN_CONFIG = ("pad", "bos", "eos", "sep")
+"""Roles of which a config.json says the ids."""
+TEXTS = ("text", "text_pair", "source", "target", "question", "context", "anchor", "positive", "negative")
+"""Fields of rows that are read."""
+
+
+def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Path) -> dict[str, int | None]:
+    """Train a tokenizer, and write it.
+
+    Arguments:
+        rows: the corpus.
+        settings: what kind, and how large.
+        folder: for tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+
+    Returns:
+        What a config needs to know of it: vocab_size, and the ids of special tokens such as pad_token_id.
+
+    Raises:
+        InputError: there is no text, a bad row, or the folder cannot be made.
+    """
+    roles = WORDPIECE_ROLES if settings.algorithm is Algorithm.WORDPIECE else ROLES
+    tokenizer, trainer = KINDS[settings.algorithm](settings, list(roles.values()))
+    if settings.algorithm is Algorithm.WORDPIECE:
+        # The library gives inner letters their ids in an order of chance, and by ids it decides between equals.
+        trainer.special_tokens += [f"##{letter}" for letter in _inner_letters(rows, tokenizer)]
+    tokenizer.train_from_iterator(texts(rows), trainer)
+    if settings.algorithm is Algorithm.WORDPIECE:
+        tokenizer = _with_special(tokenizer, list(roles.values()))
+    tokenizer.post_processor = _frame(settings, tokenizer)
+    make_folder(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    tokens = {f"{role}_token": token for role, token in roles.items()}
+    write_json(folder / "special_tokens_map.json", tokens)
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
+    ids = {f"{role}_token_id": tokenizer.token_to_id(roles[role]) for role in IN_CONFIG if role in roles}
+    return {"vocab_size": tokenizer.get_vocab_size(), **ids}
+
+
+def texts(rows: Iterable[Row]) -> Iterator[str]:
+    """Everything that rows say.
+
+    Raises:
+        InputError: a row says nothing.
+    """
+    for row in rows:
+        said = [row.values[field] for field in TEXTS if isinstance(row.values.get(field), str)]
+        said += [" ".join(row.values["tokens"])] if "tokens" in row.values else []
+        if not said:
+            raise InputError(f"{row.where}: expected one of {', '.join(TEXTS)} or tokens, got {', '.join(row.values)}.")
+        yield from said
+
+
+def _inner_letters(rows: Iterable[Row], tokenizer: Tokenizer) -> list[str]:
+    """Letters that words go on with."""
+    found: set[str] = set()
+    for text in texts(rows):
+        normal = tokenizer.normalizer.normalize_str(text)
+        found.update(letter for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal) for letter in word[1:])
+    return sorted(found)
+
+
+def _with_special(tokenizer: Tokenizer, special: list[str]) -> Tokenizer:
+    """The same pieces, of which these alone are special."""
+    made = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
+    made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
+    made.decoder = tokenizer.decoder
+    made.add_special_tokens(special)
+    return made
+
+
+def _wordpiece(settings: TokenizerSettings, special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=settings.lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer, trainers.WordPieceTrainer(
+        vocab_size=settings.vocab_size, special_tokens=special, show_progress=False
+    )
+
+
+def _byte_level_bpe(settings: TokenizerSettings, special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Lowercase() if settings.lowercase else None
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer, trainers.BpeTrainer(
+        vocab_size=settings.vocab_size,
+        special_tokens=special,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+
+
+def _unigram(settings: TokenizerSettings, special: list[str]) -> tuple[Tokenizer, Any]:
+    tokenizer = Tokenizer(models.Unigram())
+    lowercase = [normalizers.Lowercase()] if settings.lowercase else []
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), *lowercase])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return tokenizer, trainers.UnigramTrainer(
+        vocab_size=settings.vocab_size, special_tokens=special, unk_token="<unk>", show_progress=False
+    )
+
+
+KINDS = {
+    Algorithm.WORDPIECE: _wordpiece,
+    Algorithm.BYTE_LEVEL_BPE: _byte_level_bpe,
+    Algorithm.UNIGRAM: _unigram,
+}
+
+
+def _frame(settings: TokenizerSettings, tokenizer: Tokenizer) -> processors.TemplateProcessing:
+    """The special tokens round every text."""
+    if settings.algorithm is Algorithm.WORDPIECE:
+        single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
+    else:
+        begin, end = "<s> " * settings.begins, " </s>" * settings.ends
+        single, pair = f"{begin}$A{end}", f"{begin}$A{end} $B{end}"
+    names = {name for name in single.split() if name != "$A"}
+    special = [(name, tokenizer.token_to_id(name)) for name in sorted(names)]
+    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)

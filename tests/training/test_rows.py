@@ -1,0 +1,98 @@
+"""Files of every kind → rows, and what is wrong with them by file and line."""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from triform.errors import InputError
+from triform.training.rows import Files, RowFormat
+
+
+def values(path: Path, content: str, **settings: Any) -> list[Any]:
+    path.write_bytes(gzip.compress(content.encode()) if path.suffix == ".gz" else content.encode())
+    return [row.values for row in Files(paths=[path], **settings)]
+
+
+def test_texts(tmp_path: Path) -> None:
+    assert values(tmp_path / "in.txt.gz", "one\ntwo\r\n") == [{"text": "one"}, {"text": "two"}]
+
+
+def test_tables_with_columns_and_labels_renamed(tmp_path: Path) -> None:
+    content = 'review,stars\n"good, I say",1\nbad,0\n'
+    settings = {"columns": {"text": "review", "label": "stars"}, "labels": {"0": "negative"}}
+    rows = values(tmp_path / "in.csv", content, **settings)
+    assert [(row["text"], row["label"]) for row in rows] == [("good, I say", "1"), ("bad", "negative")]
+    assert values(tmp_path / "in.tsv", "text\tlabel\na\tb\n") == [{"text": "a", "label": "b"}]
+
+
+def test_json(tmp_path: Path) -> None:
+    content = '{"text": "a", "labels": ["x", "y"], "score": 1.5}\n\n"b"\n'
+    expected = [{"text": "a", "labels": ["X", "y"], "score": 1.5}, {"text": "b"}]
+    assert values(tmp_path / "in.jsonl", content, labels={"x": "X"}) == expected
+
+
+def test_conll(tmp_path: Path) -> None:
+    content = "-DOCSTART- -X- O\n\nAda NNP B-PER\nslept VBD O\n\n\nRome NNP B-LOC"
+    assert values(tmp_path / "in.conll", content) == [
+        {"tokens": ["Ada", "slept"], "tags": ["B-PER", "O"]},
+        {"tokens": ["Rome"], "tags": ["B-LOC"]},
+    ]
+
+
+def test_a_pattern_takes_lines_apart(tmp_path: Path) -> None:
+    rows = values(tmp_path / "in.all", "1 good film\n0 bad\n", pattern=r"(?P<label>\S+) (?P<text>.+)")
+    assert rows == [{"label": "1", "text": "good film"}, {"label": "0", "text": "bad"}]
+
+
+def test_other_encodings(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes("café".encode("latin-1"))
+    [row] = Files(paths=[tmp_path / "in.txt"], encoding="latin-1")
+    assert row.values == {"text": "café"}
+
+
+def test_files_one_after_another_and_side_by_side(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.txt", tmp_path / "b.txt"
+    first.write_text("one\ntwo\n")
+    second.write_text("eins\nzwei\n")
+    assert [row.values["text"] for row in Files(paths=[first, second])] == ["one", "two", "eins", "zwei"]
+    pairs = list(Files(paths={"source": first, "target": second}))
+    assert [row.values for row in pairs] == [{"source": "one", "target": "eins"}, {"source": "two", "target": "zwei"}]
+    assert pairs[1].where == f"{first}, line 2"
+    second.write_text("eins\n")
+    with pytest.raises(InputError, match=r"a.txt, .*b.txt: expected files of as many lines"):
+        list(Files(paths={"source": first, "target": second}))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "message"),
+    [
+        ("in.jsonl", '{"text": 1}\n{"text"\n', {}, "in.jsonl, line 2: not JSON"),
+        ("in.jsonl", "[1]\n", {}, "in.jsonl, line 1: expected a JSON object or a text, got"),
+        ("in.csv", "text,label\na,b\nc\n", {}, "in.csv, line 3: 1 cell, where the header has 2"),
+        ("in.csv", "text\na\n", {"columns": {"label": "stars"}}, "in.csv, line 2: there is no stars among text"),
+        ("in.conll", "a O\nb\n", {}, "in.conll, line 2: 1 column, where its sentence has 2"),
+        ("in.txt", "x\n", {"pattern": r"(?P<label>\d) .*"}, "in.txt, line 1: the pattern"),
+        ("in.txt", "x\n", {"pattern": "("}, "is no regular expression"),
+        ("in.txt", "x\n", {"pattern": "x"}, "names no group"),
+        ("in.txt", "", {}, "in.txt is empty"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, name: str, content: str, settings: dict[str, Any], message: str) -> None:
+    settings = {"format": RowFormat.CONLL, **settings} if name.endswith("conll") else settings
+    with pytest.raises(InputError, match=message):
+        values(tmp_path / name, content, **settings)
+
+
+def test_what_is_no_text_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes(b"a\n\xff\n")
+    with pytest.raises(InputError, match="in.txt, line 2: not UTF-8"):
+        list(Files(paths=[tmp_path / "in.txt"]))
+
+
+def test_files_are_streamed(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "in.txt.gz", "wt") as file:
+        file.write("a line\n" * 1000 + "\n")
+    rows = iter(Files(paths=[tmp_path / "in.txt.gz", tmp_path / "missing.txt"]))
+    assert next(rows).values == {"text": "a line"}  # nobody has looked for the second file yet
