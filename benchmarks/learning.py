@@ -65,6 +65,7 @@ class Learner:
     settings: Mapping[str, Any]
     batch: Callable[[np.random.Generator], Batch]
     """Draws the ids to read, `input_ids`, and for an encoder-decoder `decoder_input_ids`; and for each row `labels`."""
+    learning_rate: float = 1e-3
 
 
 def sequences(random: np.random.Generator) -> list[Ids]:
@@ -119,6 +120,7 @@ LEARNERS = {
             "decoder_start_token_id": PADDING,
         },
         batch=target,
+        learning_rate=3e-4,  # at 1e-3 transformers parts from itself, if its first weights are shaken by 1e-7
     ),
     "bart": Learner(
         config="BartConfig",
@@ -170,7 +172,7 @@ def steps(learner: Learner, folder: Path) -> Iterator[tuple[float, float]]:
     reference.save_pretrained(folder)
     model = start(folder)
     ours, theirs = list(trainable(model).values()), list(reference.parameters())
-    optimizers = [torch.optim.AdamW(own, lr=1e-3, weight_decay=0.01) for own in (ours, theirs)]
+    optimizers = [torch.optim.AdamW(own, lr=learner.learning_rate, weight_decay=0.01) for own in (ours, theirs)]
     random = np.random.default_rng(0)
     while True:
         batch = learner.batch(random)

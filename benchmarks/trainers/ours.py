@@ -3,6 +3,8 @@
 import tempfile
 import time
 
+import torch._dynamo  # noqa: F401  which torch's optimizers import, and the other side's libraries have by now
+
 from benchmarks.trainers import SETTINGS, Arguments, Outcome, parse, resident
 from triform.tasks import find_task
 from triform.training.batches import BatchSettings

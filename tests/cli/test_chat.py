@@ -147,7 +147,7 @@ def test_ctrl_c_stops_the_answer_and_not_the_conversation(
     person.type("half a line")
     person.read_until("half a line")
     person.type("\x03")
-    person.read_until("/exit or Ctrl-D leaves")
+    person.read_until(r"/exit or Ctrl-D leaves.*\r\n> ")
     person.type(f"/save {saved}\n")
     person.read_until("saved.jsonl\r\n> ")
     user, answer = json.loads(saved.read_text())

@@ -186,6 +186,8 @@ def test_dropout_is_on_while_training_alone(case: Case, tmp_path: Path) -> None:
     inputs = random_inputs(case, model, lengths=LENGTHS)
     with sites_of_dropout() as sites:
         ours(model, *inputs)
+        with model.engine.training():
+            model(*(triform.Batch.from_ids(ids) for ids in inputs if ids is not None))
     assert not sites
 
 

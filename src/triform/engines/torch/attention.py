@@ -145,7 +145,9 @@ def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch
 def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> torch.Tensor | None:
     """What to add to the scores, (Q, S) or (N, Q, S); None for nothing."""
     num_queries, num_keys, bias = bucket.num_queries, bucket.num_keys, scores.bias
-    if scores.mask is Mask.BIDIRECTIONAL and scores.window is None and bias is None:
+    # A single query stands at the last key, and sees all.
+    sees_all = scores.mask is Mask.BIDIRECTIONAL or num_queries == 1
+    if sees_all and scores.window is None and bias is None:
         return None
     positions = torch.arange(num_keys - num_queries, num_keys, device=device)
     distance_QS = torch.arange(num_keys, device=device) - positions[:, None]

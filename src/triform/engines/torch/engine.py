@@ -1,7 +1,7 @@
 """The torch engine: every operation of the protocol by PyTorch's, on a CPU or a GPU, with gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,18 +56,23 @@ class TorchEngine(Engine):
         self._is_training = False
         self._recomputes = False
 
-    def inference(self) -> AbstractContextManager[None]:
-        context: AbstractContextManager[None] = torch.inference_mode()
-        return context
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        with self._mode(is_training=False, recomputes=False), torch.inference_mode():
+            yield
 
     @contextmanager
     def training(self, *, autocast: Format | None = None, recompute: bool = False) -> Iterator[None]:
+        half = nullcontext() if autocast is None else torch.autocast(self.device.type, DTYPES[autocast])
+        with self._mode(is_training=True, recomputes=recompute), half:
+            yield
+
+    @contextmanager
+    def _mode(self, *, is_training: bool, recomputes: bool) -> Iterator[None]:
         before = self._is_training, self._recomputes
-        self._is_training, self._recomputes = True, recompute
-        dtype = None if autocast is None else DTYPES[autocast]
+        self._is_training, self._recomputes = is_training, recomputes
         try:
-            with nullcontext() if dtype is None else torch.autocast(self.device.type, dtype):
-                yield
+            yield
         finally:
             self._is_training, self._recomputes = before
 
