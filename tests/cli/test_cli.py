@@ -23,7 +23,7 @@ def triform_command(*arguments: str | Path, stdin: str | None = None, **environm
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,  # a busy machine takes long to import torch
         check=False,
         env=os.environ | {"COLUMNS": "160"} | environment,
     )
