@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <vector>
 
+#include "memory.h"
 #include "threads.h"
 
 namespace triform {
 namespace {
-
-float* at_least(std::vector<float>& memory, int64_t count) {
-    if (memory.size() < size_t(count)) memory.resize(size_t(count));
-    return memory.data();
-}
 
 // Pages of one sequence and group: those of the store, or made here of rows, in memory of this thread.
 Tiles tiles_of(const Operations& operations, const Attention& a, int64_t sequence, int64_t group) {

@@ -5,18 +5,13 @@
 #include <vector>
 
 #include "layout.h"
+#include "memory.h"
 #include "threads.h"
 
 namespace triform {
 namespace {
 
 bool is_integer(Format format) { return format == Format::kInt8 || format == Format::kInt4; }
-
-template <class T>
-T* at_least(std::vector<T>& memory, int64_t count) {
-    if (memory.size() < size_t(count)) memory.resize(size_t(count));
-    return memory.data();
-}
 
 // The rows of a linear as its kernel reads them, in memory of one thread that its next linear uses again.
 class Rows {

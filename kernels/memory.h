@@ -2,6 +2,8 @@
 // After a second in which nobody asks for any, the system has it back.
 #pragma once
 #include <cstddef>
+#include <cstdint>
+#include <vector>
 
 namespace triform {
 
@@ -10,5 +12,12 @@ void* take_memory(size_t bytes);
 
 // What `take_memory` gave for so many bytes.
 void give_memory(void* memory, size_t bytes);
+
+// Room for so many numbers at least, in memory that a thread keeps for itself.
+template <class T>
+T* at_least(std::vector<T>& memory, int64_t count) {
+    if (memory.size() < size_t(count)) memory.resize(size_t(count));
+    return memory.data();
+}
 
 }  // namespace triform

@@ -15,6 +15,7 @@ using namespace triform;
 
 #include "simd.h"
 
+#include "../x86.inl"
 #include "../math.inl"
 #include "../tile.inl"
 #include "../quantize.inl"

@@ -36,16 +36,6 @@ inline Floats keep_first(Floats x, int n, float other) {
 inline Floats keep_from(Floats x, int n, float other) {
     return {_mm512_mask_blend_ps(n <= 0 ? 0 : first(n), x.v, _mm512_set1_ps(other))};
 }
-// Four rows of four numbers → four columns.
-inline void transpose_four(const float* rows, int64_t stride, float* columns, int64_t column_stride) {
-    __m128 a = _mm_loadu_ps(rows), b = _mm_loadu_ps(rows + stride), c = _mm_loadu_ps(rows + 2 * stride),
-           d = _mm_loadu_ps(rows + 3 * stride);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(columns, a);
-    _mm_storeu_ps(columns + column_stride, b);
-    _mm_storeu_ps(columns + 2 * column_stride, c);
-    _mm_storeu_ps(columns + 3 * column_stride, d);
-}
 // A bit for each lane in which a is greater.
 inline uint32_t which_greater(Floats a, Floats b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ); }
 inline Floats widen_half(const uint16_t* p) {
