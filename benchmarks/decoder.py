@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 import triform
 from benchmarks import ours
 from benchmarks.agreement import check_close
-from benchmarks.checkpoints import SHAPES, Workspace, workspace
+from benchmarks.cases import run_cases
+from benchmarks.checkpoints import SHAPES, Workspace
 from benchmarks.limits import Reader, bytes_per_step, multiplication_rate, read_bandwidth, weights_per_token
-from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS, Comparison, compare, interleave, number, seconds
 from benchmarks.processes import run_watched
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Arguments
 from benchmarks.tuning import Setting, alone, fastest
 from benchmarks.workload import random_texts
 
@@ -242,22 +242,5 @@ def measure(name: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     return measure_memory(case) if what == "memory" else measure_speed(case, what)
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, CASES)
-    bystanders = Bystanders()
-    facts: dict[str, str] = {}
-    comparisons: list[Comparison] = []
-    with workspace(keep=arguments.keep) as place:
-        for case in filter(arguments.wanted, CASES):
-            comparisons += measure(case, place, arguments, facts)
-    Report(
-        title="Decoder, greedy",
-        machine=Machine.here(),
-        pairs=arguments.pairs,
-        comparisons=comparisons,
-        facts={**facts, "other processes": str(bystanders)},
-    ).print()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(__doc__, CASES, "Decoder, greedy", measure)

@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from benchmarks import ours
 from benchmarks.agreement import check_close
-from benchmarks.checkpoints import Workspace, workspace
+from benchmarks.cases import run_cases
+from benchmarks.checkpoints import Workspace
 from benchmarks.limits import multiplication_rate, weights_per_token
-from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS, Comparison, compare, number, seconds
 from benchmarks.peers import ENCODER_PEERS, NAMES, encoder_peer
 from benchmarks.peers.batches import embed_sorted
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Arguments
 from benchmarks.tuning import Setting, best_batches
 from benchmarks.workload import describe_texts, mixed_texts, random_texts
 
@@ -55,7 +55,7 @@ def peer_side(peer: str, place: Workspace, model: str, format: str, texts: Texts
     return load(setting), setting
 
 
-def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str], rate: float) -> Comparison:
+def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
     """Compare in one case, and note beside the figures what they were measured on."""
     model, format, work = case.rsplit("-", 2)
     model = "bert-tiny" if arguments.quick and model != "minilm" else model
@@ -69,6 +69,8 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     if ours.has(format):
         own = ours.load_encoder(place.checkpoint(model), format)
         sides[OURS] = partial(ours.embed, own)
+        rate = multiplication_rate()
+        facts["float32 matrix product"] = f"{number(rate / 1e9)} billion operations/s"
         limit = rate / (2 * weights_per_token(own))
     else:
         facts[f"{case}, {OURS}"] = f"left out: the engine has no {format} yet"
@@ -84,7 +86,7 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     comparison = compare(case, runs, amount=sum(map(len, texts)), pairs=arguments.pairs)
     if limit and format == "float32":
         facts[f"{case}, limit"] = f"{number(limit)} tokens/s by arithmetic; {comparison.shares(limit)}"
-    return comparison
+    return [comparison]
 
 
 def reference_vectors(checkpoint: Path, texts: Texts) -> NDArray[np.float32]:
@@ -92,21 +94,5 @@ def reference_vectors(checkpoint: Path, texts: Texts) -> NDArray[np.float32]:
     return ours.embed(ours.load_reference_encoder(checkpoint), texts)
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, CASES)
-    bystanders = Bystanders()
-    rate = multiplication_rate()
-    facts = {"float32 matrix product": f"{number(rate / 1e9)} billion operations/s"}
-    with workspace(keep=arguments.keep) as place:
-        comparisons = [measure(case, place, arguments, facts, rate) for case in CASES if arguments.wanted(case)]
-    Report(
-        title="Encoder",
-        machine=Machine.here(),
-        pairs=arguments.pairs,
-        comparisons=comparisons,
-        facts={**facts, "other processes": str(bystanders)},
-    ).print()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(__doc__, CASES, "Encoder", measure)

@@ -13,11 +13,11 @@ from functools import partial
 
 from benchmarks import ours
 from benchmarks.agreement import check_tokens
-from benchmarks.checkpoints import SHAPES, Workspace, workspace
-from benchmarks.machine import Bystanders, Machine
+from benchmarks.cases import run_cases
+from benchmarks.checkpoints import SHAPES, Workspace
 from benchmarks.measure import OURS, Comparison, compare, seconds
 from benchmarks.peers import ENCODER_DECODER_PEERS, NAMES, Translate, encoder_decoder_peer
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Arguments
 from benchmarks.tuning import Setting, alone, fastest, spread
 from benchmarks.workload import describe_texts, mixed_texts
 
@@ -44,7 +44,7 @@ def peer_side(
     return load(best), best
 
 
-def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> Comparison:
+def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
     """Compare in one case, and note beside the figures what they were measured on."""
     _, format, count, search = case.split("-")
     model = "marian-tiny" if arguments.quick else "marian-base"
@@ -73,23 +73,8 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     }
     for run in runs.values():
         run()
-    return compare(case, runs, amount=NUM_TOKENS * len(sources), pairs=arguments.pairs)
-
-
-def main() -> None:
-    arguments = parse_arguments(__doc__, CASES)
-    bystanders = Bystanders()
-    facts: dict[str, str] = {}
-    with workspace(keep=arguments.keep) as place:
-        comparisons = [measure(case, place, arguments, facts) for case in CASES if arguments.wanted(case)]
-    Report(
-        title=f"Encoder-decoder, {NUM_TOKENS} new tokens",
-        machine=Machine.here(),
-        pairs=arguments.pairs,
-        comparisons=comparisons,
-        facts={**facts, "other processes": str(bystanders)},
-    ).print()
+    return [compare(case, runs, amount=NUM_TOKENS * len(sources), pairs=arguments.pairs)]
 
 
 if __name__ == "__main__":
-    main()
+    run_cases(__doc__, CASES, f"Encoder-decoder, {NUM_TOKENS} new tokens", measure)

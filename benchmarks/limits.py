@@ -5,6 +5,7 @@ Each is the best of several tries in the same run, since a limit that noise has 
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 import numpy as np
 import torch
@@ -50,6 +51,7 @@ def _read(part: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
     return float(np.dot(part, part))
 
 
+@cache
 def multiplication_rate() -> float:
     """Floating-point operations per second of a float32 matrix product, by NumPy or torch, whichever is faster."""
     square = np.ones((MATRIX, MATRIX), np.float32)

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 
 from benchmarks import ours
-from benchmarks.checkpoints import SHAPES, Workspace, workspace
+from benchmarks.cases import run_cases
+from benchmarks.checkpoints import SHAPES, Workspace
 from benchmarks.limits import arithmetic_peak
-from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS, Comparison, compare, seconds
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Arguments
 
 FORMATS = ("float32", "int8")
 SIZES = ((512, 768, 3072), (2048, 768, 3072), (2048, 3072, 768))
@@ -27,13 +27,13 @@ REPEATS = 10
 """Products in one value, so that it lasts tens of milliseconds."""
 
 
-def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> Comparison | None:
+def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
     """One size in one format."""
     format, _, sizes = case.partition("-")
     rows, in_, out = map(int, sizes.split("x"))
     if not ours.has(format):
         facts[f"{case}, {OURS}"] = f"left out: the engine has no {format} yet"
-        return None
+        return []
     name = "bert-base"
     if arguments.quick:
         name, rows = "bert-tiny", 32
@@ -56,23 +56,8 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
         runs["arithmetic limit"] = lambda: (arithmetic_peak(model.engine, format) or 0) / 1e9
     for run in runs.values():
         run()
-    return compare(case, runs, unit="billion/s", pairs=arguments.pairs)
-
-
-def main() -> None:
-    arguments = parse_arguments(__doc__, CASES)
-    bystanders = Bystanders()
-    facts: dict[str, str] = {}
-    with workspace(keep=arguments.keep) as place:
-        measured = [measure(case, place, arguments, facts) for case in CASES if arguments.wanted(case)]
-    Report(
-        title="Matrix products",
-        machine=Machine.here(),
-        pairs=arguments.pairs,
-        comparisons=[comparison for comparison in measured if comparison],
-        facts={**facts, "other processes": str(bystanders)},
-    ).print()
+    return [compare(case, runs, unit="billion/s", pairs=arguments.pairs)]
 
 
 if __name__ == "__main__":
-    main()
+    run_cases(__doc__, CASES, "Matrix products", measure)

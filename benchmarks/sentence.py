@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from benchmarks import ours
 from benchmarks.agreement import check_close
-from benchmarks.checkpoints import Workspace, workspace
+from benchmarks.cases import run_cases
+from benchmarks.checkpoints import Workspace
 from benchmarks.encoder import VOCAB_SIZE
-from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS, Comparison, compare, seconds
 from benchmarks.peers import ENCODER_PEERS, NAMES, Embed, encoder_peer
-from benchmarks.report import Arguments, Report, parse_arguments
+from benchmarks.report import Arguments
 from benchmarks.tuning import Setting, alone, fastest
 from benchmarks.workload import random_texts
 
@@ -48,7 +48,7 @@ def peer_side(peer: str, place: Workspace, format: str, sentences: list[list[int
     return load(best), best.threads
 
 
-def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> Comparison:
+def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
     """Compare in one format, and note beside the figures what was measured."""
     format = case.removeprefix(f"{MODEL}-")
     sentences = random_texts([LENGTH] * (4 if arguments.quick else NUM_SENTENCES), VOCAB_SIZE)
@@ -70,7 +70,7 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
     runs: dict[str, Callable[[], float]] = {
         name: partial(milliseconds, embed, sentences) for name, embed in sides.items()
     }
-    return compare(case, runs, unit="ms", pairs=arguments.pairs)
+    return [compare(case, runs, unit="ms", pairs=arguments.pairs)]
 
 
 def one_by_one(embed: Embed, sentences: list[list[int]]) -> NDArray[np.float32]:
@@ -78,20 +78,5 @@ def one_by_one(embed: Embed, sentences: list[list[int]]) -> NDArray[np.float32]:
     return np.concatenate([embed([sentence]) for sentence in sentences])
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__, CASES)
-    bystanders = Bystanders()
-    facts: dict[str, str] = {}
-    with workspace(keep=arguments.keep) as place:
-        comparisons = [measure(case, place, arguments, facts) for case in CASES if arguments.wanted(case)]
-    Report(
-        title=f"One sentence of {LENGTH} tokens (less is better)",
-        machine=Machine.here(),
-        pairs=arguments.pairs,
-        comparisons=comparisons,
-        facts={**facts, "other processes": str(bystanders)},
-    ).print()
-
-
 if __name__ == "__main__":
-    main()
+    run_cases(__doc__, CASES, f"One sentence of {LENGTH} tokens (less is better)", measure)
