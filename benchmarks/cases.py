@@ -1,5 +1,6 @@
 """The main program of a benchmark: the cases that are wanted, one after another, and a report of them."""
 
+import sys
 from collections.abc import Callable, Sequence
 
 from benchmarks.checkpoints import Workspace, workspace
@@ -19,7 +20,9 @@ def run_cases(description: str | None, cases: Sequence[str], title: str, measure
     comparisons: list[Comparison] = []
     with workspace(keep=arguments.keep) as place:
         for case in filter(arguments.wanted, cases):
-            comparisons += measure(case, place, arguments, facts)
+            found = measure(case, place, arguments, facts)
+            print(*found, sep="\n", file=sys.stderr)  # for whoever stops it before the report
+            comparisons += found
     Report(
         title=title,
         machine=Machine.here(),

@@ -86,9 +86,12 @@ def write(case: Case, folder: Path, *, quick: bool) -> str:
 
 def train(side: str, folder: Path, seeds: Iterator[int], steps: int) -> Outcome:
     """One training in a process of its own."""
-    command = [sys.executable, "-m", f"benchmarks.trainers.{side}", folder, minilm_folder(), next(seeds), steps]
+    seed = next(seeds)
+    command = [sys.executable, "-m", f"benchmarks.trainers.{side}", folder, minilm_folder(), seed, steps]
     done = subprocess.run([str(each) for each in command], check=True, capture_output=True, text=True)
-    return Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    outcome = Outcome(**json.loads(done.stdout.splitlines()[-1]))
+    print(f"{side}, seed {seed}: {outcome}", file=sys.stderr)  # for whoever stops it before the report
+    return outcome
 
 
 def outcomes(name: str, seeds: int, facts: dict[str, str], *, quick: bool) -> dict[str, list[Outcome]]:

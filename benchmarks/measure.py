@@ -52,6 +52,10 @@ class Comparison:
         ours, theirs = self.values.get(OURS, ()), self.values.get(side, ())
         return [own / other for own, other in zip(ours, theirs, strict=False)]
 
+    def __str__(self) -> str:
+        sides = (f"{side} {describe(values)}" for side, values in self.values.items())
+        return f"{self.name}, {self.unit}: {', '.join(sides)}"
+
     def shares(self, limit: float) -> str:
         """How much of a physical limit the medians reach."""
         shares = (f"{side} {100 * median(values) / limit:.0f} %" for side, values in self.values.items())

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import pexpect
 import pytest
 
 from tests.cli.test_cli import triform_command
@@ -67,3 +68,20 @@ def test_run_without_a_model_takes_the_shipped_one_and_says_so(demo: object) -> 
     code, named, err = triform_command("run", task, demo.example, "--model", demo.folder)  # type: ignore[attr-defined]
     assert (code, err) == (0, "")
     assert task == "text-generation" or named == out
+
+
+def test_at_a_terminal_what_is_typed_is_answered() -> None:
+    terminal = pexpect.spawn(sys.executable, ["-m", "triform", "demo", "entities"], timeout=60, encoding="utf-8")
+    terminal.expect("Type a text.*entities> ")
+    terminal.sendline("Anna moved to Paris.")
+    terminal.expect("→ tokens.*Paris.*entities> ")
+    terminal.sendline("word " * 300)
+    terminal.expect("error: .*tokens.*entities> ")
+    terminal.sendline("sentiment")
+    terminal.expect("sentiment> ")
+    terminal.sendline("I love it.")
+    terminal.expect("positive.*sentiment> ")
+    terminal.sendeof()
+    terminal.expect(pexpect.EOF)
+    terminal.close()
+    assert terminal.exitstatus == 0
