@@ -1,5 +1,6 @@
 """The torch engine learns what transformers learns: losses, gradients, steps; dropout; blocks computed again."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -201,6 +202,27 @@ def test_dropout_keeps_the_mean() -> None:
     assert kept.mean().item() == pytest.approx(1, abs=0.003)
     assert kept.unique().tolist() == [0, pytest.approx(1 / 0.7)]
     assert engine.dropout(x, 0.3) is x
+
+
+def test_blocks_are_passed_over_while_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = next(case for case in FORMS if case.name == "marian-lm")
+    make_checkpoint(case, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "encoder_layerdrop": 0.5, "decoder_layerdrop": 0.9}))
+    model = start(tmp_path)
+    inputs = random_inputs(case, model, lengths=(6, 6))
+    gone_through: list[int] = []
+    through = model.engine.recomputed
+    monkeypatch.setattr(model.engine, "recomputed", lambda *own: gone_through.append(1) or through(*own))
+    torch.manual_seed(0)
+    for _ in range(200):
+        with model.engine.training():
+            ours(model, *inputs)
+    expected = config["encoder_layers"] * 0.5 + config["decoder_layers"] * 0.1
+    assert len(gone_through) / 200 == pytest.approx(expected, rel=0.15)
+    gone_through.clear()
+    ours(model, *inputs)
+    assert len(gone_through) == config["encoder_layers"] + config["decoder_layers"]
 
 
 def test_other_engines_do_not_train() -> None:

@@ -196,6 +196,10 @@ class Engine(ABC):
         """
         return x
 
+    def keeps(self, rate: float) -> bool:
+        """Whether a block is gone through: while training, it is passed over with probability `rate`."""
+        return True
+
     @abstractmethod
     def layer_norm(self, x: Array, weight: Parameter, bias: Parameter, eps: float) -> Array:
         """(x − mean) / √(variance + eps) · weight + bias, over the last axis."""

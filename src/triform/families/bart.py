@@ -49,7 +49,12 @@ def encoder_decoder(
         dropout=config.rate("dropout", 0.1),
     )
     encoder, decoder = (
-        spec.Stack(embedding=embedding, blocks=blocks(config, side), context_length=context_length)
+        spec.Stack(
+            embedding=embedding,
+            blocks=blocks(config, side),
+            block_dropout=config.rate(f"{side}_layerdrop"),
+            context_length=context_length,
+        )
         for side in ("encoder", "decoder")
     )
     return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True)

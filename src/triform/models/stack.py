@@ -63,7 +63,8 @@ class Stack:
     def _run(self, batch: Batch, step: Step) -> Array:
         x = self._embedding(batch.ids, batch.segment_ids, step)
         for layer, block in enumerate(self._blocks):
-            x = self._engine.recomputed(partial(_through, block, step), x)
+            if self._engine.keeps(self.spec.block_dropout):
+                x = self._engine.recomputed(partial(_through, block, step), x)
             x = step.see(f"{self._name}blocks.{layer}", x)
         x = self._engine.dropout(self._final_norm(x), self.spec.dropout)
         return step.see(f"{self._name}last_hidden_state", x)

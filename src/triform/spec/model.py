@@ -17,6 +17,8 @@ class Stack:
     final_norm: Norm | None = None
     dropout: float = 0.0
     """Behind the final norm, while training."""
+    block_dropout: float = 0.0
+    """How often a block is passed over while training. Fan et al. 2020, "Reducing Transformer Depth on Demand"."""
     context_length: int | None = None
     """The most tokens of one sequence; None where nothing sets a limit."""
 

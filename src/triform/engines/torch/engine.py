@@ -96,6 +96,9 @@ class TorchEngine(Engine):
     def dropout(self, x: torch.Tensor, rate: float) -> torch.Tensor:
         return functional.dropout(x, rate) if self._is_training and rate else x
 
+    def keeps(self, rate: float) -> bool:
+        return not (self._is_training and rate) or torch.rand(()).item() >= rate
+
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> TorchParameter:
         if format not in self.formats:
             known = ", ".join(sorted(self.formats))
