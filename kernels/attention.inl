@@ -16,10 +16,7 @@ void fill_page(const float* keys, const float* values, int64_t stride, int64_t r
     for (int64_t row = by_four; row < rows; ++row)
         for (int64_t i = 0; i < head_dim; ++i) key_page[i * kBlock + row] = keys[row * stride + i];
     for (; rows; --rows, values += stride, value_page += value_width(head_dim))
-        for (int64_t i = 0; i < head_dim; i += 16) {
-            int n = head_dim - i < 16 ? static_cast<int>(head_dim - i) : 16;
-            store_first(value_page + i, load_first(values + i, n), n);
-        }
+        for_vectors(head_dim, [&](int64_t i, int n) { store_first(value_page + i, load_first(values + i, n), n); });
 }
 
 struct Seen {

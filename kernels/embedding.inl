@@ -29,12 +29,11 @@ inline Floats embedded(const Lookup& lookup, int64_t row, int64_t width, int64_t
 
 void embedding_sum(const Lookup* lookups, int64_t count, int64_t row, int64_t row_end, int64_t width, float* y) {
     for (; row < row_end; ++row)
-        for (int64_t i = 0; i < width; i += 16) {
-            int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+        for_vectors(width, [&](int64_t i, int n) {
             Floats total = embedded(lookups[0], row, width, i, n);
             for (int64_t each = 1; each < count; ++each) total = total + embedded(lookups[each], row, width, i, n);
             store_first(y + row * width + i, total, n);
-        }
+        });
 }
 
 }  // namespace TRIFORM_ISA

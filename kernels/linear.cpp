@@ -24,11 +24,11 @@ public:
             std::vector<int32_t> sums;
         } memory;
         if (is_integer_) {
-            int64_t groups = whole_groups(in);
             // An odd number of cache lines apart, so that rows do not push each other out of the cache.
-            int64_t stride = ((groups * kGroup + 63) / 64 | 1) * 64;
+            int64_t stride = ((whole_groups(in) * kGroup + 63) / 64 | 1) * 64;
+            int64_t parts = format == Format::kInt4 ? whole_groups(in) : 1;
             quantized_ = {at_least(memory.q, rows * stride), at_least(memory.scales, rows),
-                          at_least(memory.sums, rows * (groups + 1)), stride, groups};
+                          at_least(memory.sums, rows * parts), stride, parts};
         } else if (in % 256 == 0 && rows > 1) {
             stride_ = in + 16;
             apart_ = at_least(memory.apart, rows * stride_);

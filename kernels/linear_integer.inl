@@ -10,15 +10,15 @@ struct Dots {
 
 // Rows times one block, before activation: `total` (Rows, kBlock).
 template <int Rows>
-inline void block_of_int8(const Quantized& x, int64_t row, const uint8_t* w, float* total) {
+inline void block_of_int8(const Quantized& x, int64_t row, int64_t groups, const uint8_t* w, float* total) {
     Dots<Rows> sums;
     const int8_t* q = x.q + row * x.stride;
     for (int r = 0; r < Rows; ++r)
         for (int half = 0; half < 2; ++half)
-            sums.v[r][half] = begin_dots(x.sums[(row + r) * (x.groups + 1) + x.groups]);
+            sums.v[r][half] = begin_dots(x.sums[row + r]);
     auto scales = reinterpret_cast<const float*>(w);
     w += kBlock * sizeof(float);
-    for (int64_t i = 0; i < x.groups * kGroup; i += kQuad, w += kQuad * kBlock) {
+    for (int64_t i = 0; i < groups * kGroup; i += kQuad, w += kQuad * kBlock) {
         Bytes low = load_bytes(w), high = load_bytes(w + 64);
 #pragma GCC unroll 12
         for (int r = 0; r < Rows; ++r) {
@@ -34,14 +34,14 @@ inline void block_of_int8(const Quantized& x, int64_t row, const uint8_t* w, flo
 }
 
 template <int Rows>
-inline void block_of_int4(const Quantized& x, int64_t row, const uint8_t* w, float* total) {
+inline void block_of_int4(const Quantized& x, int64_t row, int64_t groups, const uint8_t* w, float* total) {
     Sums<Rows> totals{};
     const int8_t* q = x.q + row * x.stride;
-    for (int64_t group = 0; group < x.groups; ++group, w += kInt4Group) {
+    for (int64_t group = 0; group < groups; ++group, w += kInt4Group) {
         Dots<Rows> sums;
         for (int r = 0; r < Rows; ++r)
             for (int half = 0; half < 2; ++half)
-                sums.v[r][half] = all_ints(-8 * x.sums[(row + r) * (x.groups + 1) + group]);
+                sums.v[r][half] = all_ints(-8 * x.sums[(row + r) * groups + group]);
 #pragma GCC unroll 4
         for (int quad = 0; quad < 4; ++quad) {
             Bytes first = load_bytes(w + 64 + 64 * quad), second = load_bytes(w + 320 + 64 * quad);
@@ -71,7 +71,7 @@ inline void linear_int8(const Linear& l, int64_t row, int64_t row_end, int64_t b
         float total[kMostRows * kBlock];
         auto w = static_cast<const uint8_t*>(l.weight) + block * int8_block(l.in);
         for_tiles(row, row_end, [&](auto rows, int64_t at) {
-            block_of_int8<rows.value>(l.quantized, at, w, total + (at - row) * kBlock);
+            block_of_int8<rows.value>(l.quantized, at, whole_groups(l.in), w, total + (at - row) * kBlock);
         });
         finish(l, total, row, row_end - row, block);
     }
@@ -82,7 +82,7 @@ inline void linear_int4(const Linear& l, int64_t row, int64_t row_end, int64_t b
         float total[kMostRows * kBlock];
         auto w = static_cast<const uint8_t*>(l.weight) + block * int4_block(l.in);
         for_tiles_of<kInt4Rows>(row, row_end, [&](auto rows, int64_t at) {
-            block_of_int4<rows.value>(l.quantized, at, w, total + (at - row) * kBlock);
+            block_of_int4<rows.value>(l.quantized, at, whole_groups(l.in), w, total + (at - row) * kBlock);
         });
         finish(l, total, row, row_end - row, block);
     }

@@ -2,6 +2,17 @@
 
 namespace TRIFORM_ISA {
 
+// Calls f(i, n) for each n = 16 of `count` numbers from i on, and for what is left: but for the end, n is a constant.
+template <class F>
+inline void for_vectors(int64_t count, F&& f) {
+    int64_t i = 0;
+    for (; i + 16 <= count; i += 16) f(i, 16);
+    if (i < count) f(i, static_cast<int>(count - i));
+}
+
+// Whether no lane is NaN or infinite: their products with nought are NaN.
+inline bool is_finite(Floats x) { return sum(x * all(0.0f)) == 0.0f; }
+
 // exp, within 1 unit in the last place of its polynomial: 2ⁿ·exp(r), r = x − n·ln 2. Cody and Waite 1980, chapter 6.
 inline Floats exp(Floats x) {
     x = min(all(88.72f), max(all(-106.0f), x));

@@ -5,7 +5,7 @@ namespace TRIFORM_ISA {
 template <class F>
 inline float sum_of(int64_t width, F&& term) {
     Floats total = all(0.0f);
-    for (int64_t i = 0; i < width; i += 16) total = total + term(i, width - i < 16 ? static_cast<int>(width - i) : 16);
+    for_vectors(width, [&](int64_t i, int n) { total = total + term(i, n); });
     return sum(total);
 }
 
@@ -18,11 +18,10 @@ void layer_norm(const float* x, const float* weight, const float* bias, float* y
             return d * d;
         });
         Floats precision = all(1.0f / std::sqrt(variance / width + eps));
-        for (int64_t i = 0; i < width; i += 16) {
-            int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+        for_vectors(width, [&](int64_t i, int n) {
             Floats normal = (load_first(x + i, n) - mean) * precision;
             store_first(y + i, multiply_add(normal, load_first(weight + i, n), load_first(bias + i, n)), n);
-        }
+        });
     }
 }
 
@@ -33,10 +32,9 @@ void rms_norm(const float* x, const float* weight, float* y, int64_t rows, int64
             return v * v;
         });
         Floats precision = all(1.0f / std::sqrt(square / width + eps));
-        for (int64_t i = 0; i < width; i += 16) {
-            int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+        for_vectors(width, [&](int64_t i, int n) {
             store_first(y + i, load_first(x + i, n) * precision * load_first(weight + i, n), n);
-        }
+        });
     }
 }
 

@@ -16,8 +16,8 @@ constexpr int kMostRows = 96;  // of a linear at a time
 struct Quantized {
     int8_t* q;  // rows `stride` bytes apart
     float* scales;  // (rows,)
-    int32_t* sums;  // (rows, groups + 1): of the q of each group, and of all
-    int64_t stride, groups;
+    int32_t* sums;  // (rows, parts): of the q of each part, which is a group, or all of the row
+    int64_t stride, parts;
 };
 
 // activation(x·weightᵀ + bias) ⊙ factor + residual.

@@ -5,13 +5,12 @@ namespace TRIFORM_ISA {
 // The weighted sum of rows of x (rows, width), divided.
 template <class F>
 inline void mean(const float* x, int64_t rows, int64_t width, F&& weight, float divisor, float* y) {
-    for (int64_t i = 0; i < width; i += 16) {
-        int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+    for_vectors(width, [&](int64_t i, int n) {
         Floats total = all(0.0f);
         for (int64_t row = 0; row < rows; ++row)
             total = multiply_add(all(weight(row)), load_first(x + row * width + i, n), total);
         store_first(y + i, total / all(divisor), n);
-    }
+    });
 }
 
 // NaN is greater than all: it must not be lost.
@@ -53,10 +52,7 @@ void normalize(const float* x, float* y, int64_t rows, int64_t width) {
             return v * v;
         }));
         Floats divisor = all(length < 1e-12f ? 1e-12f : length);
-        for (int64_t i = 0; i < width; i += 16) {
-            int n = width - i < 16 ? static_cast<int>(width - i) : 16;
-            store_first(y + i, load_first(x + i, n) / divisor, n);
-        }
+        for_vectors(width, [&](int64_t i, int n) { store_first(y + i, load_first(x + i, n) / divisor, n); });
     }
 }
 

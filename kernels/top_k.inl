@@ -3,11 +3,9 @@
 namespace TRIFORM_ISA {
 
 bool all_finite(const float* x, int64_t count) {
-    Floats noughts = all(0.0f);  // NaN from the first product with a number that is not finite
-    int64_t i = 0;
-    for (; i + 16 <= count; i += 16) noughts = multiply_add(load(x + i), all(0.0f), noughts);
-    noughts = multiply_add(load_first(x + i, static_cast<int>(count - i)), all(0.0f), noughts);
-    return sum(noughts) == 0.0f;
+    Floats most = all(0.0f);
+    for_vectors(count, [&](int64_t i, int n) { most = greater_magnitude(most, load_first(x + i, n)); });
+    return is_finite(most);
 }
 
 // Keeps the k best so far in order, and passes over sixteen numbers at a time of which none is greater than the last.
@@ -23,21 +21,20 @@ void top_k(const float* x, int64_t width, int64_t k, float* values, int64_t* ind
         indices[place] = index;
     };
     for (int64_t i = 0; i < k; ++i) insert(i, i);
-    for (int64_t i = k; i < width; i += 16) {
-        int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+    for_vectors(width - k, [&](int64_t i, int n) {
+        i += k;
         uint32_t greater = which_greater(load_first(x + i, n), all(values[k - 1])) & ((1u << n) - 1);
         for (int lane = 0; greater; greater >>= 1, ++lane)
             if (greater & 1 && x[i + lane] > values[k - 1]) insert(k - 1, i + lane);
-    }
+    });
 }
 
 // log Σ exp(x − greatest).
 inline float log_sum(const float* x, int64_t width, float greatest) {
     Floats top = all(greatest), total = all(0.0f);
-    int64_t i = 0;
-    for (; i + 16 <= width; i += 16) total = total + exp(load(x + i) - top);
-    int n = static_cast<int>(width - i);
-    total = total + keep_first(exp(load_first(x + i, n) - top), n, 0.0f);
+    for_vectors(width, [&](int64_t i, int n) {
+        total = total + keep_first(exp(load_first(x + i, n) - top), n, 0.0f);
+    });
     return std::log(sum(total));
 }
 
@@ -51,15 +48,13 @@ void top_log_probabilities(const float* x, int64_t width, int64_t k, float* valu
 
 void log_softmax(const float* x, int64_t width, float* y) {
     Floats lanes = all(-std::numeric_limits<float>::infinity());
-    for (int64_t i = 0; i < width; i += 16) {
-        int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+    for_vectors(width, [&](int64_t i, int n) {
         lanes = max(keep_first(load_first(x + i, n), n, -std::numeric_limits<float>::infinity()), lanes);
-    }
+    });
     float top = greatest(lanes), rest = log_sum(x, width, top);
-    for (int64_t i = 0; i < width; i += 16) {
-        int n = width - i < 16 ? static_cast<int>(width - i) : 16;
+    for_vectors(width, [&](int64_t i, int n) {
         store_first(y + i, load_first(x + i, n) - all(top) - all(rest), n);
-    }
+    });
 }
 
 }  // namespace TRIFORM_ISA

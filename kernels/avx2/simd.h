@@ -35,6 +35,15 @@ inline Floats multiply_add(Floats a, Floats b, Floats c) {
 }
 inline Floats max(Floats a, Floats b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
 inline Floats min(Floats a, Floats b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
+inline __m256 greater_magnitude8(__m256 a, __m256 b) {
+    __m256i sign = _mm256_set1_epi32(INT32_MIN);
+    return _mm256_castsi256_ps(_mm256_max_epu32(_mm256_andnot_si256(sign, _mm256_castps_si256(a)),
+                                                _mm256_andnot_si256(sign, _mm256_castps_si256(b))));
+}
+// |a| or |b|, whichever is greater; NaN and infinity are greater than all, since their bits are, and so are never lost.
+inline Floats greater_magnitude(Floats a, Floats b) {
+    return {greater_magnitude8(a.low, b.low), greater_magnitude8(a.high, b.high)};
+}
 // The sum of all lanes: halves are added until one is left.
 inline float sum(Floats x) {
     __m256 eight = _mm256_add_ps(x.low, x.high);

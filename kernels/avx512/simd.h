@@ -24,6 +24,12 @@ inline Floats operator/(Floats a, Floats b) { return {_mm512_div_ps(a.v, b.v)}; 
 inline Floats multiply_add(Floats a, Floats b, Floats c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline Floats max(Floats a, Floats b) { return {_mm512_max_ps(a.v, b.v)}; }
 inline Floats min(Floats a, Floats b) { return {_mm512_min_ps(a.v, b.v)}; }
+// |a| or |b|, whichever is greater; NaN and infinity are greater than all, since their bits are, and so are never lost.
+inline Floats greater_magnitude(Floats a, Floats b) {
+    __m512i sign = _mm512_set1_epi32(INT32_MIN);
+    return {_mm512_castsi512_ps(_mm512_max_epu32(_mm512_andnot_si512(sign, _mm512_castps_si512(a.v)),
+                                                 _mm512_andnot_si512(sign, _mm512_castps_si512(b.v))))};
+}
 // The sum of all lanes: halves are added until one is left.
 inline float sum(Floats x) { return _mm512_reduce_add_ps(x.v); }
 inline float greatest(Floats x) { return _mm512_reduce_max_ps(x.v); }

@@ -52,6 +52,13 @@ inline Floats max(Floats a, Floats b) {
 inline Floats min(Floats a, Floats b) {
     return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
 }
+// |a| or |b|, whichever is greater; NaN and infinity are never lost.
+inline Floats greater_magnitude(Floats a, Floats b) {
+    return each([&](int i) {
+        float own = std::fabs(a.v[i]), other = std::fabs(b.v[i]);
+        return own > other || own != own ? own : other;
+    });
+}
 // The sum of all lanes: halves are added until one is left.
 inline float sum(Floats x) {
     for (int width = 8; width; width /= 2)
