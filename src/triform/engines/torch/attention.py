@@ -1,7 +1,11 @@
-"""softmax(QKᵀ·scale + bias)·V over buckets of sequences of equal lengths, so that nothing is padded."""
+"""softmax(QKᵀ·scale + bias)·V over buckets of sequences of equal lengths.
+
+A bucket costs a dozen calls, whatever is in it. So where nothing stands in the way, sequences whose lengths are near
+each other are filled up to be equal: in here alone, and by less than `STEP` rows each.
+"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Union
 
@@ -14,6 +18,9 @@ from triform.engines.protocol import DistanceBias, ProbabilityTap
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
 from triform.spec import Mask
+
+STEP = 8
+"""Lengths of which none is a multiple of this between them are near each other."""
 
 Rows = Union[slice, torch.Tensor]  # noqa: UP007  a type checker that does not see torch takes `|` for a number
 """Some rows of a packed array, a slice where they are neighbours: a view instead of a copy."""
@@ -41,6 +48,34 @@ class Bucket:
     """Of their queries."""
     key_rows: Rows | None
     """Of their keys, where these are packed as well."""
+    hidden: torch.Tensor | None = None
+    """(B, 1, 1, S) −∞ for keys that only fill up, to be added to the scores; None where there are none."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Filling:
+    """Makes sequences longer by rows of noughts behind each."""
+
+    spans: Spans
+    """Of the longer ones, end to end."""
+    rows: Rows
+    """The packed rows of the sequences, one sequence after the other."""
+    places: torch.Tensor
+    """Where these are among the longer ones' rows."""
+
+    @classmethod
+    def up_to(cls, lengths: Integers, packed: Spans, device: torch.device) -> "Filling":
+        """From packed sequences to these lengths."""
+        spans = Spans.of_lengths(lengths)
+        rows, places = (
+            np.concatenate([np.arange(begin, begin + own) for begin, own in zip(begins, packed.lengths, strict=True)])
+            for begins in (packed.begins, spans.begins)
+        )
+        return cls(spans, _as_slice(rows, device), torch.from_numpy(places).to(device))
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        noughts = x.new_zeros(int(self.spans.ends[-1]), *x.shape[1:])
+        return noughts.index_copy(0, self.places, x[self.rows])
 
 
 def attention(
@@ -51,13 +86,32 @@ def attention(
     probabilities: ProbabilityTap | None,
 ) -> torch.Tensor:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
-    device = query_TNH.device
+    device, is_inference = query_TNH.device, torch.is_inference_mode_enabled()
     if not len(query_TNH):
         return query_TNH
-    if isinstance(keys, PackedKeyValues):
-        buckets, order = _packed_buckets(queries, keys.spans, device, torch.is_inference_mode_enabled())
-    else:
-        buckets, order = _buckets(queries, keys.table.lengths, None, device)
+    if not isinstance(keys, PackedKeyValues):
+        return _by_buckets(query_TNH, keys, *_buckets(queries, keys.table.lengths, None, device), scores, probabilities)
+    if probabilities is None and _can_fill_up(queries, keys.spans, scores):
+        fillings = _fillings(queries, keys.spans, device, is_inference)
+        if fillings is not None:
+            fill_query, fill_key, buckets, order = fillings
+            keys = PackedKeyValues(fill_key(keys.key), fill_key(keys.value), fill_key.spans)
+            context_TNH = _by_buckets(fill_query(query_TNH), keys, buckets, order, scores, None)
+            return context_TNH.index_select(0, fill_query.places)
+    buckets, order = _packed_buckets(queries, keys.spans, device, is_inference)
+    return _by_buckets(query_TNH, keys, buckets, order, scores, probabilities)
+
+
+def _by_buckets(
+    query_TNH: torch.Tensor,
+    keys: KeyValues,
+    buckets: Sequence[Bucket],
+    order: torch.Tensor | None,
+    scores: Scores,
+    probabilities: ProbabilityTap | None,
+) -> torch.Tensor:
+    """One bucket after the other."""
+    device = query_TNH.device
     contexts = []
     query_parts = _parted(query_TNH, [bucket.rows for bucket in buckets])
     for bucket, query, (key, value) in zip(buckets, query_parts, _keys_of(keys, buckets), strict=True):
@@ -70,6 +124,41 @@ def attention(
         contexts.append(context.flatten(0, 1))
     context_TNH = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
     return context_TNH if order is None else context_TNH[order]
+
+
+def _can_fill_up(queries: Spans, keys: Spans, scores: Scores) -> bool:
+    """Whether rows behind a sequence can be kept from being seen, and see something themselves."""
+    if scores.window is not None or scores.bias is not None:
+        return False
+    # Under a causal mask the last query stands at the last key.
+    return scores.mask is Mask.BIDIRECTIONAL or bool((queries.lengths == keys.lengths).all())
+
+
+@lru_cache(maxsize=8)
+def _fillings(
+    queries: Spans, keys: Spans, device: torch.device, is_inference: bool
+) -> tuple[Filling, Filling, list[Bucket], torch.Tensor | None] | None:
+    """Those of queries and of keys, and the buckets that result; None where no length is near another.
+
+    As `_packed_buckets`, the same for all layers of a pass.
+    """
+    lengths = np.stack([queries.lengths, keys.lengths])
+    _, near = np.unique(-(-lengths // STEP), axis=1, return_inverse=True)
+    longer = lengths.copy()
+    for group in range(near.max() + 1):
+        longer[:, near == group] = lengths[:, near == group].max(axis=1, keepdims=True)
+    if (longer == lengths).all():
+        return None
+    fill_query, fill_key = (
+        Filling.up_to(own, spans, device) for own, spans in zip(longer, (queries, keys), strict=True)
+    )
+    buckets, order = _buckets(fill_query.spans, longer[1], fill_key.spans.begins, device)
+    hiding = []
+    for bucket in buckets:
+        is_real = np.arange(bucket.num_keys) < keys.lengths[bucket.sequences, None]
+        hidden = torch.zeros(is_real.shape).masked_fill(torch.from_numpy(~is_real), -torch.inf)[:, None, None]
+        hiding.append(replace(bucket, hidden=None if is_real.all() else hidden.to(device)))
+    return fill_query, fill_key, hiding, order
 
 
 @lru_cache(maxsize=8)
@@ -143,12 +232,12 @@ def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch
 
 
 def _mask(bucket: Bucket, scores: Scores, device: torch.device) -> torch.Tensor | None:
-    """What to add to the scores, (Q, S) or (N, Q, S); None for nothing."""
+    """What to add to the scores, (Q, S), (N, Q, S) or (B, 1, 1, S); None for nothing."""
     num_queries, num_keys, bias = bucket.num_queries, bucket.num_keys, scores.bias
     # A single query stands at the last key, and sees all.
     sees_all = scores.mask is Mask.BIDIRECTIONAL or num_queries == 1
     if sees_all and scores.window is None and bias is None:
-        return None
+        return bucket.hidden
     positions = torch.arange(num_keys - num_queries, num_keys, device=device)
     distance_QS = torch.arange(num_keys, device=device) - positions[:, None]
     hidden = torch.zeros_like(distance_QS, dtype=torch.bool)
