@@ -16,6 +16,7 @@ import triform
 from tests.parity.cases import CASES
 from tests.parity.harness import Case, make_checkpoint, random_inputs
 from triform.engines import Format, create_engine
+from triform.engines.torch import dropout
 from triform.errors import EngineError
 from triform.model import Model
 from triform.training.start import start, trainable
@@ -61,12 +62,16 @@ def sites_of_dropout() -> Iterator[Counter[tuple[float, int]]]:
     """(rate, size of the last axis) → how many numbers some are dropped of."""
     sites: Counter[tuple[float, int]] = Counter()
     functional = torch.nn.functional
-    dropout, attention = functional.dropout, functional.scaled_dot_product_attention
+    theirs, ours, attention = functional.dropout, dropout.drop, functional.scaled_dot_product_attention
+
+    def noted_drop(x: torch.Tensor, rate: float) -> torch.Tensor:
+        sites[rate, x.shape[-1]] += x.numel()
+        return ours(x, rate)
 
     def noted(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
         if p and training:
             sites[p, x.shape[-1]] += x.numel()
-        return dropout(x, p, training, inplace)
+        return theirs(x, p, training, inplace)
 
     def noted_attention(query: torch.Tensor, key: torch.Tensor, *rest: Any, dropout_p: float, **more: Any) -> Any:
         if dropout_p:
@@ -74,10 +79,12 @@ def sites_of_dropout() -> Iterator[Counter[tuple[float, int]]]:
         return attention(query, key, *rest, dropout_p=dropout_p, **more)
 
     functional.dropout, functional.scaled_dot_product_attention = noted, noted_attention
+    dropout.drop = noted_drop
     try:
         yield sites
     finally:
-        functional.dropout, functional.scaled_dot_product_attention = dropout, attention
+        functional.dropout, functional.scaled_dot_product_attention = theirs, attention
+        dropout.drop = ours
 
 
 def weighed(x: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 from triform.engines.formats import Integers
 from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
 from triform.engines.protocol import DistanceBias, ProbabilityTap
+from triform.engines.torch import dropout
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
 from triform.spec import Mask
@@ -117,10 +118,11 @@ def _by_buckets(
     for bucket, query, (key, value) in zip(buckets, query_parts, _keys_of(keys, buckets), strict=True):
         query_BQNH = query.unflatten(0, (-1, bucket.num_queries))
         mask = _mask(bucket, scores, device)
-        if probabilities is None:
+        # On a CPU torch's own kernel knows no dropout, and what it calls instead takes longer than this.
+        if probabilities is None and not (scores.dropout and device.type == "cpu"):
             context = _fused(query_BQNH, key, value, mask, scores)
         else:
-            context = _traced(query_BQNH, key, value, mask, scores, bucket.sequences, probabilities)
+            context = _written_out(query_BQNH, key, value, mask, scores, bucket.sequences, probabilities)
         contexts.append(context.flatten(0, 1))
     context_TNH = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
     return context_TNH if order is None else context_TNH[order]
@@ -274,24 +276,26 @@ def _fused(
     return context.transpose(1, 2)
 
 
-def _traced(
+def _written_out(
     query_BQNH: torch.Tensor,
     key_BSKH: torch.Tensor,
     value_BSKH: torch.Tensor,
     mask: torch.Tensor | None,
     scores: Scores,
     sequences: Integers,
-    probabilities: ProbabilityTap,
+    probabilities: ProbabilityTap | None,
 ) -> torch.Tensor:
-    """(B, Q, N, H), each sequence's probabilities shown on the way."""
-    group_size = query_BQNH.shape[2] // key_BSKH.shape[2]
-    key, value = (x.repeat_interleave(group_size, dim=2).transpose(1, 2) for x in (key_BSKH, value_BSKH))
+    """(B, Q, N, H), each sequence's probabilities shown on the way to whoever wants them."""
+    if (group_size := query_BQNH.shape[2] // key_BSKH.shape[2]) > 1:
+        key_BSKH, value_BSKH = (x.repeat_interleave(group_size, dim=2) for x in (key_BSKH, value_BSKH))
+    key, value = (x.transpose(1, 2) for x in (key_BSKH, value_BSKH))
     scores_BNQS = query_BQNH.transpose(1, 2) * scores.scale @ key.transpose(2, 3)
     if mask is not None:
         scores_BNQS = scores_BNQS + mask
-    shown = [
-        probabilities(sequence, 0, own)
-        for sequence, own in zip(sequences.tolist(), scores_BNQS.softmax(dim=-1), strict=True)
-    ]
-    kept = torch.nn.functional.dropout(torch.stack(shown), scores.dropout)
-    return (kept @ value).transpose(1, 2)
+    probabilities_BNQS = scores_BNQS.softmax(dim=-1)
+    if probabilities is not None:
+        shown = zip(sequences.tolist(), probabilities_BNQS, strict=True)
+        probabilities_BNQS = torch.stack([probabilities(sequence, 0, own) for sequence, own in shown])
+    if scores.dropout:
+        probabilities_BNQS = dropout.drop(probabilities_BNQS, scores.dropout)
+    return (probabilities_BNQS @ value).transpose(1, 2)

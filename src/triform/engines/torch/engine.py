@@ -15,6 +15,7 @@ from triform.engines.formats import Format, Integers, StoredTensor, Use
 from triform.engines.key_values import KeyValues, Spans
 from triform.engines.protocol import DistanceBias, Engine, ProbabilityTap
 from triform.engines.reference.parameter import convert
+from triform.engines.torch import dropout
 from triform.engines.torch.attention import Scores, attention
 from triform.engines.torch.key_value_store import TorchStore
 from triform.engines.torch.parameter import DTYPES, LowRankParameter, TorchParameter, to_stored, to_torch
@@ -94,7 +95,7 @@ class TorchEngine(Engine):
             return compute()
 
     def dropout(self, x: torch.Tensor, rate: float) -> torch.Tensor:
-        return functional.dropout(x, rate) if self._is_training and rate else x
+        return dropout.drop(x, rate) if self._is_training and rate else x
 
     def keeps(self, rate: float) -> bool:
         return not (self._is_training and rate) or torch.rand(()).item() >= rate
