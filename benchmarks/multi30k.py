@@ -28,6 +28,7 @@ from triform.cli.train import follow
 from triform.tasks import find_task
 from triform.training.evaluation import evaluate
 from triform.training.metrics import Scores
+from triform.training.optimizer import adamw
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe, read_recipe
 from triform.training.run import prepare
@@ -101,14 +102,8 @@ def train_theirs(recipe: Recipe, ours: Outcome, output: Path) -> Outcome:
     examples = Examples(recipe, tokenizer)
     clock = Clock(ours.seconds)
     settings = replace(recipe.optimizer, warmup=recipe.optimizer.warmup / ours.steps)
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=1.0,  # which the schedule multiplies
-        betas=(settings.beta1, settings.beta2),
-        eps=settings.epsilon,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    # The schedule multiplies the rate.
+    optimizer = adamw(dict(model.named_parameters()), replace(settings, learning_rate=1.0))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda _: settings.learning_rate_at(min(int(1000 * clock.passed() / clock.limit), 1000), 1000)
     )

@@ -47,9 +47,9 @@ class Terminal:
 
     def read_until(self, pattern: str) -> str:
         """What has come up to the end of a match."""
-        end = monotonic() + 60
-        while not (found := re.search(pattern, self._unread)):
-            assert self._wait(end - monotonic()), f"no {pattern!r} in {self._unread!r}"
+        assert self._comes(pattern, seconds=60), f"no {pattern!r} in {self._unread!r}"
+        found = re.search(pattern, self._unread)
+        assert found
         text, self._unread = self._unread[: found.end()], self._unread[found.end() :]
         return text
 
@@ -57,10 +57,7 @@ class Terminal:
         """What comes of a key; it is pressed again, since `input` loses a Ctrl-C that comes while it reads another."""
         for _ in range(10):
             self.type(key)
-            end = monotonic() + 3
-            while not re.search(pattern, self._unread) and self._wait(end - monotonic()):
-                pass
-            if re.search(pattern, self._unread):
+            if self._comes(pattern, seconds=3):
                 break
         return self.read_until(pattern)
 
@@ -74,6 +71,13 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self._side)
+
+    def _comes(self, pattern: str, *, seconds: float) -> bool:
+        end = monotonic() + seconds
+        while not re.search(pattern, self._unread):
+            if not self._wait(end - monotonic()):
+                return False
+        return True
 
     def _wait(self, seconds: float) -> bool:
         if not select.select([self._side], [], [], max(seconds, 0))[0]:

@@ -4,9 +4,9 @@ import os
 import subprocess
 import sys
 
-import pexpect
 import pytest
 
+from tests.cli.test_chat import Terminal
 from tests.cli.test_cli import triform_command
 from triform.demo import DEMOS
 
@@ -71,17 +71,18 @@ def test_run_without_a_model_takes_the_shipped_one_and_says_so(demo: object) -> 
 
 
 def test_at_a_terminal_what_is_typed_is_answered() -> None:
-    terminal = pexpect.spawn(sys.executable, ["-m", "triform", "demo", "entities"], timeout=60, encoding="utf-8")
-    terminal.expect("Type a text.*entities> ")
-    terminal.sendline("Anna moved to Paris.")
-    terminal.expect("→ tokens.*Paris.*entities> ")
-    terminal.sendline("word " * 300)
-    terminal.expect("error: .*tokens.*entities> ")
-    terminal.sendline("sentiment")
-    terminal.expect("sentiment> ")
-    terminal.sendline("I love it.")
-    terminal.expect("positive.*sentiment> ")
-    terminal.sendeof()
-    terminal.expect(pexpect.EOF)
-    terminal.close()
-    assert terminal.exitstatus == 0
+    person = Terminal("demo", "entities")
+    try:
+        person.read_until("Type a text(?s:.*)entities> ")
+        person.type("Anna moved to Paris.\n")
+        person.read_until("→ tokens(?s:.*)Paris(?s:.*)entities> ")
+        person.type("word " * 300 + "\n")
+        person.read_until("error: (?s:.*)tokens(?s:.*)entities> ")
+        person.type("sentiment\n")
+        person.read_until("sentiment> ")
+        person.type("I love it.\n")
+        person.read_until("positive(?s:.*)sentiment> ")
+        person.type("\x04")
+        assert person.leave() == 0
+    finally:
+        person.close()

@@ -21,7 +21,7 @@ from triform.errors import EngineError
 from triform.model import Model
 from triform.training.start import start, trainable
 
-LENGTHS = (9, 17, 12, 4)
+LENGTHS = (9, 17, 9, 4, 12)
 FORMS = [case for case in CASES if case.name in ("bert-masked-lm", "t5-lm", "llama-grouped", "marian-lm")]
 
 
