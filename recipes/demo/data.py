@@ -25,7 +25,7 @@ NUM_HELD_OUT = {"validation": 300, "test": 1000}
 CORPORA = {
     "sentiment": Corpus(sentiment.lines, "jsonl", 120_000),
     "entities": Corpus(entities.lines, "conll", 80_000),
-    "translation": Corpus(translation.lines, "jsonl", 80_000),
+    "translation": Corpus(translation.lines, "jsonl", 120_000),
     "story": Corpus(stories.lines, "txt", 10_000),
 }
 

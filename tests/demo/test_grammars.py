@@ -130,7 +130,8 @@ def test_no_french_sentence_breaks_a_rule_of_spelling(seed: int, held_out: bool)
     own, other = next(translation.examples(random.Random(seed), held_out=held_out))
     # le and les before an infinitive are pronouns, which nothing is contracted with
     assert not re.search(r"\b(de|à) les? (?!\w*(er|ir|re)\b)", other)
-    assert not re.search(r"(?i)(?<!-)\b(je|ne|de|que|le|la|se|me|te) [aeiouéèêâîôû]", other)
+    # nothing is elided before onze
+    assert not re.search(r"(?i)(?<!-)\b(je|ne|de|que|le|la|se|me|te) (?!onze\b)[aeiouéèêâîôû]", other)
     assert not re.search(r"  | [.,]|\*|_", other)
     assert not re.search(r"  |\*|_|\ba [aeio]", own)
     assert other[:1] == other[:1].upper()
