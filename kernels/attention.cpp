@@ -33,6 +33,12 @@ constexpr int64_t kMostQueries = 1024;  // of a task: between two, a thread may 
 // So many queries at a time that their probabilities stay in the nearest cache.
 int64_t queries_at_a_time(const Attention& a) { return std::max<int64_t>(1, 48 / (a.heads / a.groups)); }
 
+// Queries of one sequence, in the groups up to `group_end`.
+struct Task {
+    Queries queries;
+    int64_t group_end;
+};
+
 void some_queries(const Operations& operations, const Attention& a, Queries queries) {
     thread_local std::vector<float> probabilities, scaled;
     Tiles tiles = tiles_of(operations, a, queries.sequence, queries.group);
@@ -74,16 +80,22 @@ void attention(const Operations& operations, Attention a, int64_t count) {
     a.query_ends = sequences.query_ends.data();
     a.num_keys = sequences.num_keys.data();
     a.key_begins = sequences.key_begins.data();
-    std::vector<Queries> tasks;
+    std::vector<Task> tasks;
+    // The groups of a page lie behind one another: a thread that takes them all reads one stream.
+    int64_t groups = std::clamp<int64_t>(count * a.groups / (8 * num_threads()), 1, a.groups);
     bool are_few = count * a.groups < 4 * num_threads();
     for (int64_t sequence = 0; sequence < count; ++sequence) {
         int64_t queries = a.query_ends[sequence] - a.query_begins[sequence];
         int64_t some = are_few ? queries_at_a_time(a) : kMostQueries;
-        for (int64_t group = 0; group < a.groups; ++group)
+        for (int64_t group = 0; group < a.groups; group += groups)
             for (int64_t begin = 0; begin < queries; begin += some)
-                tasks.push_back({sequence, group, begin, std::min(begin + some, queries)});
+                tasks.push_back({{sequence, group, begin, std::min(begin + some, queries)},
+                                 std::min(group + groups, a.groups)});
     }
-    run(int64_t(tasks.size()), [&](int64_t task) { some_queries(operations, a, tasks[size_t(task)]); });
+    run(int64_t(tasks.size()), [&](int64_t number) {
+        Task task = tasks[size_t(number)];
+        for (; task.queries.group < task.group_end; ++task.queries.group) some_queries(operations, a, task.queries);
+    });
 }
 
 void attention_of_one(const Operations& operations, const Attention& a, int64_t sequence, Pass pass,

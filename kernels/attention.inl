@@ -43,9 +43,24 @@ struct Work {
     int64_t num_keys, width, per_group, head, rows;
 };
 
+constexpr int64_t kFewRows = 4;  // more are longer at work on a tile than memory on the next
+
+inline void prefetch(const float* from, int64_t count) {
+    for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(from + i, 0, 2);
+}
+
+// While keys of one tile are multiplied by few rows, memory brings its values and the keys of the next: those of the
+// next group behind the last.
+inline void prefetch_behind(const Attention& a, const Tiles& tiles, const Work& work, int64_t tile) {
+    int64_t left = work.num_keys - tile * kBlock, key_size = a.head_dim * kBlock;
+    prefetch(tiles.value_tile(tile), (left < kBlock ? left : kBlock) * value_width(a.head_dim));
+    prefetch(left > kBlock ? tiles.key_tile(tile + 1) : tiles.key_tile(0) + key_size, key_size);
+}
+
 inline void scores(const Attention& a, const Tiles& tiles, const Work& work, const float* queries, float* p) {
     for (int64_t tile = 0; tile * kBlock < work.num_keys; ++tile) {
         const float* keys = tiles.key_tile(tile);
+        if (tiles.pages && work.rows <= kFewRows) prefetch_behind(a, tiles, work, tile);
         for_tiles(0, work.rows, [&](auto rows, int64_t row) {
             Sums<rows.value> sums{};
             add_product<rows.value, AsFloat32>(sums, queries + row * a.head_dim, a.head_dim, keys, kBlock, a.head_dim);

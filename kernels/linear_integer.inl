@@ -66,11 +66,25 @@ inline void block_of_int4(const Quantized& x, int64_t row, int64_t groups, const
             store(total + r * kBlock + half * 16, totals.v[r][half] * all(x.scales[row + r]));
 }
 
+constexpr int64_t kNear = 256 << 10;  // numbers that the second cache holds
+
+// Where results are many, the places of those of a tile come near while it is multiplied.
+inline void prefetch_results(const Linear& l, int64_t row, int rows, int64_t block) {
+    if (l.rows * l.out <= kNear) return;
+    for (int r = 0; r < rows; ++r) {
+        const float* y = l.y + (row + r) * l.out + block * kBlock;
+        __builtin_prefetch(y, 1);
+        __builtin_prefetch(y + 16, 1);
+        __builtin_prefetch(y + 31, 1);
+    }
+}
+
 inline void linear_int8(const Linear& l, int64_t row, int64_t row_end, int64_t block, int64_t block_end) {
     for (; block < block_end; ++block) {
         float total[kMostRows * kBlock];
         auto w = static_cast<const uint8_t*>(l.weight) + block * int8_block(l.in);
         for_tiles(row, row_end, [&](auto rows, int64_t at) {
+            prefetch_results(l, at, rows.value, block);
             block_of_int8<rows.value>(l.quantized, at, whole_groups(l.in), w, total + (at - row) * kBlock);
         });
         finish(l, total, row, row_end - row, block);
@@ -82,6 +96,7 @@ inline void linear_int4(const Linear& l, int64_t row, int64_t row_end, int64_t b
         float total[kMostRows * kBlock];
         auto w = static_cast<const uint8_t*>(l.weight) + block * int4_block(l.in);
         for_tiles_of<kInt4Rows>(row, row_end, [&](auto rows, int64_t at) {
+            prefetch_results(l, at, rows.value, block);
             block_of_int4<rows.value>(l.quantized, at, whole_groups(l.in), w, total + (at - row) * kBlock);
         });
         finish(l, total, row, row_end - row, block);

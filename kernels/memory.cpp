@@ -1,5 +1,6 @@
 #include "memory.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <bit>
@@ -15,8 +16,10 @@
 namespace triform {
 namespace {
 
-constexpr size_t kMostKept = size_t(256) << 20;
-constexpr std::chrono::seconds kIdle(1);
+constexpr size_t kMostKept = size_t(512) << 20;
+constexpr std::chrono::seconds kIdle(5);
+// As much memory as 512 pages, for one fault and one place in the processor's table of pages.
+constexpr size_t kHugePage = size_t(2) << 20;
 
 struct Kept {
     std::mutex mutex;
@@ -68,8 +71,13 @@ void* take_memory(size_t bytes) {
             return memory;
         }
     }
-    if (void* memory = std::aligned_alloc(64, size)) return memory;
-    throw std::bad_alloc();
+    bool is_huge = size >= kHugePage;
+    void* memory = std::aligned_alloc(is_huge ? kHugePage : 64, size);
+    if (!memory) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+    if (is_huge) madvise(memory, size / kHugePage * kHugePage, MADV_HUGEPAGE);
+#endif
+    return memory;
 }
 
 void give_memory(void* memory, size_t bytes) {

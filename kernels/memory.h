@@ -1,5 +1,5 @@
 // Memory of large arrays, kept when one is done with and given to the next: every page of fresh memory costs a fault.
-// After a second in which nobody asks for any, the system has it back.
+// After some seconds in which nobody asks for any, the system has it back.
 #pragma once
 #include <cstddef>
 #include <cstdint>

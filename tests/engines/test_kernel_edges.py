@@ -197,6 +197,22 @@ def test_attention(native: Engine, lengths: list[int], heads: tuple[int, int, in
             close(found, expected)
 
 
+def test_attention_of_many_sequences(native: Engine) -> None:
+    """So many that a thread takes several groups of one at a time."""
+    lengths = np.random.default_rng(2).integers(0, 70, 40)
+    spans = Spans.of_lengths(lengths)
+    query = random_array(int(lengths.sum()), 6, 16)
+    key, value = random_array(2, int(lengths.sum()), 3, 16, seed=1)
+    found, expected = (
+        engine.attention(query, spans, PackedKeyValues(key, value, spans), scale=0.3) for engine in (native, REFERENCE)
+    )
+    close(found, expected)
+    for begin, end in spans.pairs():
+        one = Spans.of_lengths(np.array([end - begin]))
+        keys = PackedKeyValues(key[begin:end], value[begin:end], one)
+        np.testing.assert_array_equal(native.attention(query[begin:end], one, keys, scale=0.3), found[begin:end])
+
+
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 64, 65])
 def test_pages(native: Engine, length: int) -> None:
     """The last query of a sequence against its keys in pages, read from copies of them."""

@@ -1,5 +1,6 @@
 """Beam search against `transformers`: ids and scores, prompts of unequal length in one batch."""
 
+import gc
 from collections import Counter
 from itertools import combinations
 from typing import Any
@@ -131,3 +132,16 @@ def test_log_probabilities_add_up_to_the_score(pair: Pair) -> None:
         assert completion.log_probabilities is not None
         assert len(completion.log_probabilities) == len(completion.ids)
         assert completion.score == pytest.approx(sum(completion.log_probabilities), abs=1e-4)
+
+
+def test_what_it_made_is_gone_when_it_ends(pair: Pair) -> None:
+    """Keys and values of many sentences are large: they do not wait for the garbage collector."""
+    prompts = random_ids(pair.case, lengths=LENGTHS, seed=0)
+    search(pair, prompts, num_beams=3, max_new_tokens=4)
+    gc.collect()
+    gc.disable()
+    try:
+        search(pair, prompts, num_beams=3, max_new_tokens=4)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

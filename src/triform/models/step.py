@@ -44,22 +44,21 @@ class Memory:
 
     def __init__(self, states_SD: Array, spans: Spans) -> None:
         self.states_SD = states_SD
-        self.spans = spans
-        self._whole = self
+        self.spans = self._all_spans = spans
         self._chosen: Integers | None = None
-        self._key_values: dict[int, KeyValues] = {}
+        self._key_values: dict[int, KeyValues] = {}  # of all sequences, by layer; shared with those selected
 
     def key_values(self, layer: int, make: Callable[[Array, Spans], KeyValues]) -> KeyValues:
         """Those of a layer, made once of the states of all sequences, for those selected."""
-        made = self._whole._key_values
-        if layer not in made:
-            made[layer] = make(self.states_SD, self._whole.spans)
-        return made[layer] if self._chosen is None else made[layer].select(self._chosen)
+        if layer not in self._key_values:
+            self._key_values[layer] = make(self.states_SD, self._all_spans)
+        made = self._key_values[layer]
+        return made if self._chosen is None else made.select(self._chosen)
 
     def select(self, sequences: Integers) -> "Memory":
         """The memory of some sequences, in the order given; one may be named twice. Nothing is copied."""
         selected = Memory(self.states_SD, self.spans.select(sequences))
-        selected._whole = self._whole
+        selected._all_spans, selected._key_values = self._all_spans, self._key_values
         selected._chosen = sequences if self._chosen is None else self._chosen[sequences]
         return selected
 

@@ -261,6 +261,10 @@ class NativeEngine(ReferenceEngine):
         self._kernels.rotary(np.ascontiguousarray(x_TNH), table, y)
         return y
 
+    def rows(self, x: Floats, indices: Integers) -> Floats:
+        # Another mode would fill an array of its own first.
+        return x.take(indices, axis=0, out=empty(len(indices), *x.shape[1:]), mode="clip")
+
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
         y = empty(len(spans), x_TD.shape[1])
         begins, ends = np.ascontiguousarray(spans.begins), np.ascontiguousarray(spans.ends)

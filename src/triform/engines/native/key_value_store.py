@@ -23,7 +23,7 @@ class NativeStore(KeyValueStore):
         for arrays in (self.keys, self.values):
             for layer, old in enumerate(arrays):
                 if num_pages > len(old):
-                    new = np.zeros((num_pages, *old.shape[1:]), np.float32)
+                    new = _kernels.empty((num_pages, *old.shape[1:]))
                     new[: len(old)] = old
                     arrays[layer] = new
 
