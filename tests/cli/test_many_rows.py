@@ -110,7 +110,7 @@ def test_what_is_there_already_is_not_touched_unasked(model: Path, tmp_path: Pat
 
 
 def test_a_changed_input_is_refused(model: Path, tmp_path: Path) -> None:
-    rows, output = write_rows(tmp_path / "rows.txt", 6000), tmp_path / "out.jsonl"
+    rows, output = write_rows(tmp_path / "rows.txt", 40_000), tmp_path / "out.jsonl"
     task = ("embed", "-m", model, "-i", rows, "-o", output)
     process = start(*task)
     wait_for(process, output, 300)
