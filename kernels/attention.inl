@@ -49,8 +49,8 @@ inline void prefetch(const float* from, int64_t count) {
     for (int64_t i = 0; i < count; i += 16) __builtin_prefetch(from + i, 0, 2);
 }
 
-// While keys of one tile are multiplied by few rows, memory brings its values and the keys of the next: those of the
-// next group behind the last.
+// While keys of one tile are multiplied by few rows, memory brings its values and the keys of the next; behind the last
+// tile, the first keys of the next group.
 inline void prefetch_behind(const Attention& a, const Tiles& tiles, const Work& work, int64_t tile) {
     int64_t left = work.num_keys - tile * kBlock, key_size = a.head_dim * kBlock;
     prefetch(tiles.value_tile(tile), (left < kBlock ? left : kBlock) * value_width(a.head_dim));

@@ -1,93 +1,17 @@
 """`triform chat` as a person meets it: in a terminal, with Ctrl-C and Ctrl-D, and through a pipe."""
 
 import json
-import os
-import pty
 import re
-import select
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic
 
 import pytest
 
 import triform
 from tests import checkpoints
+from tests.cli.terminal import Terminal
 from tests.cli.test_cli import triform_command
-
-IN_A_TERMINAL = """
-import fcntl, os, sys, termios
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "triform", *sys.argv[1:]])
-"""
-"""A process whose controlling terminal is its standard input, so that Ctrl-C there is a signal."""
-
-
-class Terminal:
-    """A terminal with a command in it."""
-
-    def __init__(self, *arguments: str | Path) -> None:
-        self._side, other = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", IN_A_TERMINAL, *map(str, arguments)],
-            stdin=other,
-            stdout=other,
-            stderr=other,
-            start_new_session=True,
-            env=os.environ | {"TERM": "dumb", "COLUMNS": "200"},
-        )
-        os.close(other)
-        self._unread = ""
-
-    def type(self, keys: str) -> None:
-        os.write(self._side, keys.encode())
-
-    def read_until(self, pattern: str) -> str:
-        """What has come up to the end of a match."""
-        assert self._comes(pattern, seconds=60), f"no {pattern!r} in {self._unread!r}"
-        found = re.search(pattern, self._unread)
-        assert found
-        text, self._unread = self._unread[: found.end()], self._unread[found.end() :]
-        return text
-
-    def press_until(self, key: str, pattern: str) -> str:
-        """What comes of a key; it is pressed again, since `input` loses a Ctrl-C that comes while it reads another."""
-        for _ in range(10):
-            self.type(key)
-            if self._comes(pattern, seconds=3):
-                break
-        return self.read_until(pattern)
-
-    def leave(self) -> int:
-        """The exit code, once it has ended by itself."""
-        while self._wait(60):
-            pass
-        return self.process.wait(60)
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
-        os.close(self._side)
-
-    def _comes(self, pattern: str, *, seconds: float) -> bool:
-        end = monotonic() + seconds
-        while not re.search(pattern, self._unread):
-            if not self._wait(end - monotonic()):
-                return False
-        return True
-
-    def _wait(self, seconds: float) -> bool:
-        if not select.select([self._side], [], [], max(seconds, 0))[0]:
-            return False
-        try:
-            got = os.read(self._side, 65536)
-        except OSError:  # Linux says so where the other side has closed
-            return False
-        self._unread += got.decode(errors="replace")
-        return bool(got)
 
 
 @pytest.fixture(scope="module")

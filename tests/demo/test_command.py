@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.cli.test_chat import Terminal
+from tests.cli.terminal import Terminal
 from tests.cli.test_cli import triform_command
 from triform.demo import DEMOS
 

@@ -262,7 +262,7 @@ class NativeEngine(ReferenceEngine):
         return y
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
-        # Another mode would fill an array of its own first.
+        # Whoever asks has checked the indices; the mode that checks them fills an array of its own first.
         return x.take(indices, axis=0, out=empty(len(indices), *x.shape[1:]), mode="clip")
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
