@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import triform
-from triform.engines import Parameter, Use, create_engine
+from triform.engines import Parameter, ParameterRole, create_engine
 from triform.spec import Pooling
 
 ENGINE = os.environ.get("TRIFORM_ENGINE", "auto")
@@ -92,4 +92,4 @@ def product(model: triform.Model, x: NDArray[np.float32], out: int) -> Callable[
 def linear_weights(model: triform.Model) -> list[Parameter]:
     """Those that a row of states is multiplied by."""
     declared = model.blueprint.declared.items()
-    return [model.parameters[name] for name, declaration in declared if Use.LINEAR in declaration.use]
+    return [model.parameters[name] for name, declaration in declared if ParameterRole.LINEAR in declaration.use]

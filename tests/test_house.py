@@ -28,7 +28,8 @@ def test_a_model_runs_without_torch_any_extra_or_what_it_does_not_need(minilm: P
 import sys, triform
 triform.pipeline("sentence-embedding", model={str(minilm)!r})(["a text", "another"])
 heavy = {{"torch", "transformers", "sentence_transformers", "scipy", "pandas", "PIL", "starlette", "jinja2", "typer",
-         "rich", "huggingface_hub", "sentencepiece", "numpy.random", "triform.tasks.generative", "triform.inputs.chat"}}
+         "rich", "huggingface_hub", "sentencepiece", "numpy.random", "triform.tasks.generative",
+         "triform.inputs.chat"}}
 print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from triform.errors import ModelNotFoundError, TriformError
-from triform.hub import Checkpoint, find
+from triform.hub import Checkpoint, find_checkpoint
 from triform.weights import open_tensors
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -102,9 +102,9 @@ def hub() -> Iterator[FakeHub]:
 FIND = """
 import json, sys
 from triform.errors import TriformError
-from triform.hub import find
+from triform.hub import find_checkpoint
 try:
-    found = find(sys.argv[1], revision=sys.argv[2] or None)
+    found = find_checkpoint(sys.argv[1], revision=sys.argv[2] or None)
     print(json.dumps([str(found.folder), found.source, found.revision]))
 except TriformError as error:
     print(json.dumps([type(error).__name__, str(error)]))
@@ -258,7 +258,9 @@ def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: 
     elsewhere.run(FIND, "org/tiny", "")
 
 
-FIND_ADAPTER = FIND.replace("import find", "import ADAPTER, find").replace("or None)", "or None, files=ADAPTER)")
+FIND_ADAPTER = FIND.replace("import find_checkpoint", "import ADAPTER, find_checkpoint").replace(
+    "or None)", "or None, files=ADAPTER)"
+)
 
 
 def test_an_adapter_is_fetched_without_what_else_there_is(hub: FakeHub, elsewhere: Elsewhere) -> None:
@@ -310,15 +312,15 @@ def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_
 
 @pytest.mark.parametrize("kind", [str, Path])
 def test_a_folder_is_taken_as_it_is(kind: type[str | Path], tmp_path: Path) -> None:
-    assert find(kind(tmp_path)) == Checkpoint(tmp_path, str(tmp_path), revision=None)
+    assert find_checkpoint(kind(tmp_path)) == Checkpoint(tmp_path, str(tmp_path), revision=None)
 
 
 def test_a_relative_folder_goes_before_a_model_of_that_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "org" / "tiny").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    assert find("org/tiny").folder == Path("org/tiny")
+    assert find_checkpoint("org/tiny").folder == Path("org/tiny")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert find("~/org/tiny").folder == tmp_path / "org" / "tiny"
+    assert find_checkpoint("~/org/tiny").folder == tmp_path / "org" / "tiny"
 
 
 @pytest.mark.parametrize("model", ["/no/such", "./nothing", "../nothing", "~/nothing", "a/b/c", Path("org/name")])
@@ -326,29 +328,29 @@ def test_a_missing_folder_is_not_looked_for_on_the_hub(model: str | Path) -> Non
     with pytest.raises(
         ModelNotFoundError, match=r"There is no folder .*\. Name an existing folder, or a Hub id"
     ) as raised:
-        find(model)
+        find_checkpoint(model)
     assert str(Path(model).expanduser()) in str(raised.value)
 
 
 def test_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ModelNotFoundError, match=r"model\.safetensors is a file\. Name the folder that holds config"):
-        find(tmp_path / "model.safetensors")
+        find_checkpoint(tmp_path / "model.safetensors")
 
 
 @pytest.mark.parametrize("model", ["a b", "org/", "-x", "org/name..x", "ä/ö", "x" * 97, "org\\name"])
 def test_what_is_no_id_is_refused(model: str) -> None:
     with pytest.raises(ModelNotFoundError, match="is neither a folder nor a Hub id such as org/name") as raised:
-        find(model)
+        find_checkpoint(model)
     assert repr(model) in str(raised.value)
 
 
 def test_what_is_neither_a_path_nor_a_text_is_refused() -> None:
     with pytest.raises(ModelNotFoundError, match="model=None: expected a folder or a Hub id, got NoneType"):
-        find(None)  # type: ignore[arg-type]
+        find_checkpoint(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("model", ["", "~no-such-user/x", "x" * 300], ids=["empty", "no user", "too long"])
 def test_what_is_no_path_either_is_refused(model: str) -> None:
     with pytest.raises(TriformError):
-        find(model)
+        find_checkpoint(model)

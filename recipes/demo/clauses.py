@@ -42,7 +42,7 @@ class Clauses(Phrases):
     def clause(self) -> Phrase:
         """A statement without its stop."""
         kinds = [self.being, self.there_is, self.with_infinitive, self.state, self.weather, self.by_animal, self.doing]
-        [chosen] = self.chance.choices(kinds, weights=[20, 5, 15, 4, 3, 6, 47])
+        [chosen] = self.rng.choices(kinds, weights=[20, 5, 15, 4, 3, 6, 47])
         return chosen()
 
     def weather(self) -> Phrase:
@@ -53,7 +53,7 @@ class Clauses(Phrases):
 
     def doing(self) -> Phrase:
         """She never gave him the book."""
-        no = self.chance.choice(("pas", "pas", "pas", "jamais", "plus")) if self.maybe(0.22) else ""
+        no = self.rng.choice(("pas", "pas", "pas", "jamais", "plus")) if self.maybe(0.22) else ""
         subject = self.subject()
         followed = self.object(no, subject)
         tense, progressive = self.tense_for(followed.verb)
@@ -67,12 +67,12 @@ class Clauses(Phrases):
         """The cat is sleeping."""
         subject = self.subject("animal")
         if self.maybe(0.4):
-            verb = self.chance.choice(
+            verb = self.rng.choice(
                 [one for one in LEXICON.verbs["food"] if one.english.base in ("eat", "steal", "like", "smell")]
             )
             followed = self._about(verb, self.noun_phrase("food"), "")
         else:
-            followed = Object(self.chance.choice(LEXICON.verbs["animal_alone"]))
+            followed = Object(self.rng.choice(LEXICON.verbs["animal_alone"]))
         tense, progressive = self.tense_for(followed.verb)
         return self._statement(subject, followed, tense, "", progressive=progressive)
 
@@ -123,14 +123,14 @@ class Clauses(Phrases):
 
     def tense_for(self, verb: Verb) -> tuple[Tense, bool]:
         """A tense, and whether English has its progressive."""
-        tense = self.chance.choice([*TENSES, Tense.CONDITIONAL])
+        tense = self.rng.choice([*TENSES, Tense.CONDITIONAL])
         may = verb.english.base not in STATES and tense in (Tense.PRESENT, Tense.IMPERFECT)
         return tense, may and self.maybe(0.5 if tense is Tense.PRESENT else 0.7)
 
     def object(self, no: str, subject: Phrase) -> Object:
         """A verb with all that it asks for."""
-        kind = self.chance.choice(KINDS)
-        verb = self.chance.choice(LEXICON.verbs["food" if kind == "mass_food" else kind])
+        kind = self.rng.choice(KINDS)
+        verb = self.rng.choice(LEXICON.verbs["food" if kind == "mass_food" else kind])
         match kind:
             case "alone":
                 return Object(verb)
@@ -141,7 +141,7 @@ class Clauses(Phrases):
                 return self._about(verb, self.in_general(kind), "")
             case "in_general":
                 return self._about(
-                    verb, self.in_general(self.chance.choice("animal food drink mass sport abstract".split())), ""
+                    verb, self.in_general(self.rng.choice("animal food drink mass sport abstract".split())), ""
                 )
             case "give" | "tell":
                 return self._to_somebody(verb, self.noun_phrase("thing" if kind == "give" else "text"), no, subject)
@@ -161,7 +161,7 @@ class Clauses(Phrases):
 
     def _pronoun(self, subject: Phrase) -> tuple[str, str, str, str, str]:
         """One that does not mean the subject."""
-        return self.chance.choice(
+        return self.rng.choice(
             [
                 one
                 for one, person in zip(OBJECT_PRONOUNS, PERSONS, strict=True)
@@ -195,7 +195,7 @@ class Clauses(Phrases):
         to = followed.verb.french.to(subject.person, followed.clitic)
         bare = followed.verb.english.base + followed.verb.english.particle
         if self.maybe(0.5):
-            can, pouvoir = self.chance.choice(LEXICON.pairs["modals"])
+            can, pouvoir = self.rng.choice(LEXICON.pairs["modals"])
             tense = {"could": Tense.IMPERFECT, "should": Tense.CONDITIONAL, "would like to": Tense.CONDITIONAL}.get(
                 can, Tense.PRESENT
             )
@@ -210,8 +210,8 @@ class Clauses(Phrases):
             )
             fait, preposition = FrenchVerb.read(pouvoir).finite(tense, subject.person, no), ""
         else:
-            outer = self.chance.choice(LEXICON.infinitives)
-            tense = self.chance.choice((Tense.PRESENT, Tense.PRESENT, Tense.PERFECT, Tense.FUTURE))
+            outer = self.rng.choice(LEXICON.infinitives)
+            tense = self.rng.choice((Tense.PRESENT, Tense.PRESENT, Tense.PERFECT, Tense.FUTURE))
             does, fait = self.predicate(Object(outer), subject, tense, no, progressive=False)
             preposition = outer.french.preposition
         return self.assembled(subject, (does, bare, followed.english), (fait, preposition, to, followed.french), tense)
@@ -222,25 +222,23 @@ class Clauses(Phrases):
         """The house is big; she was a teacher; it is a beautiful day."""
         if self.maybe(0.12):
             return self.it_is()
-        kind = self.chance.choice("person person person thing place food text animal".split())
+        kind = self.rng.choice("person person person thing place food text animal".split())
         subject = self.subject(kind)
         is_, est = self._copula(subject)
-        draw = self.chance.random()
+        draw = self.rng.random()
         if kind == "person" and draw < 0.15:
-            noun = self.chance.choice([one for one in LEXICON.nouns["person"] if one.english not in ("man", "woman")])
+            noun = self.rng.choice([one for one in LEXICON.nouns["person"] if one.english not in ("man", "woman")])
             plural = subject.person in (3, 5)
             own = noun.english_plural if plural else english.with_article(noun.english)
             return _both(subject, (is_, own), (est, noun.french_plural if plural else noun.french))
         if draw < 0.3:
             place = self.place()
             return _both(subject, (is_, place.english), (est, place.french))
-        adjective = self.chance.choice(
-            [*LEXICON.adjectives[kind], *LEXICON.adjectives[kind], *LEXICON.adjectives["all"]]
-        )
+        adjective = self.rng.choice([*LEXICON.adjectives[kind], *LEXICON.adjectives[kind], *LEXICON.adjectives["all"]])
         self.pairs.append(f"{subject.name} {adjective.masculine}")
         agreed = adjective.agreed(feminine=subject.feminine, plural=subject.plural)
         if draw > 0.92:
-            than, que = self.chance.choice(LEXICON.pairs["comparing"])
+            than, que = self.rng.choice(LEXICON.pairs["comparing"])
             other = self.noun_phrase(kind)
             own = english.compared(than, adjective.english)
             return _both(subject, (is_, own, other.english), (est, french.compared(que, agreed), other.french))
@@ -249,8 +247,8 @@ class Clauses(Phrases):
 
     def _copula(self, subject: Phrase) -> tuple[str, str]:
         """Is, was, will be, and its negation."""
-        tense = self.chance.choice([Tense.PRESENT] * 6 + [Tense.IMPERFECT, Tense.IMPERFECT, Tense.FUTURE])
-        no = self.chance.choice(("", "", "", "", "", "pas", "pas", "jamais", "plus"))
+        tense = self.rng.choice([Tense.PRESENT] * 6 + [Tense.IMPERFECT, Tense.IMPERFECT, Tense.FUTURE])
+        no = self.rng.choice(("", "", "", "", "", "pas", "pas", "jamais", "plus"))
         word = {"": "", "pas": "not", "jamais": "never", "plus": "no longer"}[no]
         is_ = f"will {word} be" if tense is Tense.FUTURE else f"{english.to_be(tense, subject.person)} {word}"
         return is_, FrenchVerb.read("être").finite(tense, subject.person, no)
@@ -261,8 +259,8 @@ class Clauses(Phrases):
         phrase = self.noun_phrase("person thing place animal text abstract")
         if self.maybe(0.4) and not phrase.plural:
             return _both(it_is, (phrase.english,), (phrase.french,))
-        kind = self.chance.choice("text food thing all".split())
-        adjective = self.chance.choice(LEXICON.adjectives[kind])
+        kind = self.rng.choice("text food thing all".split())
+        adjective = self.rng.choice(LEXICON.adjectives[kind])
         very = self.pair("intensifiers") if self.maybe(0.4) else UNSAID
         return _both(it_is, (very.english, adjective.english), (very.french, adjective.masculine))
 
@@ -277,7 +275,7 @@ class Clauses(Phrases):
             return Phrase(
                 joined("there", are, "no", no, place.english), joined("il n'y a pas", phrase.negated[1], place.french)
             )
-        is_, a = self.chance.choice(((are, "a"), (are, "a"), (were, "avait"), ("will be", "aura")))
+        is_, a = self.rng.choice(((are, "a"), (are, "a"), (were, "avait"), ("will be", "aura")))
         return Phrase(
             joined("there", is_, phrase.english, place.english), joined("il y", a, phrase.french, place.french)
         )
@@ -287,10 +285,10 @@ class Clauses(Phrases):
         if self.maybe(0.15):
             return self._pain()
         subject = self.subject()
-        tense = self.chance.choice((Tense.PRESENT, Tense.PRESENT, Tense.IMPERFECT))
+        tense = self.rng.choice((Tense.PRESENT, Tense.PRESENT, Tense.IMPERFECT))
         be, avoir = english.to_be(tense, subject.person), FrenchVerb.read("avoir")
         if self.maybe(0.4):
-            age = Phrase(*self.chance.choice([*LEXICON.pairs["numbers"][:-2], *LEXICON.pairs["ages"]]))
+            age = Phrase(*self.rng.choice([*LEXICON.pairs["numbers"][:-2], *LEXICON.pairs["ages"]]))
             return _both(
                 subject, (be, age.english, "years old"), (avoir.finite(tense, subject.person), age.french, "ans")
             )
@@ -301,8 +299,8 @@ class Clauses(Phrases):
         )
 
     def _pain(self) -> Phrase:
-        index = self.chance.randrange(len(PRONOUNS))
-        noun = self.chance.choice([one for one in LEXICON.nouns["body"] if not one.plural_only])
+        index = self.rng.randrange(len(PRONOUNS))
+        noun = self.rng.choice([one for one in LEXICON.nouns["body"] if not one.plural_only])
         where = after("à", the(Phrase("", noun.french, feminine=noun.feminine)))
         avoir = FrenchVerb.read("avoir").finite(Tense.PRESENT, PERSONS[index])
         return Phrase(

@@ -12,10 +12,10 @@ WORD = re.compile(r"\w+|[^\w\s]")
 """Letters and digits together, every other sign alone: where BERT's tokenizers cut, too."""
 
 
-def lines(chance: random.Random, *, held_out: bool = False) -> Iterator[str]:
+def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
     """A text in CoNLL columns: its words and their tags, and a blank line."""
     while True:
-        words, tags = words_and_tags(GRAMMAR.write("text", chance, held_out=held_out))
+        words, tags = words_and_tags(GRAMMAR.write("text", rng, held_out=held_out))
         yield "".join(f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True))
 
 

@@ -58,9 +58,9 @@ class Grammar:
         self.opposites: Mapping[str, str] = raw.pop("opposites", {})
         self._symbols = {name: _alternatives(value) for name, value in raw.items()}
 
-    def write(self, symbol: str, chance: random.Random, *, feature: str = "", held_out: bool = False) -> Sentence:
+    def write(self, symbol: str, rng: random.Random, *, feature: str = "", held_out: bool = False) -> Sentence:
         """One sentence (or text) that begins at a symbol."""
-        writer = _Writer(self, chance, feature, held_out)
+        writer = _Writer(self, rng, feature, held_out)
         writer.symbol(symbol, feature if isinstance(self._symbols[symbol], Mapping) else "", reserved=False)
         writer.sentence.text = writer.sentence.text.strip()
         return writer.sentence
@@ -72,8 +72,8 @@ class Grammar:
 
 
 class _Writer:
-    def __init__(self, grammar: Grammar, chance: random.Random, feature: str, held_out: bool) -> None:
-        self.grammar, self.chance, self.feature, self.held_out = grammar, chance, feature, held_out
+    def __init__(self, grammar: Grammar, rng: random.Random, feature: str, held_out: bool) -> None:
+        self.grammar, self.rng, self.feature, self.held_out = grammar, rng, feature, held_out
         self.sentence = Sentence()
         self.named: dict[str, str] = {}
 
@@ -82,11 +82,11 @@ class _Writer:
         if reserved:
             kept = [one for one in alternatives if is_reserved(one) == self.held_out]
             alternatives = kept or alternatives
-        self.template(self.chance.choice(alternatives))
+        self.template(self.rng.choice(alternatives))
 
     def template(self, template: str) -> None:
         while match := CHOICE.search(template):
-            chosen = self.chance.choice(match[1].split("|"))
+            chosen = self.rng.choice(match[1].split("|"))
             template = template[: match.start()] + chosen + template[match.end() :]
         template = re.sub(rf"(?i)\b(a) (?={BEFORE_AN.pattern.removeprefix('(?i)')})", r"\1n ", template)
         done = 0

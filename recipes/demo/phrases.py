@@ -51,25 +51,25 @@ UNSAID = Phrase("", "")
 class Phrases:
     """Writes phrases; what it writes depends on a source of chance alone."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self.chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
         self.pairs: list[str] = []
         """Words that were put together, of which some are kept for held-out sentences."""
 
     def maybe(self, probability: float) -> bool:
         """Whether to."""
-        return self.chance.random() < probability
+        return self.rng.random() < probability
 
     def pair(self, kind: str) -> Phrase:
         """One of the pairs of words of a kind."""
-        return Phrase(*self.chance.choice(LEXICON.pairs[kind]))
+        return Phrase(*self.rng.choice(LEXICON.pairs[kind]))
 
     # Nouns
 
     def noun_phrase(self, kinds: str, *, subject: bool = False, plain: bool = False) -> Phrase:
         """The old house, two cats, some bread: with a noun of one of some kinds; a plain one has no adjective."""
-        kind = self.chance.choice(kinds.split())
-        noun = self.chance.choice(LEXICON.nouns[kind])
+        kind = self.rng.choice(kinds.split())
+        noun = self.rng.choice(LEXICON.nouns[kind])
         if kind in UNCOUNTED:
             return self._uncounted(noun, subject=subject)
         plural = self.maybe(0.25) and noun.english != noun.english_plural
@@ -77,7 +77,7 @@ class Phrases:
         own, other = (noun.english_plural if plural else noun.english), (noun.french_plural if many else noun.french)
         precedes = False
         if not plain and self.maybe(0.32):
-            adjective = self.chance.choice([*LEXICON.adjectives.get(kind, []), *LEXICON.adjectives["all"]])
+            adjective = self.rng.choice([*LEXICON.adjectives.get(kind, []), *LEXICON.adjectives["all"]])
             self.pairs.append(f"{noun.french} {adjective.masculine}")
             precedes = adjective.precedes
             agreed = adjective.agreed(feminine=noun.feminine, plural=many, noun=other if precedes else "")
@@ -88,7 +88,7 @@ class Phrases:
     def _determined(self, base: Phrase, *, plural: bool, precedes: bool, subject: bool) -> Phrase:
         """With an article or what stands in its place; `plural` is the English noun, base.plural the French."""
         own, other = base.english, base.french
-        match self.chance.choice("the the the the a a a my my this number many every".split()):
+        match self.rng.choice("the the the the a a a my my this number many every".split()):
             case "a" if not base.plural:
                 un = f"{'une' if base.feminine else 'un'} {other}"
                 return replace(base, english=with_article(own), french=un, negated=(with_article(own), f"de {other}"))
@@ -96,10 +96,10 @@ class Phrases:
                 some = f"{'de' if precedes else 'des'} {other}"
                 return replace(base, english=f"some {own}", french=some, negated=(f"any {own}", f"de {other}"))
             case "my":
-                word, forms = self.chance.choice(POSSESSIVES)
+                word, forms = self.rng.choice(POSSESSIVES)
                 return replace(base, english=f"{word} {own}", french=f"{_agreed_determiner(forms, base)} {other}")
             case "this":
-                word = self.chance.choice(("these", "those") if plural else ("this", "that"))
+                word = self.rng.choice(("these", "those") if plural else ("this", "that"))
                 ce = "cet" if french.begins_with_vowel(other) else "ce"
                 return replace(
                     base, english=f"{word} {own}", french=f"{_agreed_determiner(f'{ce} cette ces', base)} {other}"
@@ -123,14 +123,14 @@ class Phrases:
             return replace(base, english=f"the {noun.english}", french=the(base))
         if self.maybe(0.15):
             return self._counted(base, self.pair("much"))
-        some = self.chance.choice(("some ", "")) + noun.english
+        some = self.rng.choice(("some ", "")) + noun.english
         du = f"des {noun.french}" if noun.plural_only else after("de", the(base))
-        negated = (self.chance.choice(("any ", "")) + noun.english, f"de {noun.french}")
+        negated = (self.rng.choice(("any ", "")) + noun.english, f"de {noun.french}")
         return replace(base, english=some, french=du, negated=negated)
 
     def in_general(self, kind: str) -> Phrase:
         """Football, the piano, cats."""
-        noun = self.chance.choice(LEXICON.nouns[kind])
+        noun = self.rng.choice(LEXICON.nouns[kind])
         many = noun.plural_only or kind in ("animal", "food", "abstract")
         base = Phrase("", noun.french_plural if many else noun.french, feminine=noun.feminine, plural=many)
         own = f"the {noun.english}" if kind == "instrument" else noun.english_plural if many else noun.english
@@ -139,16 +139,16 @@ class Phrases:
     def name(self) -> Phrase:
         """A person's; one in five is new, for the model to copy."""
         if self.maybe(0.2):
-            new = NAMES.write("new_first", self.chance).text
+            new = NAMES.write("new_first", self.rng).text
             return Phrase(new, new)
         is_woman = self.maybe(0.5)
         return replace(self.pair("women" if is_woman else "men"), feminine=is_woman)
 
     def subject(self, kind: str = "person") -> Phrase:
         """Who does it: a pronoun, somebody's name, or a noun of the kind."""
-        draw = self.chance.random()
+        draw = self.rng.random()
         if kind == "person" and draw < 0.55:
-            index = self.chance.randrange(len(PRONOUNS))
+            index = self.rng.randrange(len(PRONOUNS))
             (own, other), person = PRONOUNS[index], PERSONS[index]
             return Phrase(own, other, person, own == "she", person in (3, 5))
         if kind == "person" and draw < 0.6:
@@ -163,12 +163,12 @@ class Phrases:
 
     def place(self, *, motion: bool = False) -> Phrase:
         """To the market, in Paris, under the table."""
-        draw = self.chance.random()
+        draw = self.rng.random()
         if draw < 0.2:
             city = self.pair("cities")
             return Phrase(f"{'to' if motion else 'in'} {city.english}", after("à", city.french))
         if draw < 0.35:
-            country, pays, gender = self.chance.choice(LEXICON.countries)
+            country, pays, gender = self.rng.choice(LEXICON.countries)
             into = {"p": "aux", "m": "au", "f": "en"}[gender]
             return Phrase(f"{'to' if motion else 'in'} {country}", f"{into} {pays}")
         at = "to" if motion else "at"
@@ -176,7 +176,7 @@ class Phrases:
             where = Phrase(at, "à")
         else:
             where = self.pair("beside_things" if draw > 0.85 else "beside_places")
-        noun = self.chance.choice(LEXICON.nouns["thing" if draw > 0.85 and not motion else "place"])
+        noun = self.rng.choice(LEXICON.nouns["thing" if draw > 0.85 and not motion else "place"])
         base = Phrase(noun.english, noun.french, feminine=noun.feminine)
         return Phrase(f"{where.english} the {noun.english}", after(where.french, the(base)))
 

@@ -11,9 +11,9 @@ GRAMMAR = Grammar(Path(__file__).parent / "words" / "sentiment.toml")
 LABELS = ("negative", "neutral", "positive")
 
 
-def lines(chance: random.Random, *, held_out: bool = False) -> Iterator[str]:
+def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
     """A text and its label, as JSON."""
     while True:
-        label = chance.choice(LABELS)
-        text = GRAMMAR.write("text", chance, feature=label, held_out=held_out).text
+        label = rng.choice(LABELS)
+        text = GRAMMAR.write("text", rng, feature=label, held_out=held_out).text
         yield json.dumps({"text": text, "label": label})

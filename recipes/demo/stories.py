@@ -9,10 +9,10 @@ from recipes.demo.grammar import Grammar, is_reserved
 GRAMMAR = Grammar(Path(__file__).parent / "words" / "story.toml")
 
 
-def lines(chance: random.Random, *, held_out: bool = False) -> Iterator[str]:
+def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
     """A story."""
     while True:
-        story = GRAMMAR.write("story", chance, feature=chance.choice(("girl", "boy")))
+        story = GRAMMAR.write("story", rng, feature=rng.choice(("girl", "boy")))
         words = {name: story.text[first:last] for name, first, last in story.spans}
         hero = words.pop("hero")
         if any(is_reserved(f"{hero} {other}") for other in words.values()) == held_out:

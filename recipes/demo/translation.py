@@ -29,7 +29,7 @@ class Sentences(Clauses):
         """A statement, a question, an order, or what one says to strangers."""
         kinds = [self.set_phrase, self.question, self.where_is, self.what_or_who, self.order, self.polite]
         kinds += [self.two_clauses, self.thought, self.statement]
-        [chosen] = self.chance.choices(kinds, weights=[5, 9, 3, 4, 7, 8, 9, 4, 51])
+        [chosen] = self.rng.choices(kinds, weights=[5, 9, 3, 4, 7, 8, 9, 4, 51])
         return chosen()
 
     def set_phrase(self) -> Phrase:
@@ -52,7 +52,7 @@ class Sentences(Clauses):
 
     def thought(self) -> Phrase:
         """I think that it is raining."""
-        own, other = self.chance.choice(LEXICON.pairs["thinking"])
+        own, other = self.rng.choice(LEXICON.pairs["thinking"])
         verb = Verb(english.EnglishVerb.read(own), FrenchVerb.read(other))
         subject, clause = self.subject(), self.clause()
         no = "pas" if own == "know" and self.maybe(0.3) else ""
@@ -99,21 +99,21 @@ class Sentences(Clauses):
 
     def what_or_who(self) -> Phrase:
         """What are you eating? Who is singing? How many cats do you have?"""
-        tense = self.chance.choice((Tense.PRESENT, Tense.PRESENT, Tense.PERFECT, Tense.FUTURE))
-        draw = self.chance.random()
+        tense = self.rng.choice((Tense.PRESENT, Tense.PRESENT, Tense.PERFECT, Tense.FUTURE))
+        draw = self.rng.random()
         if draw < 0.3:
-            followed = Object(self.chance.choice(LEXICON.verbs["alone"]))
+            followed = Object(self.rng.choice(LEXICON.verbs["alone"]))
             progressive = tense is Tense.PRESENT and self.maybe(0.6)
             own, other = self.predicate(followed, Phrase("who", "qui"), tense, "", progressive=progressive)
             return Phrase(joined("who", own) + "?", joined("qui", other) + " ?")
-        kind = self.chance.choice("food thing text".split())
-        verb = self.chance.choice([one for one in LEXICON.verbs[kind] if not one.french.preposition])
+        kind = self.rng.choice("food thing text".split())
+        verb = self.rng.choice([one for one in LEXICON.verbs[kind] if not one.french.preposition])
         subject = self.subject()
         if draw < 0.7:
             own, other = "what", "qu'est-ce que"
         else:
             tense = Tense.FUTURE if tense is Tense.PERFECT else tense  # its participle would agree
-            noun = self.chance.choice(LEXICON.nouns[kind])
+            noun = self.rng.choice(LEXICON.nouns[kind])
             own, other = f"how many {noun.english_plural}", f"combien de {noun.french_plural} est-ce que"
         progressive = tense is Tense.PRESENT and verb.english.base not in (
             "like",
@@ -135,7 +135,7 @@ class Sentences(Clauses):
         if followed.clitic or verb.french.reflexive or verb.french.infinitive in ("avoir", "vouloir", "posséder"):
             return self.order()
         bare = verb.english.base + verb.english.particle
-        stop, point = self.chance.choice(ENDS)
+        stop, point = self.rng.choice(ENDS)
         if self.maybe(0.25):
             fait = french.conjugated(verb.french.infinitive, Tense.PRESENT, 3) + verb.french.tail
             return Phrase(joined("let's", bare, followed.english) + stop, joined(fait, followed.french) + point)
@@ -147,12 +147,12 @@ class Sentences(Clauses):
 
     def polite(self) -> Phrase:
         """I would like a coffee, please; my name is Anna; I am from Paris."""
-        draw = self.chance.random()
+        draw = self.rng.random()
         if draw < 0.4:
             phrase = self.noun_phrase("food drink thing mass_food")
             asking = self.pair("asking_for")
             is_question = asking.french.startswith(("avez", "où", "puis"))
-            stop, point = ("?", " ?") if is_question else self.chance.choice((ENDS[0], ENDS[2]))
+            stop, point = ("?", " ?") if is_question else self.rng.choice((ENDS[0], ENDS[2]))
             return Phrase(joined(asking.english, phrase.english) + stop, joined(asking.french, phrase.french) + point)
         if draw < 0.6:
             greeting, name = self.pair("before_names"), self.name()
@@ -173,10 +173,10 @@ def _ended(phrase: Phrase) -> Phrase:
     return Phrase(f"{phrase.english}.", f"{phrase.french}.")
 
 
-def examples(chance: random.Random, *, held_out: bool = False) -> Iterator[tuple[str, str]]:
+def examples(rng: random.Random, *, held_out: bool = False) -> Iterator[tuple[str, str]]:
     """English and French sentences without end."""
     while True:
-        writer = Sentences(chance)
+        writer = Sentences(rng)
         phrase = writer.sentence()
         if any(map(is_reserved, writer.pairs)) != held_out:
             continue
@@ -194,7 +194,7 @@ def _careless(own: str, other: str, writer: Sentences) -> tuple[str, str]:
     return (own[:-1], other.removesuffix(".")) if own.endswith(".") else (own, other)
 
 
-def lines(chance: random.Random, *, held_out: bool = False) -> Iterator[str]:
+def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
     """A sentence and its translation, as JSON."""
-    for source, target in examples(chance, held_out=held_out):
+    for source, target in examples(rng, held_out=held_out):
         yield json.dumps({"source": source, "target": target}, ensure_ascii=False)

@@ -97,7 +97,7 @@ class Checkpoint:
         return content
 
 
-def find(model: str | Path, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:
+def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:
     """Find a model's files: a local folder as it is, a Hub id in the local cache, or else on the Hub.
 
     What the cache holds is used without asking the network, so a model stays what it was; `revision` (a branch, tag

@@ -12,8 +12,8 @@ import triform
 from tests import checkpoints
 from triform.cli.main import app
 from triform.errors import InputError, UnsupportedModelError
-from triform.fidelity import MAX_TOKENS, SAMPLE, batches_of, compare
 from triform.inputs import Tokenizer
+from triform.model.fidelity import MAX_TOKENS, SAMPLE, batches_of, compare
 
 
 @pytest.fixture(scope="module")

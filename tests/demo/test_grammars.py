@@ -154,8 +154,8 @@ def test_subjects_and_english_verbs_agree(seed: int) -> None:
 def test_held_out_sentences_have_a_pair_that_training_has_not(seed: int) -> None:
     sentences = translation.Sentences(random.Random(seed))
     sentences.sentence()
-    chance = random.Random(seed)
-    trained = next(translation.examples(chance))
+    rng = random.Random(seed)
+    trained = next(translation.examples(rng))
     assert trained != next(translation.examples(random.Random(seed), held_out=True))
     assert all(map(str.strip, sentences.pairs))
 

@@ -21,9 +21,9 @@ from triform.engines import (
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
+    ParameterRole,
     Spans,
     StoredTensor,
-    Use,
     create_engine,
 )
 from triform.engines.native._kernels import instruction_sets
@@ -52,25 +52,29 @@ def close(engine: Engine, actual: Any, expected: Floats) -> None:
     assert np.abs(found - expected).max(initial=0) <= 1e-5 * max(1, np.abs(expected).max(initial=0))
 
 
-def prepared(engine: Engine, array: Floats, format: Format = Format.FLOAT32, use: Use = Use.LINEAR) -> tuple[Any, Any]:
+def prepared(
+    engine: Engine, array: Floats, format: Format = Format.FLOAT32, use: ParameterRole = ParameterRole.LINEAR
+) -> tuple[Any, Any]:
     """A parameter of the reference engine, and the same of another."""
     stored = StoredTensor(array, Format.FLOAT32)
     return REFERENCE.prepare("w", stored, format, use), engine.prepare("w", stored, format, use)
 
 
-@pytest.mark.parametrize("use", [Use.TABLE, Use.LINEAR, Use.TABLE | Use.LINEAR], ids=str)
+@pytest.mark.parametrize(
+    "use", [ParameterRole.TABLE, ParameterRole.LINEAR, ParameterRole.TABLE | ParameterRole.LINEAR], ids=str
+)
 @pytest.mark.parametrize("format", FLOATS)
-def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, use: Use) -> None:
+def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, use: ParameterRole) -> None:
     numpy, ours = prepared(engine, random_array(70, 24), format, use)
     assert ours.shape == (70, 24)
     assert ours.format is format
     stored = engine.stored(ours)
     assert stored.format is format
     np.testing.assert_array_equal(stored.array, REFERENCE.stored(numpy).array)
-    if Use.TABLE in use:
+    if ParameterRole.TABLE in use:
         ids = np.array([3, 3, 69])
         close(engine, engine.embedding(engine.asarray(ids), ours), REFERENCE.embedding(ids, numpy))
-    if Use.LINEAR in use:
+    if ParameterRole.LINEAR in use:
         x = random_array(5, 24, seed=1)
         close(engine, engine.linear(engine.asarray(x), ours), REFERENCE.linear(x, numpy))
 
@@ -86,7 +90,11 @@ rows, widths = st.integers(0, 60) | edges, st.integers(1, 300) | edges
 def test_linear(name: str, rows: int, inputs: int, outputs: int, activation: Activation | None, data: Any) -> None:
     engine = ENGINES[name]
     weight = prepared(engine, random_array(outputs, inputs) * np.float32(inputs**-0.5))
-    bias = prepared(engine, random_array(outputs, seed=2), use=Use.VECTOR) if data.draw(st.booleans()) else (None, None)
+    bias = (
+        prepared(engine, random_array(outputs, seed=2), use=ParameterRole.VECTOR)
+        if data.draw(st.booleans())
+        else (None, None)
+    )
     residual = random_array(rows, outputs, seed=3) if data.draw(st.booleans()) else None
     x = random_array(rows, inputs, seed=1)
     expected = REFERENCE.linear(x, weight[0], bias[0], activation=activation, residual=residual)
@@ -106,7 +114,7 @@ def test_feed_forward(
         *(
             (
                 prepared(engine, random_array(*shape, seed=seed) * np.float32(shape[1] ** -0.5), format),
-                prepared(engine, random_array(shape[0], seed=seed), use=Use.VECTOR),
+                prepared(engine, random_array(shape[0], seed=seed), use=ParameterRole.VECTOR),
             )
             for seed, shape in enumerate(shapes)
         ),
@@ -143,7 +151,7 @@ def test_activations_of_great_and_of_no_numbers(engine: Engine, activation: Acti
 @pytest.mark.parametrize("name", NAMES)
 def test_norms(name: str, rows: int, width: int) -> None:
     engine = ENGINES[name]
-    weight, bias = (prepared(engine, random_array(width, seed=seed), use=Use.VECTOR) for seed in (0, 2))
+    weight, bias = (prepared(engine, random_array(width, seed=seed), use=ParameterRole.VECTOR) for seed in (0, 2))
     x = random_array(rows, width, seed=1)
     ours = engine.layer_norm(engine.asarray(x), weight[1], bias[1], 1e-5)
     close(engine, ours, REFERENCE.layer_norm(x, weight[0], bias[0], 1e-5))
@@ -200,7 +208,12 @@ def test_pooling(name: str, lengths: list[int], width: int, pooling: Pooling) ->
 def test_the_sum_of_embeddings(name: str, rows: int, width: int, formats: list[Format], tied: bool) -> None:
     engine = ENGINES[name]
     tables = [
-        prepared(engine, random_array(50, width, seed=seed), format, Use.TABLE | (Use.LINEAR if tied else Use.TABLE))
+        prepared(
+            engine,
+            random_array(50, width, seed=seed),
+            format,
+            ParameterRole.TABLE | (ParameterRole.LINEAR if tied else ParameterRole.TABLE),
+        )
         for seed, format in enumerate(formats)
     ]
     ids = [np.random.default_rng(seed).integers(0, 50, rows) for seed in range(len(tables))]

@@ -21,9 +21,9 @@ from triform.engines import (
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
+    ParameterRole,
     Spans,
     StoredTensor,
-    Use,
     create_engine,
 )
 from triform.engines.native import engine as engine_module
@@ -64,7 +64,7 @@ def close(actual: Floats, expected: Floats) -> None:
     assert np.abs(actual - expected).max(initial=0) <= 1e-5 * max(1, np.abs(expected).max(initial=0))
 
 
-def both(native: Engine, array: Floats, use: Use, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
+def both(native: Engine, array: Floats, use: ParameterRole, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
     """A parameter of the native engine, and the same of the reference engine."""
     stored = StoredTensor(array, Format.FLOAT32)
     return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
@@ -74,8 +74,13 @@ def both(native: Engine, array: Floats, use: Use, format: Format = Format.FLOAT3
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_linear(native: Engine, inputs: int, format: Format) -> None:
     for outputs in (1, 31, 32, 33, 100):
-        weight = both(native, random_array(outputs, inputs) * np.float32(inputs**-0.5), Use.LINEAR | Use.TABLE, format)
-        bias = both(native, random_array(outputs, seed=1), Use.VECTOR)
+        weight = both(
+            native,
+            random_array(outputs, inputs) * np.float32(inputs**-0.5),
+            ParameterRole.LINEAR | ParameterRole.TABLE,
+            format,
+        )
+        bias = both(native, random_array(outputs, seed=1), ParameterRole.VECTOR)
         ids = np.array([outputs - 1, 0])
         np.testing.assert_array_equal(native.embedding(ids, weight[0]), REFERENCE.embedding(ids, weight[1]))
         for rows in ROWS:
@@ -93,8 +98,10 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
     """To the last bit, one linear and several at once."""
     for rows, outputs in product(ROWS, (1, 31, 32, 33, 100)):
         x, residual = random_array(rows, inputs, seed=2), random_array(rows, outputs, seed=3)
-        weights = [both(native, random_array(outputs + i, inputs, seed=i), Use.LINEAR, format) for i in range(3)]
-        bias = both(native, random_array(outputs, seed=1), Use.VECTOR)
+        weights = [
+            both(native, random_array(outputs + i, inputs, seed=i), ParameterRole.LINEAR, format) for i in range(3)
+        ]
+        bias = both(native, random_array(outputs, seed=1), ParameterRole.VECTOR)
         found, expected = (
             [
                 engine.linear(x, weights[0][place], bias[place], residual=residual),
@@ -114,10 +121,12 @@ def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) ->
     width, inner = sizes
     shapes = {"gate": (inner, width), "up": (inner, width), "down": (width, inner)}
     weights = {
-        name: both(native, random_array(*shape, seed=seed) * np.float32(shape[1] ** -0.5), Use.LINEAR, format)
+        name: both(native, random_array(*shape, seed=seed) * np.float32(shape[1] ** -0.5), ParameterRole.LINEAR, format)
         for seed, (name, shape) in enumerate(shapes.items())
     }
-    biases = {name: both(native, random_array(shape[0], seed=4), Use.VECTOR) for name, shape in shapes.items()}
+    biases = {
+        name: both(native, random_array(shape[0], seed=4), ParameterRole.VECTOR) for name, shape in shapes.items()
+    }
     composed = partial(Engine.feed_forward, native)
     for rows, gated, adds, biased in product(ROWS, *[(False, True)] * 3):
         x = random_array(rows, width, seed=5)
@@ -135,7 +144,7 @@ def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) ->
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_rows(native: Engine, width: int) -> None:
-    weight, bias = (both(native, random_array(width, seed=seed), Use.VECTOR) for seed in (0, 1))
+    weight, bias = (both(native, random_array(width, seed=seed), ParameterRole.VECTOR) for seed in (0, 1))
     for rows in ROWS:
         x = random_array(rows, width, seed=2)
         close(native.layer_norm(x, weight[0], bias[0], 1e-5), REFERENCE.layer_norm(x, weight[1], bias[1], 1e-5))
@@ -169,7 +178,7 @@ def test_sequences(native: Engine, lengths: list[int]) -> None:
         for pooling in Pooling:
             close(native.pool(x, spans, pooling), REFERENCE.pool(x, spans, pooling))
         for format in FLOATS:
-            tables = [both(native, random_array(7, width, seed=seed), Use.TABLE, format) for seed in (0, 1)]
+            tables = [both(native, random_array(7, width, seed=seed), ParameterRole.TABLE, format) for seed in (0, 1)]
             ids = [np.random.default_rng(seed).integers(0, 7, sum(lengths)) for seed in (0, 1)]
             found, expected = (
                 engine.embedding_sum([(own, table[place]) for own, table in zip(ids, tables, strict=True)])

@@ -112,7 +112,7 @@ def test_the_same_on_any_number_of_threads_and_under_taps(
 
     arguments = Batch.from_ids(sources), None if targets is None else Batch.from_ids(targets)
     plain = model(*arguments).last_hidden_state
-    np.testing.assert_array_equal(model(*arguments, tap=Everything()).last_hidden_state, plain)
+    np.testing.assert_array_equal(model(*arguments, hook=Everything()).last_hidden_state, plain)
     _kernels.set_num_threads(1)
     np.testing.assert_array_equal(model(*arguments).last_hidden_state, plain)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engines import INTEGERS
-from triform.engines import Dense, Engine, Format, StoredTensor, Use, create_engine
+from triform.engines import Dense, Engine, Format, ParameterRole, StoredTensor, create_engine
 from triform.engines.native import _kernels
 from triform.engines.reference.floats import Floats
 from triform.spec import Activation
@@ -25,8 +25,8 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
 
 def dense(engine: Engine, weight: Floats, format: Format) -> Dense:
     return Dense(
-        engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, Use.LINEAR),
-        engine.prepare("b", StoredTensor(weight[:, 0], Format.FLOAT32), Format.FLOAT32, Use.VECTOR),
+        engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, ParameterRole.LINEAR),
+        engine.prepare("b", StoredTensor(weight[:, 0], Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR),
     )
 
 
@@ -43,8 +43,10 @@ def test_linears(
     x[1::7, 0] = 300
     answers = []
     for engine in (REFERENCE, create_engine(f"native:{instruction_set}")):
-        parameter = engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, Use.LINEAR)
-        bias = engine.prepare("b", StoredTensor(random_array(outputs), Format.FLOAT32), Format.FLOAT32, Use.VECTOR)
+        parameter = engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, ParameterRole.LINEAR)
+        bias = engine.prepare(
+            "b", StoredTensor(random_array(outputs), Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR
+        )
         with np.errstate(over="ignore"):
             residual = random_array(rows, outputs, seed=2) if adds else None
             answers.append(engine.linear(x, parameter, bias if adds else None, residual=residual))
@@ -103,8 +105,8 @@ def test_feed_forward(
 def test_packing_loses_nothing(instruction_set: str, format: Format, inputs: int, outputs: int) -> None:
     engine = create_engine(f"native:{instruction_set}")
     stored = StoredTensor(random_array(outputs, inputs), Format.FLOAT32)
-    expected = REFERENCE.prepare("w", stored, format, Use.LINEAR | Use.TABLE)
-    found = engine.prepare("w", stored, format, Use.LINEAR | Use.TABLE)
+    expected = REFERENCE.prepare("w", stored, format, ParameterRole.LINEAR | ParameterRole.TABLE)
+    found = engine.prepare("w", stored, format, ParameterRole.LINEAR | ParameterRole.TABLE)
     rows = np.arange(outputs)
     np.testing.assert_array_equal(engine.embedding(rows, found), REFERENCE.embedding(rows, expected))
     ours, theirs = engine.stored(found), REFERENCE.stored(expected)
@@ -119,7 +121,7 @@ def test_packing_loses_nothing(instruction_set: str, format: Format, inputs: int
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_broken_row_is_nan_and_its_neighbours_are_not(instruction_set: str, format: Format, broken: float) -> None:
     engine = create_engine(f"native:{instruction_set}")
-    weight = engine.prepare("w", StoredTensor(random_array(40, 70), Format.FLOAT32), format, Use.LINEAR)
+    weight = engine.prepare("w", StoredTensor(random_array(40, 70), Format.FLOAT32), format, ParameterRole.LINEAR)
     x = random_array(3, 70)
     x[1, 69] = broken
     y = engine.linear(x, weight)

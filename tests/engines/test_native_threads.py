@@ -20,7 +20,7 @@ import triform
 from tests.parity.cases import CASES, bert, llama
 from tests.parity.harness import Case, make_checkpoint, random_ids
 from triform import Batch
-from triform.engines import Format, StoredTensor, Use, create_engine
+from triform.engines import Format, ParameterRole, StoredTensor, create_engine
 from triform.engines.native import _kernels
 from triform.engines.native.threads import num_threads, usable_cores
 from triform.errors import EngineError
@@ -108,7 +108,7 @@ def _answer(folder: Path) -> Any:
 def test_other_threads_of_python_go_on_meanwhile() -> None:
     engine = create_engine("native")
     x = np.ones((3000, 1024), np.float32)
-    weight = engine.prepare("w", StoredTensor(x, Format.FLOAT32), Format.FLOAT32, Use.LINEAR)
+    weight = engine.prepare("w", StoredTensor(x, Format.FLOAT32), Format.FLOAT32, ParameterRole.LINEAR)
     moments: list[float] = []
     over = threading.Event()
 

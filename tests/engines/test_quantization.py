@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from tests.engines import INTEGERS
-from triform.engines import Format, StoredTensor, Use, create_engine
+from triform.engines import Format, ParameterRole, StoredTensor, create_engine
 from triform.engines.reference.floats import widen
 from triform.engines.reference.parameter import BLOCK_NUMBERS, convert, float32
 from triform.engines.reference.quantization import dequantize, linear, quantize, quantize_rows
@@ -196,8 +196,8 @@ def test_a_linear_in_integers_is_near_the_one_in_floats(format: Format) -> None:
 @pytest.mark.parametrize("format", INTEGERS)
 def test_the_reference_engine_holds_them(format: Format) -> None:
     x, weight, bias, residual = random_array(7, 50), random_array(9, 50, seed=1), random_array(9), random_array(7, 9)
-    w = ENGINE.prepare("w", StoredTensor(weight, Format.FLOAT32), format, Use.LINEAR | Use.TABLE)
-    b = ENGINE.prepare("b", StoredTensor(bias, Format.FLOAT32), Format.FLOAT32, Use.VECTOR)
+    w = ENGINE.prepare("w", StoredTensor(weight, Format.FLOAT32), format, ParameterRole.LINEAR | ParameterRole.TABLE)
+    b = ENGINE.prepare("b", StoredTensor(bias, Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR)
     assert (w.shape, w.format) == ((9, 50), format)
     stored = quantize(weight, format)
     expected = np.maximum(linear(x, stored) + bias, 0) + residual

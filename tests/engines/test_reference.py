@@ -19,9 +19,9 @@ from triform.engines import (
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
+    ParameterRole,
     Spans,
     StoredTensor,
-    Use,
     create_engine,
 )
 from triform.engines.reference.activation import FUNCTIONS, PIECE, activate, erf
@@ -73,28 +73,30 @@ def test_formats_are_torchs(format: Format) -> None:
     special = [0.0, -0.0, 1.0, 65519.0, 65520.0, 1e38, 3.4e38, 1e-8, 1e-41, np.inf, -np.inf, np.nan]
     numbers = np.concatenate([random_array(1000), np.array(special, np.float32)])
     dtype = getattr(torch, format.value)
-    parameter = ENGINE.prepare("x", StoredTensor(numbers, Format.FLOAT32), format, Use.VECTOR)
+    parameter = ENGINE.prepare("x", StoredTensor(numbers, Format.FLOAT32), format, ParameterRole.VECTOR)
     expected = torch.tensor(numbers).to(dtype)
     stored = ENGINE.stored(parameter)
     bits = np.int16 if format is not Format.FLOAT32 else np.int32
     is_number = ~np.isnan(numbers)
     same_bits = expected.view(torch.int16 if bits is np.int16 else torch.int32).numpy()
     np.testing.assert_array_equal(stored.array.view(bits)[is_number], same_bits[is_number])
-    table = ENGINE.prepare("x", StoredTensor(numbers[:1000].reshape(50, 20), Format.FLOAT32), format, Use.TABLE)
+    table = ENGINE.prepare(
+        "x", StoredTensor(numbers[:1000].reshape(50, 20), Format.FLOAT32), format, ParameterRole.TABLE
+    )
     rows = ENGINE.embedding(np.array([3, 3, 49]), table)
     np.testing.assert_array_equal(rows, expected.float().numpy()[:1000].reshape(50, 20)[[3, 3, 49]])
 
 
 def test_float32_parameters_are_not_copied() -> None:
     numbers = random_array(4, 4)
-    parameter = ENGINE.prepare("x", StoredTensor(numbers, Format.FLOAT32), Format.FLOAT32, Use.LINEAR)
+    parameter = ENGINE.prepare("x", StoredTensor(numbers, Format.FLOAT32), Format.FLOAT32, ParameterRole.LINEAR)
     assert ENGINE.stored(parameter).array is numbers
 
 
 def test_linear_with_all_it_may_fuse() -> None:
     x, weight, bias, residual = random_array(5, 8), random_array(3, 8), random_array(3), random_array(5, 3)
-    w = ENGINE.prepare("w", StoredTensor(weight, Format.FLOAT32), Format.FLOAT32, Use.LINEAR)
-    b = ENGINE.prepare("b", StoredTensor(bias, Format.FLOAT32), Format.FLOAT32, Use.VECTOR)
+    w = ENGINE.prepare("w", StoredTensor(weight, Format.FLOAT32), Format.FLOAT32, ParameterRole.LINEAR)
+    b = ENGINE.prepare("b", StoredTensor(bias, Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR)
     y = x.astype(np.float64) @ weight.T.astype(np.float64)
     close(ENGINE.linear(x, w), y)
     close(ENGINE.linear(x, w, b, activation=Activation.RELU, residual=residual), np.maximum(y + bias, 0) + residual)
@@ -105,7 +107,9 @@ def test_linear_with_all_it_may_fuse() -> None:
 @pytest.mark.parametrize("width", [7, 384, 9000])
 def test_norms_do_not_depend_on_the_number_of_rows(width: int) -> None:
     x = random_array(33, width)
-    vector = ENGINE.prepare("w", StoredTensor(random_array(width), Format.FLOAT32), Format.FLOAT32, Use.VECTOR)
+    vector = ENGINE.prepare(
+        "w", StoredTensor(random_array(width), Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR
+    )
     layer_norm = ENGINE.layer_norm(x, vector, vector, 1e-12)
     rms_norm = ENGINE.rms_norm(x, vector, 1e-6)
     for row in range(len(x)):

@@ -12,7 +12,7 @@ from tests.parity.cases import bert, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids
 from triform import spec
 from triform.errors import EngineError
-from triform.models import Decoder
+from triform.networks import Decoder
 
 FORMS = [
     Case(name="bert", model="BertForMaskedLM", config=bert),

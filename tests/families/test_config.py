@@ -21,11 +21,11 @@ def config(case: str, **changes: Any) -> dict[str, Any]:
 
 
 def read(case: str, **changes: Any) -> spec.Model:
-    return families.read(config(case, **changes), WHERE)
+    return families.read_spec(config(case, **changes), WHERE)
 
 
 def without(case: str, *keys: str) -> spec.Model:
-    return families.read({key: value for key, value in config(case).items() if key not in keys}, WHERE)
+    return families.read_spec({key: value for key, value in config(case).items() if key not in keys}, WHERE)
 
 
 def refused(case: str, **changes: Any) -> str:
@@ -93,7 +93,7 @@ REQUIRED = [
 def test_a_missing_key_is_named_with_what_was_expected(case: str, key: str) -> None:
     for absent in ({}, {key: None}):
         with pytest.raises(UnsupportedModelError, match=f"{WHERE}: {key} is missing; expected a (whole number|string)"):
-            families.read({k: v for k, v in config(case).items() if k != key} | absent, WHERE)
+            families.read_spec({k: v for k, v in config(case).items() if k != key} | absent, WHERE)
 
 
 @pytest.mark.parametrize("value", [True, False, "32", 32.0, -32, 0, [32], {"size": 32}], ids=repr)
@@ -177,7 +177,7 @@ def test_an_unsupported_architecture_is_refused_with_the_supported_ones(case: st
     assert "architecture 'SomethingForVision' is not supported" in message
     assert CASE[case].model in message
     # The backbone of it can be read all the same.
-    assert families.read(config(case, architectures=["SomethingForVision"]), WHERE, with_head=False).head is None
+    assert families.read_spec(config(case, architectures=["SomethingForVision"]), WHERE, with_head=False).head is None
 
 
 @pytest.mark.parametrize("activation", ["gelu_10", "", "GELU"])

@@ -21,8 +21,8 @@ from tests.weights import CASE
 from triform import spec
 from triform.errors import ModelNotFoundError, UnsupportedModelError
 from triform.families import FAMILIES, Config
-from triform.hub import find
-from triform.models.layers.position import distance_buckets, rotary_frequencies
+from triform.hub import find_checkpoint
+from triform.networks.layers.position import distance_buckets, rotary_frequencies
 
 LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 ROPES: list[dict[str, Any]] = [
@@ -214,7 +214,7 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ModelNotFoundError, match=r"has no config\.json.*Name the folder that holds config\.json"
     ) as raised:
-        find(tmp_path).read_json("config.json")
+        find_checkpoint(tmp_path).read_json("config.json")
     assert str(tmp_path) in str(raised.value)
 
 
@@ -222,11 +222,11 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_config_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(UnsupportedModelError, match=r"config\.json is not valid JSON: .*Fetch the file again"):
-        find(tmp_path).read_object("config.json")
+        find_checkpoint(tmp_path).read_object("config.json")
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "3"])
 def test_a_config_that_is_no_object_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UnsupportedModelError, match=r"config\.json: expected a JSON object, got (list|NoneType|int)"):
-        find(tmp_path).read_object("config.json")
+        find_checkpoint(tmp_path).read_object("config.json")

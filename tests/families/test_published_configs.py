@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from triform import spec
-from triform.families import read
+from triform.families import read_spec
 
 BERT = {
     "model_type": "bert",
@@ -314,26 +314,26 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_configs_as_they_are_published(name: str) -> None:
-    model = read(CONFIGS[name], "config.json")
+    model = read_spec(CONFIGS[name], "config.json")
     assert model.head is not None
-    read(CONFIGS[name], "config.json", with_head=False)
+    read_spec(CONFIGS[name], "config.json", with_head=False)
 
 
 def test_what_they_say() -> None:
-    flan = read(CONFIGS["flan-t5"], "config.json").head
-    small = read(CONFIGS["t5-small"], "config.json").head
+    flan = read_spec(CONFIGS["flan-t5"], "config.json").head
+    small = read_spec(CONFIGS["t5-small"], "config.json").head
     assert isinstance(flan, spec.LanguageHead)
     assert isinstance(small, spec.LanguageHead)
     assert (flan.scale, small.scale) == (1.0, 32**-0.5)
-    llama = read(CONFIGS["llama-3.2"], "config.json").output_stack.blocks[0][0].core
+    llama = read_spec(CONFIGS["llama-3.2"], "config.json").output_stack.blocks[0][0].core
     assert isinstance(llama, spec.SelfAttention)
     assert isinstance(llama.position, spec.Rotary)
     assert isinstance(llama.position.scaling, spec.Llama3Scaling)
-    ranker = read(CONFIGS["ms-marco-minilm"], "config.json").head
+    ranker = read_spec(CONFIGS["ms-marco-minilm"], "config.json").head
     assert isinstance(ranker, spec.SequenceHead)
     assert ranker.labels == ("LABEL_0",)
-    mnli = read(CONFIGS["bart-large-mnli"], "config.json")
+    mnli = read_spec(CONFIGS["bart-large-mnli"], "config.json")
     assert isinstance(mnli.form, spec.EncoderDecoder)
-    assert mnli.form.target == spec.SourceAgain(start=2)
+    assert mnli.form.target == spec.ShiftTokensRight(start=2)
     assert isinstance(mnli.head, spec.SequenceHead)
     assert (mnli.head.pooling, mnli.head.labels[2]) == (spec.LastOf(token=2), "entailment")

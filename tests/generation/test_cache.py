@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from tests.parity.cases import llama
 from triform.engines import Integers, PageTable, create_engine
-from triform.families import read
+from triform.families import read_spec
 from triform.generation import KeyValueCache
 from triform.generation.cache import NO_PAGE
 
 
 def new_cache(num_sequences: int) -> KeyValueCache:
-    spec = read(llama(num_hidden_layers=2).to_dict() | {"architectures": ["LlamaForCausalLM"]}, "config.json")
+    spec = read_spec(llama(num_hidden_layers=2).to_dict() | {"architectures": ["LlamaForCausalLM"]}, "config.json")
     return KeyValueCache(create_engine("reference"), spec.output_stack, num_sequences)
 
 

@@ -13,7 +13,7 @@ from triform import Batch
 from triform.errors import InputError, UnsupportedModelError
 from triform.generation import FinishReason, GenerationConfig
 from triform.generation.sequence import Limit
-from triform.hub import find
+from triform.hub import find_checkpoint
 
 CASE = Case(name="llama", model="LlamaForCausalLM", config=llama)
 PROMPTS = Batch.from_ids([[5, 6, 7], [8], [9, 10]])
@@ -172,4 +172,4 @@ def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(InputError, match="does not say what its decoder begins with"):
         triform.load(tmp_path).generate(PROMPTS)
-    assert GenerationConfig.read(find(tmp_path)).eos_token_id == (1,)
+    assert GenerationConfig.read(find_checkpoint(tmp_path)).eos_token_id == (1,)

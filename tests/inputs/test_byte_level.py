@@ -12,7 +12,7 @@ import transformers
 from tests.inputs.beside_transformers import assert_equal, assert_threads_agree
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
 from triform.errors import TokenizerError
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 
 WRAPPED_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -47,7 +47,7 @@ def bare(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("settings", [{}, {"add_prefix_space": True}, {"add_bos_token": True}], ids=str)
 def test_bare_equals_transformers(bare: Path, settings: dict[str, Any]) -> None:
     write_json(bare / "tokenizer_config.json", settings)
-    ours = Tokenizer.from_checkpoint(find(bare))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(bare))
     assert_equal(ours, transformers.GPT2TokenizerFast.from_pretrained(bare), more_texts=["a<|endoftext|> b"])
 
 
@@ -55,7 +55,7 @@ def test_published_files_equal_transformers(data: Path, tmp_path: Path) -> None:
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(data / "tokenizers" / "gpt2" / name, tmp_path)
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer"})
-    ours = Tokenizer.from_checkpoint(find(tmp_path))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     assert ours.encode(["Hello world"])[0].ids.tolist() == [15496, 995]
     assert_equal(ours, transformers.GPT2TokenizerFast.from_pretrained(tmp_path), more_texts=["a<|endoftext|> b"])
 
@@ -64,7 +64,7 @@ def test_published_files_equal_transformers(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["RobertaTokenizer", "BartTokenizer"])
 def test_wrapped_equals_transformers(wrapped: Path, name: str, settings: dict[str, Any]) -> None:
     write_json(wrapped / "tokenizer_config.json", {"tokenizer_class": name, **settings})
-    ours = Tokenizer.from_checkpoint(find(wrapped))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(wrapped))
     theirs = getattr(transformers, name).from_pretrained(wrapped)
     assert_equal(ours, theirs, more_texts=["a</s>b"])
     assert ours.special("mask_token") == "<mask>"
@@ -78,7 +78,7 @@ def test_wrapped_equals_the_published_tokenizer_json(data: Path, tmp_path: Path)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n", encoding="utf-8")
     write_json(tmp_path / "config.json", {"model_type": "roberta"})
-    built = Tokenizer.from_checkpoint(find(tmp_path))
+    built = Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     expected = tokenizers.Tokenizer.from_file(str(published))
     texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "The capital is <mask>.", "a</s>b<pad>"]
     for text in texts:
@@ -95,7 +95,7 @@ def test_digits_apart_equals_transformers(bare: Path) -> None:
     }
     settings = {"tokenizer_class": "Qwen2Tokenizer", "added_tokens_decoder": added, "pad_token": "<|endoftext|>"}
     write_json(bare / "tokenizer_config.json", settings)
-    ours = Tokenizer.from_checkpoint(find(bare))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(bare))
     assert_equal(
         ours,
         transformers.Qwen2TokenizerFast.from_pretrained(bare),
@@ -106,27 +106,27 @@ def test_digits_apart_equals_transformers(bare: Path) -> None:
 
 def test_added_tokens_json(bare: Path) -> None:
     write_json(bare / "added_tokens.json", {"<two>": 501, "<one>": 500})
-    ours = Tokenizer.from_checkpoint(find(bare))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(bare))
     theirs = transformers.GPT2TokenizerFast.from_pretrained(bare)
     assert_equal(ours, theirs, more_texts=["a<one> <two>b"])
 
 
 def test_eight_threads_share_one_tokenizer(wrapped: Path) -> None:
-    assert_threads_agree(Tokenizer.from_checkpoint(find(wrapped)))
+    assert_threads_agree(Tokenizer.from_checkpoint(find_checkpoint(wrapped)))
 
 
 def test_damaged_files_are_errors(wrapped: Path) -> None:
     (wrapped / "merges.txt").write_text("not in the vocabulary\n")
     with pytest.raises(TokenizerError, match="vocab.json or .*merges.txt is damaged: "):
-        Tokenizer.from_checkpoint(find(wrapped))
+        Tokenizer.from_checkpoint(find_checkpoint(wrapped))
     (wrapped / "merges.txt").write_text("")
     write_json(wrapped / "vocab.json", {"a": 0})
     with pytest.raises(TokenizerError, match="vocab.json has no '</s>', the sep_token"):
-        Tokenizer.from_checkpoint(find(wrapped))
+        Tokenizer.from_checkpoint(find_checkpoint(wrapped))
     (wrapped / "vocab.json").write_text('{"a": ')
     with pytest.raises(TokenizerError, match="vocab.json is damaged"):
-        Tokenizer.from_checkpoint(find(wrapped))
+        Tokenizer.from_checkpoint(find_checkpoint(wrapped))
     write_json(wrapped / "vocab.json", {token: number for number, token in enumerate(WRAPPED_TOKENS)})
     write_json(wrapped / "tokenizer_config.json", {"added_tokens_decoder": {"0": {"special": True}}})
     with pytest.raises(TokenizerError, match='tokenizer_config.json: expected a token.s text or .* with "content"'):
-        Tokenizer.from_checkpoint(find(wrapped))
+        Tokenizer.from_checkpoint(find_checkpoint(wrapped))

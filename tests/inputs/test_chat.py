@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tests.inputs import chat_templates
 from tests.inputs.hard_texts import TEXTS, write_json
 from triform.errors import InputError, TokenizerError, TriformError
-from triform.hub import find
-from triform.inputs import Tokenizer, template_language
-from triform.inputs.chat import Chat, ChatTemplate
-from triform.inputs.template_language import LONGEST, compile_template, render
+from triform.hub import find_checkpoint
+from triform.inputs import Tokenizer
+from triform.inputs.chat import template_language
+from triform.inputs.chat.template import Chat, ChatTemplate
+from triform.inputs.chat.template_language import LONGEST, compile_template, render
 
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"]
 TOOL = {
@@ -62,8 +63,8 @@ def save_tokenizer(folder: Path, template: Any, *, space_before: bool = False) -
 
 
 def ours(folder: Path) -> tuple[Tokenizer, ChatTemplate]:
-    tokenizer = Tokenizer.from_checkpoint(find(folder))
-    return tokenizer, ChatTemplate.from_checkpoint(find(folder), tokenizer)
+    tokenizer = Tokenizer.from_checkpoint(find_checkpoint(folder))
+    return tokenizer, ChatTemplate.from_checkpoint(find_checkpoint(folder), tokenizer)
 
 
 @pytest.fixture(scope="session")
@@ -194,7 +195,7 @@ def test_where_a_template_may_lie(tmp_path: Path) -> None:
         ours(tmp_path)
     write_json(tmp_path / "chat_template.json", {"chat_template": "of a processor"})
     assert ours(tmp_path)[1].render(chat).text == "of a processor"
-    own = find(tmp_path).read_object(config.name)
+    own = find_checkpoint(tmp_path).read_object(config.name)
     write_json(config, {**own, "chat_template": named})
     assert ours(tmp_path)[1].render(chat).text == "one <s>"
     assert ours(tmp_path)[1].render(Chat.read({"messages": [USER], "tools": [TOOL]})).text == "two"

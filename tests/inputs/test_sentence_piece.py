@@ -17,9 +17,9 @@ from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
 from tests.inputs.sentence_piece_files import read_charsmap, train, varint, write_unigram
 from triform.errors import InputError, TokenizerError
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import LongInput, Tokenizer
-from triform.inputs.backend import Side
+from triform.inputs.text.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
 """Where characters become fewer or more, the two libraries point to different ones."""
@@ -83,7 +83,7 @@ def processor_of(path: Path) -> sentencepiece.SentencePieceProcessor:
 
 
 def test_extra_ids_come_last_and_eos_ends_a_text(t5: Path) -> None:
-    ours = Tokenizer.from_checkpoint(find(t5))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(t5))
     processor = processor_of(t5 / "spiece.model")
     for text in TEXTS:
         assert ours.encode([text])[0].ids.tolist() == [*processor.encode(text), 1], text
@@ -104,7 +104,10 @@ def test_published_unigram_model_equals_transformers(data: Path, tmp_path: Path)
     published = data / "tokenizers" / "t5-small"
     write_unigram(tmp_path / "spiece.model", published / "tokenizer.json", num_pieces=32000)
     shutil.copy(published / "tokenizer_config.json", tmp_path)
-    ours, theirs = Tokenizer.from_checkpoint(find(tmp_path)), transformers.AutoTokenizer.from_pretrained(published)
+    ours, theirs = (
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path)),
+        transformers.AutoTokenizer.from_pretrained(published),
+    )
     assert ours.max_length == 512
     texts: list[str | tuple[str, str]] = [*TEXTS, *PAIRS, "The <extra_id_0> walks in <extra_id_1> park</s>", "a<pad>b"]
     for text in texts:
@@ -123,7 +126,7 @@ def test_published_unigram_model_equals_transformers(data: Path, tmp_path: Path)
 @pytest.mark.parametrize("settings", [{}, {"legacy": True}, {"add_eos_token": True}, {"add_bos_token": False}], ids=str)
 def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None:
     write_json(llama / "tokenizer_config.json", {"tokenizer_class": "LlamaTokenizer", **settings})
-    ours = Tokenizer.from_checkpoint(find(llama))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(llama))
     processor = processor_of(llama / "tokenizer.model")
     vocabulary = {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
     # transformers needs protobuf to read the file itself.
@@ -146,7 +149,7 @@ def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None
 
 def test_spaces_before_a_text_are_those_of_the_model(llama: Path) -> None:
     """transformers 5 takes one of them for the space that SentencePiece puts before a text, and so loses one."""
-    ours, processor = Tokenizer.from_checkpoint(find(llama)), processor_of(llama / "tokenizer.model")
+    ours, processor = Tokenizer.from_checkpoint(find_checkpoint(llama)), processor_of(llama / "tokenizer.model")
     for text in (" a", "   three", " "):
         got = ours.encode([text])[0]
         assert got.ids.tolist() == [1, *processor.encode(text)]
@@ -154,14 +157,14 @@ def test_spaces_before_a_text_are_those_of_the_model(llama: Path) -> None:
 
 
 def test_every_byte_of_a_character_points_to_it(llama: Path) -> None:
-    got = Tokenizer.from_checkpoint(find(llama)).encode(["a \U0001f9ff\u0fd0"], special_tokens=False)[0]
+    got = Tokenizer.from_checkpoint(find_checkpoint(llama)).encode(["a \U0001f9ff\u0fd0"], special_tokens=False)[0]
     bytes_of = [tuple(span) for span, token in zip(got.characters.tolist(), got.tokens, strict=True) if "<0x" in token]
     assert bytes_of == [(2, 3)] * 4 + [(3, 4)] * 3
 
 
 def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
     path = xlm_roberta / "sentencepiece.bpe.model"
-    ours, processor = Tokenizer.from_checkpoint(find(xlm_roberta)), processor_of(path)
+    ours, processor = Tokenizer.from_checkpoint(find_checkpoint(xlm_roberta)), processor_of(path)
     # transformers needs protobuf to read the file itself.
     vocabulary = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
     vocabulary += [(processor.id_to_piece(n), processor.get_score(n)) for n in range(3, len(processor))]
@@ -191,7 +194,7 @@ def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
 def test_shifted_ids_need_the_order_that_they_shift(xlm_roberta: Path, models: Path) -> None:
     shutil.copy(models / "spiece.model", xlm_roberta / "sentencepiece.bpe.model")
     with pytest.raises(TokenizerError, match="begins with .* not with <unk>, <s> and </s>. Fetch the file again"):
-        Tokenizer.from_checkpoint(find(xlm_roberta))
+        Tokenizer.from_checkpoint(find_checkpoint(xlm_roberta))
 
 
 def marian_of(folder: Path) -> Any:
@@ -212,13 +215,13 @@ def assert_equals_marian(ours: Tokenizer, theirs: Any) -> None:
 
 
 def test_a_text_of_the_target_is_cut_by_the_target_s_model(marian: Path) -> None:
-    ours, theirs = Tokenizer.from_checkpoint(find(marian)).of_answers, marian_of(marian)
+    ours, theirs = Tokenizer.from_checkpoint(find_checkpoint(marian)).of_answers, marian_of(marian)
     for text in ("The house is wonderful.", "Die Katze auf der Matte 2.", " x  y"):
         assert ours.encode([text])[0].ids.tolist() == theirs(text_target=text)["input_ids"]
 
 
 def test_a_vocabulary_beside_the_model_equals_transformers(marian: Path) -> None:
-    ours = Tokenizer.from_checkpoint(find(marian))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(marian))
     assert_equals_marian(ours, marian_of(marian))
     assert ours.encode([">>fra<< a"])[0].tokens[0] == ">>fra<<"
     assert ours.encode(["ぬ"])[0].ids.tolist()[-2:] == [1, 0]
@@ -230,7 +233,7 @@ def test_published_vocabulary_equals_transformers(data: Path, tmp_path: Path) ->
         shutil.copy(published / "vocab.joint.spm", tmp_path / name)
     for name in ("vocab.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(published / name, tmp_path)
-    assert_equals_marian(Tokenizer.from_checkpoint(find(tmp_path)), marian_of(tmp_path))
+    assert_equals_marian(Tokenizer.from_checkpoint(find_checkpoint(tmp_path)), marian_of(tmp_path))
 
 
 def test_the_target_model_joins_an_answer(marian: Path) -> None:
@@ -239,7 +242,7 @@ def test_the_target_model_joins_an_answer(marian: Path) -> None:
     denormalizer_spec = normalizer.serialized_normalizer_spec()
     path = marian / "target.spm"
     path.write_bytes(path.read_bytes() + b"\x2a" + varint(len(denormalizer_spec)) + denormalizer_spec)
-    ours = Tokenizer.from_checkpoint(find(marian))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(marian))
     ids = ours.encode(["b"], special_tokens=False)[0].ids.tolist()
     assert ours.decode(ids) == "a"
 
@@ -247,16 +250,16 @@ def test_the_target_model_joins_an_answer(marian: Path) -> None:
 def test_separate_vocabularies(marian: Path) -> None:
     write_json(marian / "target_vocab.json", {"</s>": 0, "<unk>": 1, "▁chat": 2, "s": 3})
     write_json(marian / "tokenizer_config.json", {"separate_vocabs": True})
-    ours = Tokenizer.from_checkpoint(find(marian))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(marian))
     assert ours.decode([2, 3, 0]) == "chats"
     (marian / "target_vocab.json").unlink()
     with pytest.raises(TokenizerError, match="has no target_vocab.json, which numbers the tokens"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureRequest) -> None:
-    ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(request.getfixturevalue(kind)))
     for text in TEXTS:
         got = ours.encode([text])[0]
         spans = [span for span, source in zip(got.characters.tolist(), got.sources, strict=True) if source == 0]
@@ -269,7 +272,7 @@ def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureR
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.FixtureRequest) -> None:
-    ours = Tokenizer.from_checkpoint(find(request.getfixturevalue(kind)))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(request.getfixturevalue(kind)))
     for text in ("the cat sat on the mat " * 5, ("the cat sat " * 5, "on the mat")):
         whole = ours.encode([text])[0]
         cut = ours.encode([text], max_length=12, long_input=LongInput.TRUNCATE)[0]
@@ -280,7 +283,7 @@ def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.Fi
 
 
 def test_pairs_are_cut_where_asked(t5: Path) -> None:
-    ours = Tokenizer.from_checkpoint(find(t5))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(t5))
     pair = ("one two three four five six seven", "the second text")
     whole = ours.encode([pair])[0]
     first = [row for row, source in enumerate(whole.sources) if source == 0]
@@ -294,7 +297,7 @@ def test_pairs_are_cut_where_asked(t5: Path) -> None:
 
 
 def test_words_begin_behind_spaces(t5: Path) -> None:
-    [text] = Tokenizer.from_checkpoint(find(t5)).encode([("Café unaffable, it's", "猫が 好き</s> x")])
+    [text] = Tokenizer.from_checkpoint(find_checkpoint(t5)).encode([("Café unaffable, it's", "猫が 好き</s> x")])
     assert text.words is not None
     assert [word is None for word in text.words] == [source is None for source in text.sources]
     for source, part in enumerate((text.text, text.pair or "")):
@@ -309,7 +312,7 @@ def test_words_begin_behind_spaces(t5: Path) -> None:
 def test_added_tokens_take_their_spaces_with_them(t5: Path) -> None:
     added = {"400": {"content": "<gap>", "lstrip": True, "rstrip": True}, "401": {"content": "ox", "single_word": True}}
     write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": added})
-    got = Tokenizer.from_checkpoint(find(t5)).encode(["a  <gap> ox box"])[0]
+    got = Tokenizer.from_checkpoint(find_checkpoint(t5)).encode(["a  <gap> ox box"])[0]
     whole = {token: tuple(span) for token, span in zip(got.tokens, got.characters.tolist(), strict=True)}
     assert whole["<gap>"] == (1, 9)
     assert whole["ox"] == (9, 11)
@@ -320,41 +323,41 @@ def test_listed_special_tokens_without_an_id_come_last(llama: Path) -> None:
     size = len(processor_of(llama / "tokenizer.model"))
     settings = {"tokenizer_class": "LlamaTokenizer", "additional_special_tokens": ["<a>"], "pad_token": "[PAD]"}
     write_json(llama / "tokenizer_config.json", settings)
-    ours = Tokenizer.from_checkpoint(find(llama))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(llama))
     assert ours.encode(["<a>"])[0].ids.tolist() == [1, size]
     assert ours.id_of("[PAD]") is None
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
 def test_eight_threads_share_one_tokenizer(kind: str, request: pytest.FixtureRequest) -> None:
-    assert_threads_agree(Tokenizer.from_checkpoint(find(request.getfixturevalue(kind))))
+    assert_threads_agree(Tokenizer.from_checkpoint(find_checkpoint(request.getfixturevalue(kind))))
 
 
 def test_damaged_or_missing_files_are_errors(marian: Path) -> None:
     (marian / "vocab.json").write_text('["a"]')
     with pytest.raises(TokenizerError, match="vocab.json: expected a JSON object of tokens and their ids"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
     (marian / "vocab.json").write_text('{"a": ')
     with pytest.raises(TokenizerError, match="vocab.json is damaged: .* Fetch the file again"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
     write_json(marian / "vocab.json", {"</s>": 0})
     with pytest.raises(TokenizerError, match="vocab.json has no '<unk>', the unk_token that it needs"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
     (marian / "source.spm").write_bytes(b"no model")
     with pytest.raises(TokenizerError, match="source.spm is damaged, or no SentencePiece model: .* Fetch the file"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
     (marian / "target.spm").unlink()
     with pytest.raises(TokenizerError, match="MarianTokenizer also needs target.spm. Fetch it"):
-        Tokenizer.from_checkpoint(find(marian))
+        Tokenizer.from_checkpoint(find_checkpoint(marian))
 
 
 def test_wrong_settings_are_errors(t5: Path) -> None:
     write_json(t5 / "tokenizer_config.json", {"extra_ids": "many"})
     with pytest.raises(TokenizerError, match="extra_ids must be a count of at most 10000, got 'many'"):
-        Tokenizer.from_checkpoint(find(t5))
+        Tokenizer.from_checkpoint(find_checkpoint(t5))
     write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "</s>"}}})
     with pytest.raises(TokenizerError, match="'</s>' should have id 7, but the vocabulary has it as 1"):
-        Tokenizer.from_checkpoint(find(t5))
+        Tokenizer.from_checkpoint(find_checkpoint(t5))
 
 
 def test_the_library_is_not_imported_before_it_is_needed() -> None:
@@ -365,7 +368,7 @@ def test_the_library_is_not_imported_before_it_is_needed() -> None:
 
 def test_a_rendered_conversation(llama: Path) -> None:
     """Its special tokens are found, but for those that somebody said."""
-    tokenizer = Tokenizer.from_checkpoint(find(llama))
+    tokenizer = Tokenizer.from_checkpoint(find_checkpoint(llama))
     text = "<s>[INST] say </s> 猫 [/INST] </s>"
     begin = text.index("</s>")
     spelled = tokenizer.encode_rendered(text, spelled=[(begin, begin + 4)])

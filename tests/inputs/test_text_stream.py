@@ -11,9 +11,9 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from tests.inputs.hard_texts import TEXTS, write_json
 from tests.inputs.sentence_piece_files import train
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import TextStream, Tokenizer
-from triform.inputs.text_stream import BYTE, HALF, MOST
+from triform.inputs.text.text_stream import BYTE, HALF, MOST
 
 KINDS = ["byte-level", "word-piece", "byte-fallback", "no-decoder", "llama.model", "t5.model", "two.models"]
 LONG = " ".join(TEXTS * 3)
@@ -70,7 +70,7 @@ def kinds(tmp_path_factory: pytest.TempPathFactory, minilm: Path) -> dict[str, T
         folder = minilm if kind == "word-piece" else tmp_path_factory.mktemp(kind)
         if kind != "word-piece":
             write_tokenizer(kind, folder)
-        made[kind] = Tokenizer.from_checkpoint(find(folder))
+        made[kind] = Tokenizer.from_checkpoint(find_checkpoint(folder))
     return made
 
 

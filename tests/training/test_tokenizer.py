@@ -7,7 +7,7 @@ import transformers
 
 from tests.checkpoints import CORPUS
 from triform.errors import InputError
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.training.rows import Row
 from triform.training.tokenizer import Algorithm, TokenizerSettings, train_tokenizer
@@ -23,7 +23,7 @@ def test_both_read_it_alike(algorithm: Algorithm, lowercase: bool, tmp_path: Pat
     settings = TokenizerSettings(algorithm=algorithm, vocab_size=size, lowercase=lowercase, ends=True)
     known = train_tokenizer(ROWS, settings, tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    ours = Tokenizer.from_checkpoint(find(tmp_path))
+    ours = Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     for text in TEXTS:
         ids = ours.encode([text])[0].ids.tolist()
@@ -48,7 +48,7 @@ def test_it_is_the_same_each_time(algorithm: Algorithm, tmp_path: Path) -> None:
 def test_pairs_of_wordpiece_have_segments(tmp_path: Path) -> None:
     train_tokenizer(ROWS, TokenizerSettings(algorithm=Algorithm.WORDPIECE, vocab_size=200), tmp_path)
     (tmp_path / "config.json").write_text("{}")
-    encoded = Tokenizer.from_checkpoint(find(tmp_path)).encode([("a cat", "a house")])[0]
+    encoded = Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).encode([("a cat", "a house")])[0]
     assert [token for token, source in zip(encoded.tokens, encoded.sources, strict=True) if source is None] == [
         "[CLS]",
         "[SEP]",

@@ -11,8 +11,8 @@ import triform
 from tests.parity.harness import compare, load_reference, random_ids
 from tests.weights import CASE, TensorDict, edit_config, edit_tensors, make, read_file, write_file
 from triform import spec
-from triform.blueprint import inspect
 from triform.errors import WeightError
+from triform.model.blueprint import read_blueprint
 
 LENGTHS = (5, 1, 9)
 
@@ -48,7 +48,7 @@ def test_all_problems_are_listed_in_one_error(tmp_path: Path) -> None:
 
     edit_tensors(tmp_path, damage)
     with pytest.raises(WeightError, match=r"does not fit the model; 7 problem\(s\)") as raised:
-        inspect(tmp_path, with_head=False)
+        read_blueprint(tmp_path, with_head=False)
     lines = [" ".join(line.split()) for line in str(raised.value).splitlines()[1:-1]]
     known = "expected one of F32, F16, BF16"
     assert lines == [
@@ -69,7 +69,7 @@ def test_a_missing_tensor_is_named_as_this_checkpoint_would_name_it(name: str, t
     missing = sorted(read_file(tmp_path))[3]
     edit_tensors(tmp_path, lambda tensors: tensors.pop(missing))
     with pytest.raises(WeightError, match=rf"missing +{missing} "):
-        inspect(tmp_path)
+        read_blueprint(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "bert-sequence", "bert-tokens"])
@@ -90,7 +90,7 @@ def test_old_names_of_norms_are_read(name: str, tmp_path: Path) -> None:
 def test_buffers_are_left_alone(tmp_path: Path) -> None:
     make("bert-masked-lm", tmp_path)
     edit_tensors(tmp_path, lambda t: t.update({"bert.embeddings.position_ids": torch.arange(64)[None]}))
-    assert inspect(tmp_path).assignment.unused == ("bert.embeddings.position_ids",)
+    assert read_blueprint(tmp_path).assignment.unused == ("bert.embeddings.position_ids",)
     assert_equals_reference("bert-masked-lm", tmp_path)
     triform.load(tmp_path).save(tmp_path / "saved")
     load_reference(CASE["bert-masked-lm"], tmp_path / "saved")
@@ -100,16 +100,16 @@ def test_rotary_buffers_are_left_alone(tmp_path: Path) -> None:
     make("llama-lm", tmp_path)
     name = "model.layers.0.self_attn.rotary_emb.inv_freq"
     edit_tensors(tmp_path, lambda tensors: tensors.update({name: torch.ones(4)}))
-    assert inspect(tmp_path).assignment.unused == (name,)
+    assert read_blueprint(tmp_path).assignment.unused == (name,)
 
 
 @pytest.mark.parametrize("name", ["bert", "llama"])
 def test_a_backbone_is_read_with_its_prefix_and_without(name: str, tmp_path: Path) -> None:
     make(name, tmp_path)
     prefix = {"bert": "bert.", "llama": "model."}[name]
-    assert inspect(tmp_path).assignment.prefix == ""
+    assert read_blueprint(tmp_path).assignment.prefix == ""
     edit_tensors(tmp_path, lambda tensors: rename(tensors, lambda key: prefix + key))
-    assert inspect(tmp_path).assignment.prefix == prefix
+    assert read_blueprint(tmp_path).assignment.prefix == prefix
     assert_equals_reference(name, tmp_path)
 
 
@@ -125,7 +125,7 @@ def test_a_backbone_is_read_with_its_prefix_and_without(name: str, tmp_path: Pat
 )
 def test_the_backbone_of_a_checkpoint_with_a_head_leaves_the_head_unused(name: str, tmp_path: Path) -> None:
     make(name, tmp_path)
-    blueprint = inspect(tmp_path, with_head=False)
+    blueprint = read_blueprint(tmp_path, with_head=False)
     assert blueprint.spec.head is None
     heads = {key for key in blueprint.tensors if key.startswith(("cls.", "classifier.", "lm_head.", "score."))}
     assert heads
@@ -138,7 +138,7 @@ def test_the_backbone_of_a_checkpoint_with_a_head_leaves_the_head_unused(name: s
 def test_every_tensor_is_accounted_for_once_in_pretraining_of_bert(tmp_path: Path) -> None:
     model = transformers.BertForPreTraining(CASE["bert"].config())
     model.save_pretrained(tmp_path)
-    blueprint = inspect(tmp_path)
+    blueprint = read_blueprint(tmp_path)
     assert isinstance(blueprint.spec.head, spec.LanguageHead)
     assert {"cls.seq_relationship.weight", "cls.seq_relationship.bias"} <= set(blueprint.assignment.unused)
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= set(blueprint.assignment.unused)
@@ -154,7 +154,7 @@ COPIES = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head
 def test_equal_copies_of_the_word_embedding_of_t5_are_one_parameter(copies: tuple[str, ...], tmp_path: Path) -> None:
     make("t5-lm", tmp_path)
     edit_tensors(tmp_path, lambda t: t.update({copy: t["shared.weight"].clone() for copy in copies}))
-    blueprint = inspect(tmp_path)
+    blueprint = read_blueprint(tmp_path)
     assert blueprint.assignment.sources["encoder.embedding.word.weight"].tensor == "shared.weight"
     assert sorted(blueprint.assignment.unused) == sorted(copies)
     assert isinstance(blueprint.spec.head, spec.LanguageHead)
@@ -172,13 +172,16 @@ def test_a_copy_that_differs_is_refused(copy: str, tmp_path: Path) -> None:
 
     edit_tensors(tmp_path, differ)
     with pytest.raises(WeightError, match=rf"differs +{copy} from shared\.weight"):
-        inspect(tmp_path)
+        read_blueprint(tmp_path)
 
 
 def test_a_copy_stands_in_for_a_shared_embedding_that_is_missing(tmp_path: Path) -> None:
     make("t5-lm", tmp_path)
     edit_tensors(tmp_path, lambda t: t.update({"encoder.embed_tokens.weight": t.pop("shared.weight")}))
-    assert inspect(tmp_path).assignment.sources["encoder.embedding.word.weight"].tensor == "encoder.embed_tokens.weight"
+    assert (
+        read_blueprint(tmp_path).assignment.sources["encoder.embedding.word.weight"].tensor
+        == "encoder.embed_tokens.weight"
+    )
 
 
 OWN_HEAD = {
@@ -201,7 +204,7 @@ def test_a_head_is_tied_unless_the_checkpoint_brings_one_that_differs(name: str,
             tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"].clone()
 
     edit_tensors(tmp_path, add)
-    head = inspect(tmp_path).spec.head
+    head = read_blueprint(tmp_path).spec.head
     assert isinstance(head, spec.LanguageHead)
     assert head.tied is not is_own
     assert_equals_reference(name, tmp_path)
@@ -218,13 +221,13 @@ def test_an_untied_head_that_is_missing_is_an_error_as_it_cannot_be_guessed(tmp_
     make("llama-lm-tied", tmp_path)
     edit_config(tmp_path, tie_word_embeddings=False)
     with pytest.raises(WeightError, match=r"1 problem.*\n +missing +lm_head\.weight \[120, 32\]"):
-        inspect(tmp_path)
+        read_blueprint(tmp_path)
 
 
 def test_a_sharded_checkpoint_is_matched_as_a_whole(tmp_path: Path) -> None:
     reference = make("llama-lm", tmp_path / "made")
     reference.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
-    assert len({info.file for info in inspect(tmp_path / "shards").tensors.values()}) > 2
+    assert len({info.file for info in read_blueprint(tmp_path / "shards").tensors.values()}) > 2
     assert_equals_reference("llama-lm", tmp_path / "shards")
 
 

@@ -16,8 +16,8 @@ from tests.weights import CASE, checkpoint
 from triform import families, spec
 from triform.engines import Format, StoredTensor, create_engine
 from triform.families import bert, t5
-from triform.models import declare
-from triform.weights import Piece, Rename, Row, Table, Transpose, join, match, open_tensors, write_tensors
+from triform.networks import declare
+from triform.weights import Rename, Row, Table, TensorSlice, Transpose, join, match_tensors, open_tensors, write_tensors
 
 PARTS = st.text(st.characters(exclude_characters=".*", exclude_categories=["Cs"]), min_size=1, max_size=6)
 STARS = ("{0}.*.{1}", "*.{0}", "{0}.*", "{0}.*.{1}.*", "{0}_*.{1}*", "*")
@@ -27,7 +27,7 @@ def resolve(case: Case) -> tuple[spec.Model, Table, dict[str, tuple[int, ...]]]:
     """Spec, table and parameters of a case, from its config alone."""
     written: dict[str, Any] = json.loads(case.config().to_json_string())
     config = case.rewrite_config({**written, "architectures": [case.model]})
-    model = families.read(config, "config.json")
+    model = families.read_spec(config, "config.json")
     declared = declare(model, create_engine("reference"))
     shapes = {name: parameter.shape for name, parameter in declared.items()}
     return model, families.find_family(config, "").weights(model), shapes
@@ -80,7 +80,7 @@ def test_a_rename_with_stars_reads_both_ways(pattern: str, data: st.DataObject) 
 def test_a_star_stands_for_exactly_one_part(first: str, second: str, third: str) -> None:
     rename = Rename("layer.*.weight", "blocks.*.linear.weight")
     assert canonical_of(rename, f"layer.{first}.weight") == [f"blocks.{first}.linear.weight"]
-    assert rename.to_checkpoint(f"blocks.{first}.linear.weight") == Piece(f"layer.{first}.weight")
+    assert rename.to_checkpoint(f"blocks.{first}.linear.weight") == TensorSlice(f"layer.{first}.weight")
     assert canonical_of(rename, f"layer.{first}.{second}.weight") == []
     assert canonical_of(rename, f"layer.{first}.weight.{third}") == []
     assert canonical_of(rename, f"{third}.layer.{first}.weight") == []
@@ -94,7 +94,7 @@ def test_dots_in_a_pattern_are_dots() -> None:
 def test_stars_keep_their_order() -> None:
     rename = Rename("a.*.b.*", "x.*.*")
     assert canonical_of(rename, "a.1.b.2") == ["x.1.2"]
-    assert rename.to_checkpoint("x.1.2") == Piece("a.1.b.2")
+    assert rename.to_checkpoint("x.1.2") == TensorSlice("a.1.b.2")
 
 
 def test_a_rename_that_cannot_be_reversed_is_a_mistake_of_the_programmer() -> None:
@@ -109,7 +109,7 @@ def test_old_names_are_known_and_new_ones_written() -> None:
         for old, new in (("gamma", "weight"), ("beta", "bias")):
             canonical = f"embedding.norm.{new}"
             assert canonical in canonical_of(table, f"{prefix}embeddings.LayerNorm.{old}")
-            assert table.to_checkpoint(canonical, prefix=prefix) == Piece(f"{prefix}embeddings.LayerNorm.{new}")
+            assert table.to_checkpoint(canonical, prefix=prefix) == TensorSlice(f"{prefix}embeddings.LayerNorm.{new}")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_the_word_embedding_of_t5_has_three_names_and_is_written_under_the_share
     assert t5.weights(model) == table
     for name in ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"):
         assert canonical_of(table, name) == ["encoder.embedding.word.weight"]
-    assert table.to_checkpoint("encoder.embedding.word.weight", prefix="") == Piece("shared.weight")
+    assert table.to_checkpoint("encoder.embedding.word.weight", prefix="") == TensorSlice("shared.weight")
 
 
 @pytest.mark.parametrize("prefixed", [True, False])
@@ -145,7 +145,7 @@ def test_a_written_checkpoint_matches_again(prefixed: bool, tmp_path: Path) -> N
         for name, array in arrays.items()
     }
     write_tensors(tmp_path, written)
-    assignment = match(shapes, table, open_tensors(checkpoint(tmp_path)))
+    assignment = match_tensors(shapes, table, open_tensors(checkpoint(tmp_path)))
     assert assignment.prefix == prefix
     assert assignment.unused == ()
     assert set(assignment.sources) == set(shapes)

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from triform.generation import FinishReason, Session
 from triform.inputs import TextStream
-from triform.inputs.chat import Message
+from triform.inputs.chat.template import Message
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
 
 

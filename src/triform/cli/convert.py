@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from triform.blueprint import inspect
 from triform.cli.parameters import Debug, ModelArgument, Revision
 from triform.hub import MODEL
+from triform.model.blueprint import read_blueprint
 from triform.weights.convert import convert as convert_weights
 
 Output = Annotated[
@@ -46,4 +46,4 @@ def convert(
         typer.echo(f"Left out, for it is no tensor: {name}", err=True)
     typer.echo(f"Converted: {done.folder}")
     if (done.folder / MODEL.config).is_file():
-        inspect(done.folder)
+        read_blueprint(done.folder)

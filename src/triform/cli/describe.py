@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.tree import Tree
 
-from triform.blueprint import Blueprint, inspect
 from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
+from triform.model.blueprint import Blueprint, read_blueprint
 
 
 def describe(
@@ -26,7 +26,7 @@ def describe(
 
     Example: triform describe MODEL
     """
-    blueprint = inspect(model, revision=revision, adapter=adapter)
+    blueprint = read_blueprint(model, revision=revision, adapter=adapter)
     if json:
         typer.echo(json_library.dumps(_as_json(blueprint), ensure_ascii=False, indent=2))
         return

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from triform.cli.output import Output
 from triform.cli.rows import Row
-from triform.inputs.files import Source
+from triform.data.files import Source
 
 
 class RowsColumn(ProgressColumn):

@@ -16,10 +16,10 @@ from rich.table import Table
 from triform.cli.parameters import Adapter, Debug, Engine, Json, ModelArgument, Revision
 from triform.engines import Format
 from triform.errors import InputError
-from triform.export import quantize as write_quantized
-from triform.fidelity import SAMPLE, Fidelity, batches_of, compare, num_bytes
 from triform.inputs import Tokenizer
 from triform.model import load
+from triform.model.export import quantize as write_quantized
+from triform.model.fidelity import SAMPLE, Fidelity, batches_of, compare, num_bytes
 
 
 class Integers(StrEnum):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from triform.cli.columns import Columns
+from triform.data.files import Found, InputFormat, Source, count, json_value
 from triform.errors import InputError
-from triform.inputs.files import Found, InputFormat, Source, count, json_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched
 from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, OptionalModel, Revision
 from triform.cli.progress import progress
 from triform.cli.rows import Row, parse, read_rows
+from triform.data.files import InputFormat, Source, format_of
 from triform.demo import demo_for
 from triform.errors import InputError
-from triform.inputs.files import InputFormat, Source, format_of
 from triform.tasks import ALIASES, TASKS, Options, Task, find_task
 
 EPILOG = """

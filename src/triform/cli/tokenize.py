@@ -9,9 +9,9 @@ from rich.table import Table
 
 from triform.cli.parameters import Debug, Json, ModelArgument, Revision
 from triform.errors import InputError
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
-from triform.inputs.chat import Chat, ChatTemplate
+from triform.inputs.chat.template import Chat, ChatTemplate
 
 COLUMNS = ("token", "id", "segment id", "mask", "characters")
 
@@ -31,7 +31,7 @@ def tokenize(
 
     Example: triform tokenize MODEL "A cat sat." --pair "It purred."
     """
-    checkpoint = find(model, revision=revision)
+    checkpoint = find_checkpoint(model, revision=revision)
     tokenizer = Tokenizer.from_checkpoint(checkpoint)
     if chat:
         if pair is not None:

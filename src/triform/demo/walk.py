@@ -9,7 +9,7 @@ import numpy as np
 from triform.demo import Demo
 from triform.errors import InputError
 from triform.inputs import Batch, EncodedText
-from triform.models import EncoderOutput, Output
+from triform.networks import EncoderOutput, Output
 from triform.tasks import Task, pipeline
 from triform.tasks.generative.text2text_generation import Text2TextGeneration
 from triform.tasks.generative.text_generation import TextGeneration

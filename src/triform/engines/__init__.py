@@ -3,9 +3,9 @@
 import warnings
 from importlib import import_module
 
-from triform.engines.formats import GROUP, Array, Format, Integers, Parameter, StoredTensor, Use
+from triform.engines.formats import GROUP, Array, Format, Integers, Parameter, ParameterRole, StoredTensor
 from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, PagedKeyValues, PageTable, Spans
-from triform.engines.protocol import Dense, DistanceBias, Engine, ProbabilityTap, Tap
+from triform.engines.protocol import Dense, DistanceBias, Engine, Hook, ProbabilityHook
 from triform.errors import EngineError, EngineWarning
 
 ENGINES = ("native", "reference", "torch")
@@ -67,6 +67,7 @@ __all__ = [
     "DistanceBias",
     "Engine",
     "Format",
+    "Hook",
     "Integers",
     "KeyValueStore",
     "KeyValues",
@@ -74,10 +75,9 @@ __all__ = [
     "PageTable",
     "PagedKeyValues",
     "Parameter",
-    "ProbabilityTap",
+    "ParameterRole",
+    "ProbabilityHook",
     "Spans",
     "StoredTensor",
-    "Tap",
-    "Use",
     "create_engine",
 ]

@@ -35,7 +35,7 @@ class Format(StrEnum):
         return self in (Format.INT8, Format.INT4)
 
 
-class Use(Flag):
+class ParameterRole(Flag):
     """What a parameter is for, which decides how an engine packs it. A tied head makes a table a linear as well."""
 
     VECTOR = auto()

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.formats import Array, Format, Integers, Parameter, StoredTensor, Use
+from triform.engines.formats import Array, Format, Integers, Parameter, ParameterRole, StoredTensor
 from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, Spans
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
@@ -41,11 +41,11 @@ class DistanceBias:
     zero: int
 
 
-ProbabilityTap = Callable[[int, int, Array], Array]
+ProbabilityHook = Callable[[int, int, Array], Array]
 """(sequence, first query, probabilities (N, Q, keys)) → those to go on with. Called for consecutive queries."""
 
 
-class Tap(Protocol):
+class Hook(Protocol):
     """What tracing records and interventions change; on the CPU engines the arithmetic is the same without one."""
 
     def wants(self, name: str) -> bool:
@@ -101,7 +101,7 @@ class Engine(ABC):
     # Parameters and arrays
 
     @abstractmethod
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Parameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> Parameter:
         """Make a tensor of the checkpoint ready for all it is used for, in one of `formats`.
 
         `name` is its canonical name. It is called once for each parameter, however many layers share it.
@@ -252,7 +252,7 @@ class Engine(ABC):
         window: int | None = None,
         bias: DistanceBias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityTap | None = None,
+        probabilities: ProbabilityHook | None = None,
     ) -> Array:
         """dropout(softmax(scale · QKᵀ + bias))·V for every sequence by itself → (T, N, H).
 

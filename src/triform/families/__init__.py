@@ -20,8 +20,8 @@ from triform.families import (
     t5,
     xlm_roberta,
 )
-from triform.families.config import BOOKKEEPING, GENERATION, TRAINING, Config
-from triform.families.family import Family
+from triform.families.kit.config import BOOKKEEPING, GENERATION, TRAINING, Config
+from triform.families.kit.family import Family
 
 FAMILIES: tuple[Family, ...] = (
     bert.FAMILY,
@@ -51,7 +51,7 @@ def find_family(config: Mapping[str, Any], where: str) -> Family:
         if family.model_type == model_type:
             return family
     # What is installed is looked through only for a model that Triform does not have: it takes time.
-    from triform.families import plugins
+    from triform.families.kit import plugins
 
     built_in = {family.model_type for family in FAMILIES}
     others = plugins.declared()
@@ -65,7 +65,7 @@ def find_family(config: Mapping[str, Any], where: str) -> Family:
     )
 
 
-def read(config: Mapping[str, Any], where: str, *, with_head: bool = True) -> spec.Model:
+def read_spec(config: Mapping[str, Any], where: str, *, with_head: bool = True) -> spec.Model:
     """The spec of a config.json.
 
     Arguments:
@@ -100,4 +100,4 @@ def _architecture(config: Config, family: Family, *, with_head: bool) -> str:
     return next(iter(family.architectures))
 
 
-__all__ = ["FAMILIES", "Config", "Family", "find_family", "read"]
+__all__ = ["FAMILIES", "Config", "Family", "find_family", "read_spec"]

@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from triform import spec
-from triform.families.attention import biased_heads, scaled_attention
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, end_token_head, source_again, span_head
+from triform.families.kit.attention import biased_heads, scaled_attention
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, end_token_head, source_again, span_head
 from triform.weights import Rename, Row, Table
 
 NORM = spec.LayerNorm(eps=1e-5)

@@ -1,11 +1,11 @@
 """BERT: Pre-training of Deep Bidirectional Transformers. Devlin et al. 2018, arXiv:1810.04805."""
 
 from triform import spec
-from triform.families import heads
-from triform.families.attention import scaled_attention
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, span_head
+from triform.families.kit import heads
+from triform.families.kit.attention import scaled_attention
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, span_head
 from triform.weights import Rename, Table
 
 

@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from triform import spec
-from triform.families import heads
-from triform.families.attention import scaled_attention
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone
+from triform.families.kit import heads
+from triform.families.kit.attention import scaled_attention
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone
 from triform.weights import Rename, Table
 
 NORM = spec.LayerNorm(eps=1e-12)

@@ -1,11 +1,11 @@
 """Language Models are Unsupervised Multitask Learners. Radford et al. 2019 (GPT-2)."""
 
 from triform import spec
-from triform.families.attention import scaled_attention
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, span_head, token_head
-from triform.families.initialization import by_range_and_depth
+from triform.families.kit.attention import scaled_attention
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
+from triform.families.kit.initialization import by_range_and_depth
 from triform.weights import Rename, Table, Transpose
 
 

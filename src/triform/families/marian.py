@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from triform import spec
 from triform.families import bart
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone
 from triform.weights import Table
 
 

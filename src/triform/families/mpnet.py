@@ -2,9 +2,9 @@
 
 from triform import spec
 from triform.families import bert, roberta
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, span_head
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, span_head
 from triform.weights import Rename, Table
 
 

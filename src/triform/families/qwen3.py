@@ -2,10 +2,10 @@
 
 from triform import spec
 from triform.families import llama, qwen2
-from triform.families.attention import ALL_BIASES
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, last_token_head, span_head, token_head
+from triform.families.kit.attention import ALL_BIASES
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
 from triform.weights import Rename, Table
 
 

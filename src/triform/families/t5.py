@@ -4,10 +4,10 @@ v1.1 and Flan-T5 gate the feed-forward and do not scale the output (arXiv:1910.1
 """
 
 from triform import spec
-from triform.families.config import Config
-from triform.families.family import Family
-from triform.families.heads import backbone, end_token_head, source_again, span_head, token_head
-from triform.families.initialization import by_fan_in
+from triform.families.kit.config import Config
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, end_token_head, source_again, span_head, token_head
+from triform.families.kit.initialization import by_fan_in
 from triform.weights import Rename, Table
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}

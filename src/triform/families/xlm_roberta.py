@@ -4,8 +4,8 @@ RoBERTa over a hundred languages, with a vocabulary for them all.
 """
 
 from triform.families import bert, roberta
-from triform.families.family import Family
-from triform.families.heads import backbone, span_head
+from triform.families.kit.family import Family
+from triform.families.kit.heads import backbone, span_head
 
 FAMILY = Family(
     model_type="xlm-roberta",

@@ -15,7 +15,7 @@ from triform.generation.config import ContextEnd, GenerationConfig
 from triform.generation.sequence import GrowingSequence
 from triform.generation.session import Session, common_beginning
 from triform.inputs import Batch
-from triform.models import Decoder, EncoderDecoder, EncoderOutput, Network
+from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network
 
 
 class Decoding:

@@ -1,9 +1,9 @@
 """Step 1: human input → Batch."""
 
 from triform.inputs.batch import Batch, EncodedText
-from triform.inputs.text_stream import TextStream
-from triform.inputs.tokenizer import LongInput, Tokenizer
-from triform.inputs.windows import cut_into_windows, merge_windows, shares_of
+from triform.inputs.text.text_stream import TextStream
+from triform.inputs.text.tokenizer import LongInput, Tokenizer
+from triform.inputs.text.windows import cut_into_windows, merge_windows, shares_of
 
 __all__ = [
     "Batch",

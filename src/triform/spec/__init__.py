@@ -10,7 +10,7 @@ from triform.spec.block import Block, Core, Residual
 from triform.spec.embedding import Embedding
 from triform.spec.feed_forward import Activation, FeedForward, GatedFeedForward
 from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
-from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, SourceAgain, Stack
+from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, ShiftTokensRight, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
 from triform.spec.pooling import LastOf, Pooling
 from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary, Sinusoidal
@@ -46,8 +46,8 @@ __all__ = [
     "Rotary",
     "SelfAttention",
     "SequenceHead",
+    "ShiftTokensRight",
     "Sinusoidal",
-    "SourceAgain",
     "SpanHead",
     "Stack",
     "TokenHead",

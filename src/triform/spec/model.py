@@ -38,7 +38,7 @@ class Decoder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SourceAgain:
+class ShiftTokensRight:
     """The decoder reads what the encoder reads, one token late. Lewis et al. 2019, section 3.1."""
 
     start: int
@@ -53,7 +53,7 @@ class EncoderDecoder:
     decoder: Stack
     shares_embedding: bool
     """Whether both stacks use one word table, the encoder's."""
-    target: SourceAgain | None = None
+    target: ShiftTokensRight | None = None
     """What the decoder reads; None where the caller says it, such as what has been generated so far."""
 
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, get_args, get_type_hin
 from triform import spec
 from triform.errors import InputError, TruncationWarning, WrongTaskError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer
-from triform.inputs.backend import Side, Text
+from triform.inputs.text.backend import Side, Text
 from triform.model import Model, load
 from triform.tasks.text_input import Fields
 

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 
 from triform.errors import InputError
 from triform.inputs import Batch, LongInput, cut_into_windows
-from triform.inputs.backend import Text
-from triform.tasks.several import Rows, in_parts
+from triform.inputs.text.backend import Text
+from triform.tasks.multi_sequence import Rows, in_parts
 from triform.tasks.task import Answer, Options, Task, option
 
 

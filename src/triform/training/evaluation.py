@@ -115,12 +115,12 @@ def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
     mask = None if token is None else task.tokenizer.id_of(token)
     if mask is None:
         raise InputError("The tokenizer has no mask_token to hide tokens behind.")
-    chance = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     surprises: list[float] = []
     for batch in _batches(task, rows):
         assert batch.texts is not None
         is_word = np.array([source is not None for text in batch.texts for source in text.sources])
-        at = np.flatnonzero(is_word & (chance.random(len(is_word)) < MASKED))
+        at = np.flatnonzero(is_word & (rng.random(len(is_word)) < MASKED))
         if len(at):
             ids = batch.ids.copy()
             ids[at] = mask

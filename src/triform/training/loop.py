@@ -149,10 +149,10 @@ class Training(Generic[E]):
         parameters = list(self._parameters.values())
         sums = np.zeros(3)
         for number, examples in self._processes.share(list(enumerate(micro_batches))):
-            chance = np.random.default_rng((self.settings.seed, step, number))
-            torch.manual_seed(int(chance.integers(2**63)))
+            rng = np.random.default_rng((self.settings.seed, step, number))
+            torch.manual_seed(int(rng.integers(2**63)))
             with self._model.engine.training(autocast=self.settings.autocast, recompute=self.settings.recompute):
-                loss = self._objective.loss(self._model, examples, chance)
+                loss = self._objective.loss(self._model, examples, rng)
             loss.total.backward()
             tokens = sum(map(self._objective.tokens, examples))
             sums += loss.total.item(), loss.targets, tokens

@@ -13,16 +13,16 @@ import numpy as np
 import torch
 
 from triform import spec
-from triform.engines import Format, Parameter, StoredTensor, Use
+from triform.engines import Format, Parameter, ParameterRole, StoredTensor
 from triform.engines.torch.parameter import LowRankParameter, TorchParameter
 from triform.errors import InputError
-from triform.families.adapted import HEADS as HEADS_OF_TASKS
-from triform.families.adapted import LABELS
+from triform.families.kit.adapted import HEADS as HEADS_OF_TASKS
+from triform.families.kit.adapted import LABELS
 from triform.hub import ADAPTER
 from triform.model import Model
-from triform.models import build
+from triform.networks import build
 from triform.training.start import new_parameters
-from triform.weights import Piece, join, make_folder, write_json, write_tensors
+from triform.weights import TensorSlice, join, make_folder, write_json, write_tensors
 from triform.weights.adapter import PREFIX
 
 WEIGHT = ".weight"
@@ -63,7 +63,7 @@ def with_lora(
     linears = {
         name.removesuffix(WEIGHT): name
         for name, own in model.blueprint.declared.items()
-        if own.use is Use.LINEAR and not _is_of_a_small_head(model, name)
+        if own.use is ParameterRole.LINEAR and not _is_of_a_small_head(model, name)
     }
     changed = {linears[name] for name in _matching(targets, linears, "targets", "linear")}
     whole = {*_matching(trained, model.parameters, "trained", "parameter"), *new_parameters(model)}
@@ -150,9 +150,9 @@ def _adapted(
     )
 
 
-def _modules(model: Model) -> dict[str, dict[Piece, LowRankParameter]]:
+def _modules(model: Model) -> dict[str, dict[TensorSlice, LowRankParameter]]:
     """Module of the checkpoint → its changed parts."""
-    modules: dict[str, dict[Piece, LowRankParameter]] = {}
+    modules: dict[str, dict[TensorSlice, LowRankParameter]] = {}
     for name, parameter in model.parameters.items():
         if isinstance(parameter, LowRankParameter):
             piece = model.blueprint.table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix)
@@ -160,7 +160,7 @@ def _modules(model: Model) -> dict[str, dict[Piece, LowRankParameter]]:
     return modules
 
 
-def _low_rank_tensors(modules: Mapping[str, Mapping[Piece, LowRankParameter]]) -> dict[str, StoredTensor]:
+def _low_rank_tensors(modules: Mapping[str, Mapping[TensorSlice, LowRankParameter]]) -> dict[str, StoredTensor]:
     tensors = {}
     for module, parts in modules.items():
         a = np.concatenate([_array(part.a) for part in parts.values()])
@@ -202,7 +202,7 @@ def _whole(model: Model) -> dict[str, list[str]]:
 
 def _whole_tensors(model: Model, whole: Mapping[str, Sequence[str]]) -> dict[str, StoredTensor]:
     table, prefix = model.blueprint.table, model.blueprint.assignment.prefix
-    pieces: dict[str, dict[Piece, StoredTensor]] = {}
+    pieces: dict[str, dict[TensorSlice, StoredTensor]] = {}
     for name in (name for names in whole.values() for name in names):
         piece = table.to_checkpoint(name, prefix=prefix)
         pieces.setdefault(PREFIX + piece.tensor, {})[piece] = model.engine.stored(model.parameters[name])
@@ -213,7 +213,7 @@ def _whole_tensors(model: Model, whole: Mapping[str, Sequence[str]]) -> dict[str
 
 
 def _config(
-    model: Model, modules: Mapping[str, Mapping[Piece, LowRankParameter]], whole: Mapping[str, Any]
+    model: Model, modules: Mapping[str, Mapping[TensorSlice, LowRankParameter]], whole: Mapping[str, Any]
 ) -> dict[str, Any]:
     first = next(iter(next(iter(modules.values())).values()))
     rank = len(first.a)

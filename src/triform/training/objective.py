@@ -33,5 +33,5 @@ class Objective(Protocol[E]):
     def tokens(self, example: E) -> int:
         """How many tokens an example brings to a batch."""
 
-    def loss(self, model: Model, examples: Sequence[E], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[E], rng: np.random.Generator) -> Loss:
         """What the model makes of some examples, with gradients; `chance` is where masks are drawn from."""

@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from triform.data.files import Found, InputFormat, Source, format_of
 from triform.errors import InputError
-from triform.inputs.files import Found, InputFormat, Source, format_of
 
 LABELS = ("label", "labels", "tags")
 """Fields that hold labels."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from triform import __version__, families, spec
 from triform.errors import InputError, UnsupportedModelError, shown
-from triform.hub import find
+from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.model import Model
 from triform.tasks import Task, find_task
@@ -34,7 +34,7 @@ from triform.training.tokenizer import train_tokenizer
 from triform.weights import make_folder, write_json
 
 
-class Judged(NamedTuple):
+class EvaluationPlan(NamedTuple):
     """How models that learn an objective are judged."""
 
     task: str | None
@@ -44,14 +44,14 @@ class Judged(NamedTuple):
 
 
 LABEL_SCORES = ("accuracy", "macro_f1", "micro_f1", "matthews", "spearman", "pearson")
-JUDGED: Mapping[str, Judged] = {
-    "masked-lm": Judged(None, ("perplexity",)),
-    "causal-lm": Judged(None, ("perplexity",)),
-    "seq2seq": Judged("text2text-generation", ("bleu", "chrf")),
-    "sequence-classification": Judged("text-classification", LABEL_SCORES),
-    "token-classification": Judged("token-classification", ("f1", "precision", "recall", "accuracy")),
-    "question-answering": Judged("question-answering", ("exact_match", "f1")),
-    "sentence-embedding": Judged(None, ()),
+EVALUATION_PLANS: Mapping[str, EvaluationPlan] = {
+    "masked-lm": EvaluationPlan(None, ("perplexity",)),
+    "causal-lm": EvaluationPlan(None, ("perplexity",)),
+    "seq2seq": EvaluationPlan("text2text-generation", ("bleu", "chrf")),
+    "sequence-classification": EvaluationPlan("text-classification", LABEL_SCORES),
+    "token-classification": EvaluationPlan("token-classification", ("f1", "precision", "recall", "accuracy")),
+    "question-answering": EvaluationPlan("question-answering", ("exact_match", "f1")),
+    "sentence-embedding": EvaluationPlan(None, ()),
 }
 """By the names of `OBJECTIVES`."""
 
@@ -104,7 +104,7 @@ def prepare(recipe: Recipe, beside: Path, processes: Processes) -> Run:
     name = options.pop("name", None)
     if name not in OBJECTIVES:
         raise InputError(f"objective: name = {shown(name)}: expected one of {', '.join(OBJECTIVES)}.")
-    objective_type, judged = OBJECTIVES[name], JUDGED[name]
+    objective_type, judged = OBJECTIVES[name], EVALUATION_PLANS[name]
     if recipe.loop.metric not in ("loss", *judged.scores):
         known = ", ".join(("loss", *judged.scores))
         raise InputError(f"loop: metric = {recipe.loop.metric!r}: {name} has {known}.")
@@ -178,10 +178,10 @@ class Judge:
     def _loss(self) -> float:
         """The mean over all targets; masks are the same each time."""
         total, targets = 0.0, 0
-        chance = np.random.default_rng(0)
+        rng = np.random.default_rng(0)
         with self._model.engine.inference():
             for examples in self._parts:
-                loss = self._objective.loss(self._model, examples, chance)
+                loss = self._objective.loss(self._model, examples, rng)
                 total, targets = total + loss.total.item(), targets + loss.targets
         return total / max(targets, 1)
 
@@ -215,9 +215,9 @@ def _model(source: str, recipe: Recipe, objective_type: Any, train: Files, label
 
 
 def _own_head(source: str) -> spec.Head | None:
-    checkpoint = find(source)
+    checkpoint = find_checkpoint(source)
     try:
-        return families.read(checkpoint.read_object("config.json"), str(checkpoint.folder / "config.json")).head
+        return families.read_spec(checkpoint.read_object("config.json"), str(checkpoint.folder / "config.json")).head
     except UnsupportedModelError:  # a head that nobody runs can still be replaced
         return None
 

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 
 from triform import families, spec
-from triform.blueprint import Blueprint, inspect
-from triform.engines import Format, Parameter, StoredTensor, Use, create_engine
+from triform.engines import Format, Parameter, ParameterRole, StoredTensor, create_engine
 from triform.engines.torch import TorchEngine
 from triform.engines.torch.parameter import LowRankParameter, TorchParameter
 from triform.errors import InputError
-from triform.families.adapted import architecture_with
-from triform.families.config import Config
-from triform.families.initialization import Initialization
+from triform.families.kit.adapted import architecture_with
+from triform.families.kit.config import Config
+from triform.families.kit.initialization import Initialization
 from triform.hub import Checkpoint
 from triform.model import Model
-from triform.models import build, declare
+from triform.model.blueprint import Blueprint, read_blueprint
+from triform.networks import build, declare
 from triform.spec import Problem
-from triform.weights import Tensors, match
+from triform.weights import Tensors, match_tensors
 
 HEADS: Mapping[str, type[spec.Head] | None] = {
     "language-modeling": spec.LanguageHead,
@@ -69,9 +69,9 @@ def start(
         blueprint = _blueprint(checkpoint, chosen, Tensors(checkpoint.folder, {}), head, labels, problem)
     elif head is None:
         _check_labels(None, labels, problem)
-        blueprint = inspect(source, engine=chosen)
+        blueprint = read_blueprint(source, engine=chosen)
     else:
-        backbone = inspect(source, engine=chosen, with_head=False)
+        backbone = read_blueprint(source, engine=chosen, with_head=False)
         # What stands before the backbone's names may be another with another head.
         prefix, tensors = backbone.assignment.prefix, backbone.tensors
         tensors = tensors.having({name.removeprefix(prefix): info for name, info in tensors.items()})
@@ -114,7 +114,7 @@ def _blueprint(
     """That of a model of which the checkpoint brings a part, or nothing."""
     where = str(checkpoint.folder / "config.json")
     config = _config(checkpoint.read_object("config.json"), where, head, labels, problem)
-    resolved = families.read(config, where)
+    resolved = families.read_spec(config, where)
     if not tensors:
         resolved = _untied(resolved, config)
     table = families.find_family(config, where).weights(resolved)
@@ -132,7 +132,7 @@ def _blueprint(
         if tensors and (name in backbone or found.get(name) == parameter.shape)
     }
     # Other heads of the checkpoint would not go with a backbone that has been trained on.
-    assignment = replace(match(known, table, tensors), unused=(), prefix=table.prefix if resolved.head else "")
+    assignment = replace(match_tensors(known, table, tensors), unused=(), prefix=table.prefix if resolved.head else "")
     return Blueprint(
         checkpoint=checkpoint,
         config=config,
@@ -195,10 +195,10 @@ def _model(blueprint: Blueprint, engine: TorchEngine, seed: int) -> Model:
     generator = torch.Generator().manual_seed(seed)
     parameters: dict[str, Parameter] = {}
 
-    def parameter(name: str, shape: tuple[int, ...], use: Use) -> Parameter:
+    def parameter(name: str, shape: tuple[int, ...], use: ParameterRole) -> Parameter:
         if name not in parameters:
             is_known = name in blueprint.assignment.sources
-            stored = blueprint.read(name) if is_known else _initial(name, shape, initialization, generator)
+            stored = blueprint.read_parameter(name) if is_known else _initial(name, shape, initialization, generator)
             prepared = engine.prepare(name, stored, Format.FLOAT32, blueprint.declared[name].use)
             prepared.tensor.requires_grad_(name not in blueprint.table.fixed)
             parameters[name] = replace(prepared, padding=initialization.padding.get(name))

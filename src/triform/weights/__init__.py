@@ -3,10 +3,10 @@
 from triform.weights.adapter import Adapter, Update
 from triform.weights.compressed_tensors import KEY, format_of, quantization_config, taken_together
 from triform.weights.export import copy_small_files, make_folder, to_disk, write_json, write_tensors
-from triform.weights.loading import ParameterLoader, named, read
-from triform.weights.match import Assignment, match
+from triform.weights.loading import ParameterLoader, named, read_parameter
+from triform.weights.match import Assignment, match_tensors
 from triform.weights.packed_cache import PackedCache
-from triform.weights.table import Piece, Rename, Row, Table, Transpose, join
+from triform.weights.table import Rename, Row, Table, TensorSlice, Transpose, join
 from triform.weights.tensors import Tensors, open_tensors
 
 __all__ = [
@@ -15,10 +15,10 @@ __all__ = [
     "Assignment",
     "PackedCache",
     "ParameterLoader",
-    "Piece",
     "Rename",
     "Row",
     "Table",
+    "TensorSlice",
     "Tensors",
     "Transpose",
     "Update",
@@ -26,11 +26,11 @@ __all__ = [
     "format_of",
     "join",
     "make_folder",
-    "match",
+    "match_tensors",
     "named",
     "open_tensors",
     "quantization_config",
-    "read",
+    "read_parameter",
     "taken_together",
     "to_disk",
     "write_json",

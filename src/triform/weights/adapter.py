@@ -19,7 +19,7 @@ from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import float32
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
-from triform.weights.table import Piece, Table
+from triform.weights.table import Table, TensorSlice
 from triform.weights.tensors import FORMATS, TensorInfo, Tensors, open_tensors
 
 PREFIX = "base_model.model."
@@ -218,7 +218,7 @@ class Adapter:
                 yield f"missing     what {module} has, of layer {layer}, though target_modules is {targets!r:.300}"
 
     def _problems_of(
-        self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], piece: Piece
+        self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], piece: TensorSlice
     ) -> Iterator[str]:
         """What is wrong with the change of a parameter of this shape, which is a piece of the module's weight."""
         first, second = EMBEDDING if EMBEDDING[0] in parts else LINEAR
@@ -238,7 +238,7 @@ class Adapter:
             if actual != expected[part]:
                 yield f"misshapen   {parts[part]} {list(actual)}, expected {list(expected[part])}"
 
-    def _update(self, module: str, parts: Mapping[str, str], piece: Piece) -> Update:
+    def _update(self, module: str, parts: Mapping[str, str], piece: TensorSlice) -> Update:
         is_table = EMBEDDING[0] in parts
         first, second = EMBEDDING if is_table else LINEAR
         own = replace(piece, transposed=False)  # B's rows are output channels, however the model stores its weight

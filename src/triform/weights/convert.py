@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import TensorSpec, serialize_file
 
 from triform.errors import EngineError, WeightError
-from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find
+from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find_checkpoint
 from triform.weights.export import copy_small_files, make_folder, write_shards
 
 KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
@@ -60,7 +60,7 @@ def convert(
         InputError: the folder to write to cannot be made.
         EngineError: torch is not installed.
     """
-    checkpoint = find(model, revision=revision, files=PICKLES)
+    checkpoint = find_checkpoint(model, revision=revision, files=PICKLES)
     target = checkpoint.folder if output is None else Path(output)
     found = list(_pickles(checkpoint))
     if not found:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, replace
 
-from triform.engines import Engine, Format, Parameter, StoredTensor, Use
+from triform.engines import Engine, Format, Parameter, ParameterRole, StoredTensor
 from triform.errors import EngineError, WeightError
 from triform.weights.adapter import Update
 from triform.weights.packed_cache import LEAST_BYTES, PackedCache
-from triform.weights.table import Piece
+from triform.weights.table import TensorSlice
 from triform.weights.tensors import Tensors
 
 
@@ -19,8 +19,8 @@ class ParameterLoader:
         self,
         engine: Engine,
         tensors: Tensors,
-        sources: Mapping[str, Piece],
-        uses: Mapping[str, Use],
+        sources: Mapping[str, TensorSlice],
+        uses: Mapping[str, ParameterRole],
         dtype: str,
         updates: Mapping[str, Update] | None = None,
     ) -> None:
@@ -33,7 +33,7 @@ class ParameterLoader:
         self._packed: Tensors | None = None
         self.parameters: dict[str, Parameter] = {}
 
-    def __call__(self, name: str, shape: tuple[int, ...], use: Use) -> Parameter:
+    def __call__(self, name: str, shape: tuple[int, ...], use: ParameterRole) -> Parameter:
         if name not in self.parameters:
             if self._packed is not None and name in self._packed:
                 self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
@@ -49,7 +49,7 @@ class ParameterLoader:
         """
         if self._engine.packing is None or self._updates:
             return
-        names = [name for name, use in self._uses.items() if Use.LINEAR in use]
+        names = [name for name, use in self._uses.items() if ParameterRole.LINEAR in use]
         infos = [self._tensors[tensor] for tensor in {self._sources[name].tensor for name in names}]
         if not LEAST_BYTES <= sum(info.end - info.begin for info in infos) <= cache.limit:
             return
@@ -67,14 +67,14 @@ class ParameterLoader:
 
     def _read(self, name: str) -> tuple[StoredTensor, Format]:
         """The tensor of a parameter, and the format to hold it in: integers for the weights of linears alone."""
-        tensor = read(self._tensors, self._sources[name], self._updates.get(name))
+        tensor = read_parameter(self._tensors, self._sources[name], self._updates.get(name))
         format = self._format or tensor.format
-        if format.is_integer and Use.LINEAR not in self._uses[name]:
+        if format.is_integer and ParameterRole.LINEAR not in self._uses[name]:
             format = Format.FLOAT32 if tensor.format.is_integer else tensor.format
         return tensor, format
 
 
-def read(tensors: Tensors, piece: Piece, update: Update | None) -> StoredTensor:
+def read_parameter(tensors: Tensors, piece: TensorSlice, update: Update | None) -> StoredTensor:
     """The tensor of a parameter: a piece of a checkpoint's, with what an adapter changes of it."""
     stored = tensors.read(piece.tensor)
     scales = None if stored.scales is None else piece.cut(stored.scales)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from triform.errors import WeightError
-from triform.weights.table import Piece, Table
+from triform.weights.table import Table, TensorSlice
 from triform.weights.tensors import FORMATS, Tensors
 
 
@@ -12,7 +12,7 @@ from triform.weights.tensors import FORMATS, Tensors
 class Assignment:
     """Where every tensor of a checkpoint went, and where every parameter came from."""
 
-    sources: Mapping[str, Piece]
+    sources: Mapping[str, TensorSlice]
     """Canonical name → where in the checkpoint."""
     unused: tuple[str, ...]
     """Tensors of heads that the model does not have, buffers, and copies of other tensors."""
@@ -20,7 +20,7 @@ class Assignment:
     """What stands before the backbone's names in this checkpoint: the table's prefix, or nothing."""
 
 
-def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors) -> Assignment:
+def match_tensors(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors) -> Assignment:
     """Find the tensor of every parameter.
 
     Arguments:
@@ -32,7 +32,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
         WeightError: parameters without a tensor, tensors that nothing is known of, shapes or dtypes that differ,
             copies that are not equal. Lists them all.
     """
-    candidates: dict[str, list[Piece]] = {}
+    candidates: dict[str, list[TensorSlice]] = {}
     unused: list[str] = []
     problems: list[str] = []
     for name in tensors:
@@ -46,7 +46,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
         else:
             problems.append(f"unexpected  {name} {list(tensors[name].shape)}")
     prefix = table.prefix if any(name.startswith(table.prefix) for name in tensors) else ""
-    sources: dict[str, Piece] = {}
+    sources: dict[str, TensorSlice] = {}
     for canonical, shape in shapes.items():
         exported = table.to_checkpoint(canonical, prefix=prefix)
         pieces = sorted(candidates.get(canonical, []), key=lambda piece: piece != exported)
@@ -70,7 +70,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], table: Table, tensors: Tensors)
     return Assignment(sources=sources, unused=tuple(unused), prefix=prefix)
 
 
-def _problems_of(tensors: Tensors, piece: Piece, shape: tuple[int, ...]) -> list[str]:
+def _problems_of(tensors: Tensors, piece: TensorSlice, shape: tuple[int, ...]) -> list[str]:
     info = tensors[piece.tensor]
     problems = []
     if piece.shape(info.shape) != shape:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class TensorSlice:
     """What part of a checkpoint's tensor a parameter is."""
 
     tensor: str
@@ -42,7 +42,7 @@ class Piece:
         return array[self.part * size : (self.part + 1) * size]
 
 
-def join(pieces: Mapping[Piece, NDArray[Any]]) -> NDArray[Any]:
+def join(pieces: Mapping[TensorSlice, NDArray[Any]]) -> NDArray[Any]:
     """The tensor that pieces were cut of."""
     ordered = sorted(pieces, key=lambda piece: piece.part)
     whole = pieces[ordered[0]] if len(ordered) == 1 else np.concatenate([pieces[piece] for piece in ordered])
@@ -67,14 +67,14 @@ class Rename:
         stars = {name.count("*") for name in (checkpoint, *canonical)}
         assert len(stars) == 1, f"{checkpoint} ↔ {canonical} cannot be reversed"
 
-    def to_canonical(self, name: str) -> Iterator[tuple[str, Piece]]:
+    def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
         """The canonical names of the parameters in the tensor `name`, if this rule is about it."""
         for part, canonical in enumerate(self.canonical):
             found = _replace(self.checkpoint, canonical, name)
             if found is not None:
                 yield found, self._piece(name, part)
 
-    def to_checkpoint(self, name: str) -> Piece | None:
+    def to_checkpoint(self, name: str) -> TensorSlice | None:
         """Where a checkpoint has the parameter of this canonical name, if this rule is about it."""
         for part, canonical in enumerate(self.canonical):
             found = _replace(canonical, self.checkpoint, name)
@@ -82,10 +82,10 @@ class Rename:
                 return self._piece(found, part)
         return None
 
-    def _piece(self, name: str, part: int) -> Piece:
+    def _piece(self, name: str, part: int) -> TensorSlice:
         # The bias of a linear is a vector, however its weight lies.
         transposed = self.transposed and not name.endswith("bias")
-        return Piece(name, part, len(self.canonical), transposed=transposed, row=self.row)
+        return TensorSlice(name, part, len(self.canonical), transposed=transposed, row=self.row)
 
 
 class Transpose(Rename):
@@ -117,7 +117,7 @@ class Table:
     old_names: dict[str, str] = field(default_factory=dict)
     """Last parts of names that old checkpoints use → those of the table."""
 
-    def to_canonical(self, name: str) -> Iterator[tuple[str, Piece]]:
+    def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
         """The parameters that a checkpoint's tensor may hold, by every rule about it."""
         stem, _, last = name.rpartition(".")
         modern = f"{stem}.{self.old_names[last]}" if last in self.old_names else name
@@ -131,7 +131,7 @@ class Table:
         """Whether a tensor belongs to a head, which the loaded model may lack."""
         return any(True for rule in self.heads for _ in rule.to_canonical(name))
 
-    def to_checkpoint(self, canonical: str, *, prefix: str) -> Piece:
+    def to_checkpoint(self, canonical: str, *, prefix: str) -> TensorSlice:
         """Where a parameter is exported to, the backbone's behind `prefix`."""
         for rules, before in ((self.rules, prefix), (self.heads, "")):
             for rule in rules:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
 from triform.engines.key_values import KeyValues, PackedKeyValues, PagedKeyValues, PageTable, Spans
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.native.threads import num_threads
-from triform.engines.protocol import Dense, DistanceBias, ProbabilityTap
+from triform.engines.protocol import Dense, DistanceBias, ProbabilityHook
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import convert, float32
@@ -70,10 +70,10 @@ class NativeEngine(ReferenceEngine):
         self.instruction_set = chosen
         self._kernels = _kernels.Kernels(chosen)
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> Any:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> Any:
         if format not in self.formats:
             raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
-        if Use.LINEAR in use or format.is_integer:
+        if ParameterRole.LINEAR in use or format.is_integer:
             return self.adopt(self.pack(tensor, format), tensor.shape)
         converted = convert(tensor, format)
         # Kernels read rows end to end.
@@ -174,7 +174,7 @@ class NativeEngine(ReferenceEngine):
         window: int | None = None,
         bias: DistanceBias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityTap | None = None,
+        probabilities: ProbabilityHook | None = None,
     ) -> Floats:
         output_TNH = empty(*query_TNH.shape)
         key, value, pages, spans, lengths = _where_keys_lie(keys)
@@ -209,7 +209,7 @@ class NativeEngine(ReferenceEngine):
         num_queries: int,
         groups: int,
         num_keys: int,
-        probabilities: ProbabilityTap,
+        probabilities: ProbabilityHook,
     ) -> None:
         """One sequence in two passes of the same kernel, the probabilities shown between them."""
         heads = arguments[0].shape[1]

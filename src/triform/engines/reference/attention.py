@@ -3,7 +3,7 @@
 import numpy as np
 
 from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
-from triform.engines.protocol import DistanceBias, ProbabilityTap
+from triform.engines.protocol import DistanceBias, ProbabilityHook
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.errors import EngineError
@@ -22,7 +22,7 @@ def attention(
     mask: Mask,
     window: int | None,
     bias: DistanceBias | None,
-    probabilities: ProbabilityTap | None,
+    probabilities: ProbabilityHook | None,
 ) -> Floats:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
     output_TNH = np.empty_like(query_TNH)

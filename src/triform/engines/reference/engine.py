@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
 from triform.engines.key_values import KeyValues, Spans
-from triform.engines.protocol import DistanceBias, Engine, ProbabilityTap
+from triform.engines.protocol import DistanceBias, Engine, ProbabilityHook
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
 from triform.engines.reference.floats import Floats
@@ -26,7 +26,7 @@ class ReferenceEngine(Engine):
     formats = frozenset(Format)
     page_size = 32
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> ReferenceParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ReferenceParameter:
         if format not in self.formats:
             known = ", ".join(sorted(self.formats))
             raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose a dtype from {known}.")
@@ -110,7 +110,7 @@ class ReferenceEngine(Engine):
         window: int | None = None,
         bias: DistanceBias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityTap | None = None,
+        probabilities: ProbabilityHook | None = None,
     ) -> Floats:
         return attention(
             query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities

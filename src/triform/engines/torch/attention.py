@@ -14,7 +14,7 @@ import torch
 
 from triform.engines.formats import Integers
 from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
-from triform.engines.protocol import DistanceBias, ProbabilityTap
+from triform.engines.protocol import DistanceBias, ProbabilityHook
 from triform.engines.torch import dropout
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
@@ -84,7 +84,7 @@ def attention(
     queries: Spans,
     keys: KeyValues,
     scores: Scores,
-    probabilities: ProbabilityTap | None,
+    probabilities: ProbabilityHook | None,
 ) -> torch.Tensor:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
     device, is_inference = query_TNH.device, torch.is_inference_mode_enabled()
@@ -109,7 +109,7 @@ def _by_buckets(
     buckets: Sequence[Bucket],
     order: torch.Tensor | None,
     scores: Scores,
-    probabilities: ProbabilityTap | None,
+    probabilities: ProbabilityHook | None,
 ) -> torch.Tensor:
     """One bucket after the other."""
     device = query_TNH.device
@@ -283,7 +283,7 @@ def _written_out(
     mask: torch.Tensor | None,
     scores: Scores,
     sequences: Integers,
-    probabilities: ProbabilityTap | None,
+    probabilities: ProbabilityHook | None,
 ) -> torch.Tensor:
     """(B, Q, N, H), each sequence's probabilities shown on the way to whoever wants them."""
     if (group_size := query_BQNH.shape[2] // key_BSKH.shape[2]) > 1:

@@ -11,9 +11,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from triform.engines.formats import Format, Integers, StoredTensor, Use
+from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
 from triform.engines.key_values import KeyValues, Spans
-from triform.engines.protocol import DistanceBias, Engine, ProbabilityTap
+from triform.engines.protocol import DistanceBias, Engine, ProbabilityHook
 from triform.engines.reference.parameter import convert
 from triform.engines.torch import dropout
 from triform.engines.torch.attention import Scores, attention
@@ -100,7 +100,7 @@ class TorchEngine(Engine):
     def keeps(self, rate: float) -> bool:
         return not (self._is_training and rate) or torch.rand(()).item() >= rate
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: Use) -> TorchParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> TorchParameter:
         if format not in self.formats:
             known = ", ".join(sorted(self.formats))
             raise EngineError(f"{name}: the torch engine cannot hold {format}. Choose a dtype from {known}.")
@@ -176,7 +176,7 @@ class TorchEngine(Engine):
         window: int | None = None,
         bias: DistanceBias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityTap | None = None,
+        probabilities: ProbabilityHook | None = None,
     ) -> torch.Tensor:
         dropout = dropout if self._is_training else 0.0
         scores = Scores(scale=scale, mask=mask, window=window, bias=bias, dropout=dropout)

@@ -10,7 +10,7 @@ from triform.errors import InputError
 from triform.generation import Completion
 from triform.generation.config import MAX_NEW_TOKENS
 from triform.inputs import Batch, EncodedText, LongInput
-from triform.inputs.chat import Chat, ChatTemplate, Message
+from triform.inputs.chat.template import Chat, ChatTemplate, Message
 from triform.tasks.generative.options import GenerationOptions
 from triform.tasks.task import Task, dropped_from, option
 

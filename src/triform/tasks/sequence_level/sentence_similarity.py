@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
+from triform.tasks.multi_sequence import MultiSequenceTask, Rows
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding, Vector, VectorOptions
-from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.text_input import Fields, read_object
 
 
-class SentenceSimilarity(TaskOfSeveral[list[float]]):
+class SentenceSimilarity(MultiSequenceTask[list[float]]):
     """Answers, for `{source_sentence, sentences}`, the cosine of each sentence's embedding with the source's."""
 
     name = "sentence-similarity"

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from triform import spec
-from triform.engines import Array, Engine, Use
+from triform.engines import Array, Engine, ParameterRole
 from triform.errors import UnsupportedModelError, WeightError
 from triform.families import Config
 from triform.hub import Checkpoint
-from triform.models.layers.linear import Linear
-from triform.models.scope import Scope
-from triform.weights import ParameterLoader, Rename, Table, match, open_tensors
+from triform.networks.layers.linear import Linear
+from triform.networks.scope import Scope
+from triform.weights import ParameterLoader, Rename, Table, match_tensors, open_tensors
 
 POOLINGS = {
     "cls": spec.Pooling.FIRST,
@@ -196,10 +196,12 @@ class DenseLayer:
         own = replace(checkpoint, folder=checkpoint.folder / dense.folder)
         tensors = open_tensors(own)
         try:
-            assignment = match(shapes, TENSORS, tensors)
+            assignment = match_tensors(shapes, TENSORS, tensors)
         except WeightError as error:
             raise WeightError(f"{own.folder}: {error}") from error
-        uses = {name: Use.LINEAR if len(shape) == 2 else Use.VECTOR for name, shape in shapes.items()}
+        uses = {
+            name: ParameterRole.LINEAR if len(shape) == 2 else ParameterRole.VECTOR for name, shape in shapes.items()
+        }
         scope = Scope(engine, ParameterLoader(engine, tensors, assignment.sources, uses, "auto"))
         sizes = (dense.in_features, dense.out_features)
         self._dense = dense

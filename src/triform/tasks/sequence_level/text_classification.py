@@ -9,7 +9,7 @@ import numpy as np
 
 from triform import spec
 from triform.inputs import Batch
-from triform.models import Output
+from triform.networks import Output
 from triform.tasks.probabilities import Numbers, sigmoid, softmax
 from triform.tasks.task import Options, Task, dropped_from, option
 from triform.tasks.text_input import read_texts

@@ -15,8 +15,8 @@ from triform.families import Config
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
+from triform.tasks.multi_sequence import MultiSequenceTask, Rows
 from triform.tasks.probabilities import Numbers, sigmoid
-from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, dropped_from, option
 from triform.tasks.text_input import Fields, read_object
 
@@ -32,7 +32,7 @@ class TextRankingOptions(Options):
     return_documents: bool = option(False, "Whether the answer repeats the documents.")
 
 
-class TextRanking(TaskOfSeveral[list[dict[str, Any]]]):
+class TextRanking(MultiSequenceTask[list[dict[str, Any]]]):
     """Answers `[{index, score}]`, best first, for `{query, documents}`; with `text` where `return_documents` is set."""
 
     name = "text-ranking"

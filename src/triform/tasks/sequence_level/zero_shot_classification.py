@@ -10,8 +10,8 @@ from triform import spec
 from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
+from triform.tasks.multi_sequence import MultiSequenceTask, Rows
 from triform.tasks.probabilities import softmax
-from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, dropped_from, option
 
 
@@ -24,7 +24,7 @@ class ZeroShotClassificationOptions(Options):
     multi_label: bool = option(False, "Whether each label is judged by itself, so that several may hold.")
 
 
-class ZeroShotClassification(TaskOfSeveral[dict[str, Any]]):
+class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
     """Answers `{sequence, labels, scores}`, the best label first.
 
     Scores are the probabilities of entailment: among the labels, or with `multi_label` against contradiction.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from triform import spec
 from triform.inputs import Batch, LongInput, merge_windows
-from triform.tasks.several import Rows
+from triform.tasks.multi_sequence import Rows
 from triform.tasks.task import option
 from triform.tasks.text_input import read_texts
 from triform.tasks.windowed import WindowedTask, WindowOptions

@@ -11,8 +11,8 @@ from triform import spec
 from triform.engines import Integers
 from triform.errors import InputError, TokenizerError
 from triform.inputs import Batch, shares_of
+from triform.tasks.multi_sequence import Rows
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.several import Rows
 from triform.tasks.task import option
 from triform.tasks.text_input import read_texts
 from triform.tasks.windowed import WindowedTask, WindowOptions

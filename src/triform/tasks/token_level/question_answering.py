@@ -14,9 +14,9 @@ import numpy as np
 from triform import spec
 from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
-from triform.inputs.windows import OVERLAP
+from triform.inputs.text.windows import OVERLAP
+from triform.tasks.multi_sequence import MultiSequenceTask, Rows
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.several import Rows, TaskOfSeveral
 from triform.tasks.task import Options, option
 from triform.tasks.text_input import Fields, read_object
 
@@ -51,7 +51,7 @@ class Candidate:
     """Rows of the window."""
 
 
-class QuestionAnswering(TaskOfSeveral[Any]):
+class QuestionAnswering(MultiSequenceTask[Any]):
     """Answers `{score, start, end, answer}` for `{question, context}`, or a list of them where `top_k` is above 1.
 
     `start` and `end` count characters of the context. A long context is read in windows that overlap; none of it is

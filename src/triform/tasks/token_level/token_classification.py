@@ -9,8 +9,8 @@ import numpy as np
 
 from triform import spec
 from triform.inputs import Batch, EncodedText, merge_windows
+from triform.tasks.multi_sequence import Rows
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.several import Rows
 from triform.tasks.task import option
 from triform.tasks.windowed import WindowedTask, WindowOptions
 

@@ -54,7 +54,7 @@ class CausalLM:
     def tokens(self, example: Document) -> int:
         return len(example.ids) - 1
 
-    def loss(self, model: Model, examples: Sequence[Document], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Document], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids[:-1] for each in examples])
         targets = np.concatenate([each.ids[1:] for each in examples])
         logits = logits_of(model, batch)

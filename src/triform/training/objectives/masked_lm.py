@@ -75,14 +75,14 @@ class MaskedLM:
     def tokens(self, example: Masked) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Masked], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Masked], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
-        chosen = np.concatenate([self._choose(each.units, chance) for each in examples])
+        chosen = np.concatenate([self._choose(each.units, rng) for each in examples])
         rows = np.flatnonzero(chosen)
         if not len(rows):
             return Loss(torch.zeros((), requires_grad=True), 0)
         targets = batch.ids[rows]
-        batch.ids[rows] = self._hidden(targets, chance)
+        batch.ids[rows] = self._hidden(targets, rng)
         logits = logits_of(model, batch, logits_at=rows)
         return Loss(functional.cross_entropy(logits, tensor(model, targets), reduction="sum"), len(rows))
 
@@ -95,13 +95,13 @@ class MaskedLM:
         units[[source is None for source in text.sources]] = -1
         return Masked(text.ids, text.segment_ids, units)
 
-    def _choose(self, units: Integers, chance: np.random.Generator) -> NDArray[np.bool_]:
+    def _choose(self, units: Integers, rng: np.random.Generator) -> NDArray[np.bool_]:
         """(n,) whether each token is chosen."""
-        draws = chance.random(int(units.max(initial=0)) + 1)
+        draws = rng.random(int(units.max(initial=0)) + 1)
         return (draws[units] < self._rate) & (units >= 0)
 
-    def _hidden(self, ids: Integers, chance: np.random.Generator) -> Integers:
+    def _hidden(self, ids: Integers, rng: np.random.Generator) -> Integers:
         """What the model sees in the place of the tokens chosen."""
-        draws = chance.random(len(ids))
-        others = chance.integers(self._vocab_size, size=len(ids))
+        draws = rng.random(len(ids))
+        others = rng.integers(self._vocab_size, size=len(ids))
         return np.where(draws < 0.8, self._mask, np.where(draws < 0.9, others, ids))

@@ -69,7 +69,7 @@ class QuestionAnswering:
     def tokens(self, example: Answered) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Answered], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Answered], rng: np.random.Generator) -> Loss:
         """Half the cross entropy of the first token among all, and half that of the last."""
         batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
         scores = pad_sequence(forward(model, batch).split("logits"), batch_first=True, padding_value=-torch.inf)

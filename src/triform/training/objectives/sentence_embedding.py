@@ -14,7 +14,7 @@ from triform.engines import Integers, Spans
 from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.inputs import EncodedText, LongInput, Tokenizer
 from triform.model import Model
-from triform.models import EncoderDecoder
+from triform.networks import EncoderDecoder
 from triform.tasks.sequence_level.sentence_transformers import Dense, Recipe
 from triform.training.objective import Loss
 from triform.training.objectives.texts import forward, pack, reader_of, tensor, text_in
@@ -81,7 +81,7 @@ class SentenceEmbedding:
     def tokens(self, example: Neighbours) -> int:
         return sum(len(text.ids) for text in example.texts)
 
-    def loss(self, model: Model, examples: Sequence[Neighbours], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Neighbours], rng: np.random.Generator) -> Loss:
         columns = [[each.texts[place] for each in examples if len(each.texts) > place] for place in range(3)]
         vectors = functional.normalize(self._vectors(model, [text for column in columns for text in column]), dim=-1)
         anchors, candidates = vectors[: len(examples)], vectors[len(examples) :]

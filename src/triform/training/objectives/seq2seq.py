@@ -88,7 +88,7 @@ class Seq2Seq:
     def tokens(self, example: Pair) -> int:
         return len(example.source) + len(example.target)
 
-    def loss(self, model: Model, examples: Sequence[Pair], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Pair], rng: np.random.Generator) -> Loss:
         examples = sorted(examples, key=lambda pair: (len(pair.source), len(pair.target)))
         sources = pack([pair.source for pair in examples])
         fed = pack([np.concatenate([[self._start], pair.target[:-1]]) for pair in examples])

@@ -81,7 +81,7 @@ class SequenceClassification:
     def tokens(self, example: Labelled) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Labelled], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Labelled], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
         logits = logits_of(model, batch)
         targets = tensor(model, np.stack([each.targets for each in examples]))

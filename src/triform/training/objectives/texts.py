@@ -9,9 +9,9 @@ import torch
 from triform.engines import Integers
 from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows
-from triform.inputs.backend import Text
+from triform.inputs.text.backend import Text
 from triform.model import Model
-from triform.models import Output
+from triform.networks import Output
 from triform.training.rows import Row
 
 

@@ -75,7 +75,7 @@ class TokenClassification:
     def tokens(self, example: Tagged) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Tagged], chance: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[Tagged], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
         rows = np.concatenate([each.rows + begin for each, begin in zip(examples, batch.offsets[:-1], strict=True)])
         targets = np.concatenate([each.targets for each in examples])

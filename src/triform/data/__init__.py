@@ -1,0 +1,1 @@
+"""Records of files, one after another, however large the files are."""

@@ -1,0 +1,1 @@
+"""Messages of a conversation → text, by the checkpoint's chat template."""

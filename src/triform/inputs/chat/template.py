@@ -1,0 +1,255 @@
+"""A conversation, and the text that its messages become by the checkpoint's chat template."""
+
+import json
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from triform.errors import InputError, TokenizerError, shown
+from triform.hub import Checkpoint
+from triform.inputs.text.added_tokens import ROLES
+from triform.inputs.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+Message = Mapping[str, Any]
+"""`{"role": …, "content": …}`, and what else a template reads, such as `tool_calls`."""
+
+EXAMPLE = '[{"role": "user", "content": "Hello!"}]'
+OWN_FIELDS = ("tools", "documents", "chat_template_kwargs")
+FILE, FOLDER = "chat_template.jinja", "additional_chat_templates"
+END_MARK = "THE-MESSAGE-ENDS-HERE "
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chat:
+    """A conversation, and what its template may read beside it."""
+
+    messages: tuple[Message, ...]
+    tools: Sequence[Any] | None = None
+    """JSON schemas of the functions that the model may ask for."""
+    documents: Sequence[Any] | None = None
+    """What the model may quote."""
+    variables: Mapping[str, Any]
+    """Switches of the template, such as `enable_thinking` (`chat_template_kwargs`)."""
+
+    @classmethod
+    def read(cls, given: Any) -> "Chat":
+        """A list of messages, or `{"messages": […]}` with `tools`, `documents` and `chat_template_kwargs`.
+
+        Raises:
+            InputError: it is something else, or a message has no role, or content that is no text.
+        """
+        fields = given if isinstance(given, Mapping) else {"messages": given}
+        if "messages" not in fields or not set(fields) <= {"messages", *OWN_FIELDS}:
+            raise InputError(
+                f'Expected a list of messages, or {{"messages": {EXAMPLE}}} with {", ".join(OWN_FIELDS)} where they '
+                f"are wanted; got the keys {', '.join(map(shown, fields))}."
+            )
+        messages = fields["messages"]
+        if not isinstance(messages, list | tuple) or not messages:
+            raise InputError(f"messages: expected a list such as {EXAMPLE}, got {shown(messages)}.")
+        tools, documents = (_list(fields.get(name), name) for name in ("tools", "documents"))
+        variables = fields.get("chat_template_kwargs") or {}
+        if not isinstance(variables, Mapping):
+            raise InputError(f"chat_template_kwargs: expected an object, got {shown(variables)}.")
+        if taken := sorted({"messages", "add_generation_prompt", *OWN_FIELDS} & set(variables)):
+            raise InputError(f"chat_template_kwargs: {', '.join(taken)} has a place of its own. Take it out there.")
+        checked = tuple(_message(number, message) for number, message in enumerate(messages))
+        return cls(messages=checked, tools=tools, documents=documents, variables=variables)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prompt:
+    """A rendered conversation."""
+
+    text: str
+    spelled: tuple[tuple[int, int], ...]
+    """Where what somebody said looks like a special token and is none: begin and end, in characters."""
+
+
+class ChatTemplate:
+    """The template of a checkpoint. Rendering changes nothing, so that threads may share it."""
+
+    def __init__(self, sources: Mapping[str, str], where: str, tokenizer: Tokenizer) -> None:
+        self._sources = sources
+        self._where = where
+        self._roles = {role: token for role in ROLES if (token := tokenizer.special(role)) is not None}
+        # Those of one character cannot be broken. The longer of two that begin alike is meant.
+        special = {token for token in (*tokenizer.special_tokens, *self._roles.values()) if len(token) > 1}
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._compiled: dict[str, Template] = {}
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, tokenizer: Tokenizer) -> "ChatTemplate":
+        """Read chat_template.jinja, or `chat_template` of tokenizer_config.json or chat_template.json.
+
+        Raises:
+            TokenizerError: there is none, or it is no text.
+        """
+        named = {path.stem: path for path in sorted((checkpoint.folder / FOLDER).glob("*.jinja"))}
+        if checkpoint.has(FILE):
+            named["default"] = checkpoint.folder / FILE
+        if named:
+            where = FILE if "default" in named else FOLDER
+            try:
+                sources = {name: path.read_text(encoding="utf-8") for name, path in named.items()}
+            except UnicodeDecodeError as error:
+                raise TokenizerError(f"{checkpoint.folder / where} is not UTF-8: {error}. Fetch it again.") from error
+            return cls(sources, str(checkpoint.folder / where), tokenizer)
+        for name in ("tokenizer_config.json", "chat_template.json"):
+            found = checkpoint.read_object(name).get("chat_template") if checkpoint.has(name) else None
+            if found is not None:
+                where = str(checkpoint.folder / name)
+                return cls(_named_sources(found, where), where, tokenizer)
+        raise TokenizerError(
+            f"{checkpoint.folder} has no chat template: expected {FILE}, or chat_template in tokenizer_config.json. "
+            "A model that was not trained for conversation has none: give it plain text. "
+            f"If this one was, put its template there as {FILE}."
+        )
+
+    def render(self, chat: Chat, *, continue_final_message: bool = False) -> Prompt:
+        """Messages → the text the model was trained to read, special tokens included.
+
+        Special tokens are the template's to write. Where a message, or anything else that was handed in, holds the
+        letters of one, they stay letters: nobody ends a turn or begins another by writing <|im_end|>.
+
+        Arguments:
+            chat: the conversation.
+            continue_final_message: whether the model goes on with the last message; else it begins an answer.
+
+        Raises:
+            InputError: the template refuses the conversation, or something in it is no JSON value.
+            TokenizerError: the template is damaged, or fails.
+        """
+        from triform.inputs.chat.template_language import compile_template, render
+
+        name = self._choose(chat)
+        if name not in self._compiled:
+            self._compiled[name] = compile_template(self._sources[name], self._where)
+        if continue_final_message:
+            chat = replace(chat, messages=(*chat.messages[:-1], _with_end_mark(chat.messages[-1])))
+        given = {"messages": chat.messages, "tools": chat.tools, "documents": chat.documents, **chat.variables}
+        try:
+            plain = _plain(given, str.__str__)  # also of a subclass that calls itself otherwise
+            said = json.dumps(plain, ensure_ascii=False)
+        except (RecursionError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"The conversation is no JSON: {error}.") from error
+        mark = _unused_character(self._sources[name] + said)
+        variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
+        # Not a variable of the conversation: which of the two it is follows from how it is asked.
+        variables["add_generation_prompt"] = not continue_final_message
+        text = render(self._compiled[name], variables, self._where)
+        if continue_final_message:
+            text = _up_to_end_mark(text, self._where)
+        return self._without_marks(text, mark)
+
+    def _choose(self, chat: Chat) -> str:
+        for name in ("tool_use", "default") if chat.tools is not None else ("default",):
+            if name in self._sources:
+                return name
+        raise TokenizerError(
+            f"{self._where}: expected a chat template named default among {', '.join(self._sources)}. "
+            f"Save the one that is meant as {FILE}."
+        )
+
+    def _broken(self, text: str, mark: str) -> str:
+        """A text whose special tokens have a mark behind their first letter, and so are none."""
+        while self._special.search(text):
+            text = self._special.sub(lambda found: found[0][0] + mark + found[0][1:], text)
+        return text
+
+    def _without_marks(self, text: str, mark: str) -> Prompt:
+        parts = text.split(mark)
+        clean = "".join(parts)
+        breaks = list(accumulate(map(len, parts)))  # the last is the end of the text, behind which no token begins
+        spans = (found.span() for found in self._special.finditer(clean)) if len(parts) > 1 else ()
+        # A token is spelled where the first break behind its beginning lies within it.
+        spelled = [(begin, end) for begin, end in spans if breaks[bisect_right(breaks, begin)] < end]
+        return Prompt(text=clean, spelled=tuple(spelled))
+
+
+def _message(number: int, message: Any) -> Message:
+    """A message as templates expect it: without what is null, its parts of text put together."""
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise InputError(f'Message {number}: expected {{"role": …, "content": …}}, got {shown(message)}.')
+    content = message.get("content")
+    if content is None and not message.get("tool_calls"):
+        raise InputError(f"Message {number} has no content: expected a text. Got {shown(message)}.")
+    known = {key: value for key, value in message.items() if value is not None}
+    if content is not None and not isinstance(content, str):
+        known["content"] = "".join(_part(number, part) for part in _list(content, f"content of message {number}") or ())
+    return known
+
+
+def _part(number: int, part: Any) -> str:
+    if isinstance(part, Mapping) and part.get("type") == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise InputError(f'Message {number}: expected parts such as {{"type": "text", "text": …}}, got {shown(part)}.')
+
+
+def _list(value: Any, name: str) -> list[Any] | None:
+    if value is not None and not isinstance(value, list | tuple):
+        raise InputError(f"{name}: expected a list, got {shown(value)}.")
+    return None if value is None else list(value)
+
+
+def _named_sources(found: Any, where: str) -> dict[str, str]:
+    """A template, or a list of templates with names."""
+    entries = found if isinstance(found, list) else [{"name": "default", "template": found}]
+    sources = {}
+    for entry in entries:
+        name, source = (entry.get("name"), entry.get("template")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(name, str) or not isinstance(source, str):
+            raise TokenizerError(
+                f"{where}: chat_template must be a text, or a list of "
+                f'{{"name": …, "template": …}}, got {entry!r}. Fetch the file again.'
+            )
+        sources[name] = source
+    return sources
+
+
+def _with_end_mark(message: Message) -> Message:
+    if not isinstance(message.get("content"), str):
+        raise InputError(f"continue_final_message: the last message has no text to continue: {shown(message)}.")
+    return {**message, "content": message["content"] + END_MARK}
+
+
+def _up_to_end_mark(text: str, where: str) -> str:
+    """What stands before the last message's end, trimmed there where the template trims messages."""
+    place = text.rfind(END_MARK.strip())
+    if place < 0:
+        raise InputError(
+            f"continue_final_message: the last message does not come through {where}, so that nothing can be put "
+            "behind it. End the conversation with a message of the user."
+        )
+    kept = text[:place]
+    return kept if text.startswith(END_MARK, place) else kept.rstrip()
+
+
+def _unused_character(text: str) -> str:
+    """One for private use that does not occur in a text."""
+    return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in text)
+
+
+def _plain(value: Any, change: Callable[[str], str]) -> Any:
+    """A copy of JSON values, their texts changed.
+
+    Raises:
+        InputError: there is something else in it, whose methods a template could call.
+    """
+    if isinstance(value, str):
+        return change(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {change(key): _plain(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, change) for item in value]
+    raise InputError(f"Expected texts, numbers, lists and objects in a conversation, got {shown(value)}.")

@@ -1,0 +1,182 @@
+"""The backend that is a `tokenizers.Tokenizer`, read from tokenizer.json or built from older files."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import tokenizers
+
+from triform.errors import TokenizerError, TriformError
+from triform.inputs.text.backend import Side, Text, Tokens, shares
+
+Row = tuple[int, str, tuple[int, int]]
+"""Id, token, and where it begins and ends in the text."""
+
+MAX_TOKEN_BYTES = 10_000
+"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
+
+
+@contextmanager
+def damage_in(files: str) -> Iterator[None]:
+    """Whatever ends a library's work, save a lack of memory, is damage in the files that it works with.
+
+    The libraries raise nothing more precise than Exception; and where they meet what they take for impossible, Rust's
+    panic, which is no Exception at all.
+
+    Raises:
+        TokenizerError: naming the files.
+    """
+    try:
+        yield
+    except (TriformError, MemoryError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        raise TokenizerError(f"{files} is damaged: {error}. Fetch it again.") from error
+
+
+class LibraryBackend:
+    """Safe to share between threads: truncation and padding are never set on it."""
+
+    @classmethod
+    def of_file(cls, path: Path) -> Self:
+        """Read tokenizer.json.
+
+        Raises:
+            TokenizerError: it is damaged.
+        """
+        with damage_in(str(path)):
+            content = path.read_bytes()
+            _refuse_long_tokens(content)
+            return cls(tokenizers.Tokenizer.from_buffer(content))
+
+    def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self._tokenizer = tokenizer
+
+    def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
+        with damage_in("The tokenizer"):
+            encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
+        return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
+
+    @property
+    def of_answers(self) -> Self:
+        return self
+
+    def encode_cut(
+        self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
+    ) -> Tokens:
+        parts = text if isinstance(text, tuple) else (text,)
+        num_special = self._tokenizer.num_special_tokens_to_add(len(parts) == 2) if special_tokens else 0
+        bare = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
+        lengths = [len(encoding.ids) for encoding in bare]
+        kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        for encoding, share in zip(bare, kept, strict=True):
+            encoding.truncate(share, direction=side)
+        pair = bare[1] if len(bare) == 2 else None
+        cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
+        # The library forgets which text a token is from when it cuts: the first text's come first.
+        origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
+        return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
+
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        rows: list[Row] = []
+        begin = 0
+        with damage_in("The tokenizer"):
+            for left, right in spelled:
+                rows += self._stretch(text, begin, left) + self._spell(text, left, right)
+                begin = right
+            rows += self._stretch(text, begin, len(text))
+        return Tokens(
+            ids=[row[0] for row in rows],
+            segment_ids=[0] * len(rows),
+            tokens=[row[1] for row in rows],
+            characters=[row[2] for row in rows],
+            sources=[0] * len(rows),
+            words=[None] * len(rows),
+        )
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
+        with damage_in("The tokenizer"):
+            return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
+
+    def join(self, tokens: Iterable[str]) -> str:
+        decoder = self._tokenizer.decoder
+        return " ".join(tokens) if decoder is None else str(decoder.decode(list(tokens)))
+
+    def id_of(self, token: str) -> int | None:
+        found: int | None = self._tokenizer.token_to_id(token)
+        return found
+
+    def token_of(self, id: int) -> str | None:
+        found: str | None = self._tokenizer.id_to_token(id)
+        return found
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return frozenset(token.content for token in added if token.special)
+
+    @property
+    def marks_subwords(self) -> bool:
+        return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
+
+    def _stretch(self, text: str, begin: int, end: int) -> list[Row]:
+        """Part of a text. Behind the beginning it is read after a line break, or a space would be put before it."""
+        if 0 < begin < end:
+            line_break = self._rows("\n", begin - 1)
+            rows = self._rows("\n" + text[begin:end], begin - 1)
+            if [row[0] for row in rows[: len(line_break)]] == [row[0] for row in line_break]:
+                return rows[len(line_break) :]
+        return self._rows(text[begin:end], begin)
+
+    def _rows(self, text: str, begin: int) -> list[Row]:
+        found = self._tokenizer.encode(text, add_special_tokens=False)
+        spans = [(begin + left, begin + right) for left, right in found.offsets]
+        return list(zip(found.ids, found.tokens, spans, strict=True))
+
+    def _spell(self, text: str, begin: int, end: int) -> list[Row]:
+        """Part of a text as the vocabulary's own pieces, whatever token has been added for it."""
+        line_break, rows = self._pieces("\n"), self._pieces("\n" + text[begin:end])
+        if begin == 0 or rows[: len(line_break)] != line_break:
+            line_break, rows = [], self._pieces(text[begin:end])
+        return [(id, token, (begin, end)) for id, token in rows[len(line_break) :]]
+
+    def _pieces(self, text: str) -> list[tuple[int, str]]:
+        normalizer, cutter = self._tokenizer.normalizer, self._tokenizer.pre_tokenizer
+        normal = text if normalizer is None else normalizer.normalize_str(text)
+        words = [normal] if cutter is None else [word for word, _ in cutter.pre_tokenize_str(normal)]
+        return [(piece.id, piece.value) for word in words for piece in self._tokenizer.model.tokenize(word)]
+
+
+def _refuse_long_tokens(content: bytes) -> None:
+    """Goes from quotation mark to quotation mark, as far at a time as a token may reach.
+
+    Raises:
+        ValueError: more lies between two of them.
+    """
+    begin = -1
+    while begin < len(content):
+        end = content.rfind(b'"', begin + 1, begin + MAX_TOKEN_BYTES + 2)
+        if end < 0:
+            end = content.find(b'"', begin + 1)
+            end = len(content) if end < 0 else end
+            size = end - begin - 1
+            # The one long string is a table of characters.
+            is_table = content[:begin].rstrip(b" :").endswith(b'"precompiled_charsmap"')
+            if size > MAX_TOKEN_BYTES and not is_table:
+                raise ValueError(f"a token of {size:,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
+        begin = end
+
+
+def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:
+    return Tokens(
+        ids=encoding.ids,
+        segment_ids=encoding.type_ids,
+        tokens=encoding.tokens,
+        characters=encoding.offsets,
+        sources=sources,
+        words=encoding.word_ids,
+    )

@@ -1,0 +1,230 @@
+"""SentencePiece models: one string in, spaces and all, pieces out. Kudo and Richardson 2018, "SentencePiece".
+
+The `sentencepiece` library reads the file, normalises and cuts; it is imported when the first such model is opened.
+What it does not know is here: tokens added beside the model, the special tokens round a text, a vocabulary that numbers
+the pieces anew.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import tokenizers
+
+from triform.inputs.text.backend import Side, Text, Tokens, shares
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+Token = tuple[int, str, tuple[int, int]]
+"""Id, token, and where it begins and ends in its text."""
+
+NO_SPACE_BEFORE = b"\x1a\x02\x18\x00"
+"""Put behind a model file's bytes: normalizer_spec { add_dummy_prefix: false }. Protobuf merges repeated messages."""
+
+SPACE = "▁"
+"""How pieces write the space before them."""
+
+TEXT = "$"
+"""The place of the text in a template."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Template:
+    """The special tokens before and after `TEXT`, in order."""
+
+    single: tuple[str, ...]
+    pair: tuple[tuple[str, ...], tuple[str, ...]]
+    """Round the first text and round the second."""
+    pair_segment: int = 0
+    """The segment of the second text and of what is round it."""
+
+    def num_special(self, *, pair: bool) -> int:
+        return sum(map(len, self.pair)) - 2 if pair else len(self.single) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentencePieceBackend:
+    """A SentencePiece model and what stands beside it."""
+
+    first: "SentencePieceProcessor"
+    """Cuts what a text begins with."""
+    rest: "SentencePieceProcessor"
+    """Cuts what follows an added token: the same model, or one that puts no space before."""
+    ids: Mapping[str, int]
+    """Of every token, added ones included."""
+    tokens: Mapping[int, str]
+    """Of every id that a model may answer with."""
+    unknown: str
+    """The token of pieces that `ids` does not have."""
+    own_ids: bool
+    """Whether the pieces' ids are the model file's own."""
+    added: tuple[tokenizers.AddedToken, ...]
+    """Kept whole in any text."""
+    template: Template
+    trims_spaces: bool
+    """Whether a token's characters leave out the spaces before it."""
+    joined: Callable[[list[str]], str]
+    """Pieces → text."""
+    answering: "SentencePieceProcessor | None" = None
+    """Cuts what the model is to write, where that is another language."""
+    opening: re.Pattern[str] | None = None
+    """What is kept whole at the beginning of a text, known or not."""
+
+    def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
+        return [self._round([self._cut(part) for part in _parts(text)], special_tokens) for text in texts]
+
+    def encode_cut(
+        self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
+    ) -> Tokens:
+        bare = [self._cut(part) for part in _parts(text)]
+        num_special = self.template.num_special(pair=len(bare) == 2) if special_tokens else 0
+        lengths = [len(tokens) for tokens in bare]
+        kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        cut = [
+            tokens[:share] if side == "right" else tokens[len(tokens) - share :]
+            for tokens, share in zip(bare, kept, strict=True)
+        ]
+        return self._round(cut, special_tokens)
+
+    def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
+        return self._round([self._cut(text, spelled)], special_tokens=False)
+
+    @property
+    def of_answers(self) -> "SentencePieceBackend":
+        if self.answering is None:
+            return self
+        ids = {token: number for number, token in self.tokens.items()}
+        return replace(self, first=self.answering, rest=self.answering, ids=ids, opening=None)
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
+        found = [self.tokens[number] for number in ids if number in self.tokens]
+        return self.join(token for token in found if not (skip_special_tokens and token in self.special_tokens))
+
+    def join(self, tokens: Iterable[str]) -> str:
+        return self.joined(list(tokens))
+
+    def id_of(self, token: str) -> int | None:
+        return self.ids.get(token)
+
+    def token_of(self, id: int) -> str | None:
+        return self.tokens.get(id)
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        return frozenset(token.content for token in self.added if token.special)
+
+    @cached_property
+    def _whole_tokens(self) -> frozenset[str]:
+        return frozenset(token.content for token in self.added)
+
+    @cached_property
+    def _added_pattern(self) -> re.Pattern[str] | None:
+        return _pattern(self.added)
+
+    @property
+    def marks_subwords(self) -> bool:
+        return False  # it marks the token that begins a word
+
+    def _round(self, bare: list[list[Token]], special_tokens: bool) -> Tokens:
+        """Put the template round the tokens of a text or a pair."""
+        template = self.template.pair if len(bare) == 2 else (self.template.single,)
+        rows: list[tuple[Token, int, int | None]] = []
+        for source, (tokens, names) in enumerate(zip(bare, template, strict=True)):
+            segment = source * self.template.pair_segment
+            for name in names if special_tokens else (TEXT,):
+                if name == TEXT:
+                    rows += [(token, segment, source) for token in tokens]
+                else:
+                    rows.append(((self.ids[name], name, (0, 0)), segment, None))
+        return Tokens(
+            ids=[token[0] for token, _, _ in rows],
+            segment_ids=[segment for _, segment, _ in rows],
+            tokens=[token[1] for token, _, _ in rows],
+            characters=[token[2] for token, _, _ in rows],
+            sources=[source for _, _, source in rows],
+            words=self._words([token[1] for token, _, _ in rows], [source for _, _, source in rows]),
+        )
+
+    def _words(self, tokens: list[str], sources: list[int | None]) -> list[int | None]:
+        """A word begins with the mark of a space, or where an added token does."""
+        words: list[int | None] = []
+        numbers: dict[int, int] = {}
+        for token, source in zip(tokens, sources, strict=True):
+            if source is not None and (token.startswith(SPACE) or token in self._whole_tokens or source not in numbers):
+                numbers[source] = numbers.get(source, -1) + 1
+            words.append(None if source is None else numbers[source])
+        return words
+
+    def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:
+        """The tokens of a text, without any round it."""
+        tokens: list[Token] = []
+        for begin, end, added in _split(text, self._added_pattern, spelled):
+            if added is not None:
+                tokens.append(self._whole(added, begin, end))
+                continue
+            opening = None if self.opening is None else self.opening.match(text, begin, end)
+            if opening:
+                tokens.append(self._whole(opening.group(), begin, opening.end()))
+            tokens += self._pieces(text, opening.end() if opening else begin, end)
+        return tokens
+
+    def _whole(self, token: str, begin: int, end: int) -> Token:
+        return self.ids.get(token, self.ids[self.unknown]), token, (begin, end)
+
+    def _pieces(self, text: str, begin: int, end: int) -> list[Token]:
+        processor = self.rest if begin else self.first
+        found = processor.encode(text[begin:end], out_type="offset_mapping")
+        pieces: list[str] = found["pieces"]
+        unknown = self.ids[self.unknown]
+        ids: list[int] = found["ids"] if self.own_ids else [self.ids.get(piece, unknown) for piece in pieces]
+        spans = [(begin + left, begin + right) for left, right in found["offsets"]]
+        return list(zip(ids, pieces, self._characters(text, spans), strict=True))
+
+    def _characters(self, text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Give every piece a character.
+
+        The library gives a character that becomes several pieces, such as the bytes of 猫, to the last of them, and
+        none to a space that it has put in; these get the one character that follows.
+        """
+        out = []
+        for left, right in spans:
+            begin = right - len(text[left:right].lstrip()) if self.trims_spaces else left
+            out.append((begin, min(begin + 1, len(text)) if begin == right else right))
+        return out
+
+
+def _parts(text: Text) -> tuple[str, ...]:
+    return text if isinstance(text, tuple) else (text,)
+
+
+def _split(
+    text: str, pattern: re.Pattern[str] | None, spelled: Sequence[tuple[int, int]]
+) -> Iterator[tuple[int, int, str | None]]:
+    """Where the added tokens and the stretches between them begin and end; and the token, or None for a stretch."""
+    begin, letters = 0, set(spelled)
+    for match in pattern.finditer(text) if pattern else ():
+        if match.span(match.lastindex or 0) in letters:
+            continue
+        if begin < match.start():
+            yield begin, match.start(), None
+        yield match.start(), match.end(), match[match.lastindex or 0]
+        begin = match.end()
+    if begin < len(text):
+        yield begin, len(text), None
+
+
+def _pattern(added: Iterable[tokenizers.AddedToken]) -> re.Pattern[str] | None:
+    """Any of the tokens, each a group of its own, and the spaces that it takes with it."""
+
+    def one(token: tokenizers.AddedToken) -> str:
+        pattern = f"({re.escape(token.content)})"
+        if token.single_word:
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        return (r"\s*" if token.lstrip else "") + pattern + (r"\s*" if token.rstrip else "")
+
+    # Where one token begins with another, the longer one is meant.
+    longest_first = sorted(added, key=lambda token: -len(token.content))
+    return re.compile("|".join(map(one, longest_first))) if longest_first else None

@@ -1,0 +1,228 @@
+"""The four ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
+
+import re
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tokenizers
+from tokenizers import decoders
+
+from triform.errors import TokenizerError
+from triform.hub import Checkpoint
+from triform.inputs.text.added_tokens import (
+    listed_tokens,
+    read_added_tokens,
+    switch,
+    token_of,
+    with_space_before_mask,
+)
+from triform.inputs.text.library import damage_in
+from triform.inputs.text.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
+from triform.inputs.vocabulary import read_vocabulary
+
+if TYPE_CHECKING:
+    from sentencepiece import SentencePieceProcessor
+
+LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)
+NUM_EXTRA_IDS = 100
+MAX_EXTRA_IDS = 10_000
+DECODER = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+
+
+def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """spiece.model, then <extra_id_99> … <extra_id_0>, the blanks of pretraining; eos_token after every text.
+
+    Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.4.
+
+    Raises:
+        TokenizerError: the file is damaged, or a setting is not what it must be.
+    """
+    path = checkpoint.folder / "spiece.model"
+    processor = _open(path)
+    ids = _own_ids(processor, path)
+    count = settings.get("extra_ids", NUM_EXTRA_IDS)
+    if type(count) is not int or not 0 <= count <= MAX_EXTRA_IDS:
+        raise TokenizerError(
+            f"tokenizer_config.json: extra_ids must be a count of at most {MAX_EXTRA_IDS}, got {count!r}. "
+            "Correct the file."
+        )
+    extra = [token for number in reversed(range(count)) if (token := f"<extra_id_{number}>") not in ids]
+    ids |= {token: len(processor) + place for place, token in enumerate(extra)}
+    settings = {**settings, "additional_special_tokens": [*(settings.get("additional_special_tokens") or ()), *extra]}
+    added = _add(checkpoint, settings, ids)
+    end = _role(settings, "eos_token", ids, path)
+    return SentencePieceBackend(
+        first=processor,
+        rest=processor,
+        ids=ids,
+        tokens={number: token for token, number in ids.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=True,
+        added=added,
+        template=Template(single=(TEXT, end), pair=((TEXT, end), (TEXT, end))),
+        trims_spaces=True,
+        joined=_join,
+    )
+
+
+def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """tokenizer.model, which spells what it does not know in bytes; bos_token before every text.
+
+    Touvron et al. 2023, "LLaMA", section 2.1. `legacy` puts a space after an added token, as its first version did.
+
+    Raises:
+        TokenizerError: the file is damaged, or a setting is not what it must be.
+    """
+    path = checkpoint.folder / "tokenizer.model"
+    processor, spaceless = _open(path), _open(path, NO_SPACE_BEFORE)
+    prefix_space = switch(settings, "add_prefix_space", True)
+    ids = _own_ids(processor, path)
+    added = _add(checkpoint, settings, ids)
+    before = (_role(settings, "bos_token", ids, path),) if switch(settings, "add_bos_token", True) else ()
+    after = (_role(settings, "eos_token", ids, path),) if switch(settings, "add_eos_token", False) else ()
+    whole = (*before, TEXT, *after)
+    return SentencePieceBackend(
+        first=processor if prefix_space else spaceless,
+        rest=processor if prefix_space and switch(settings, "legacy", False) else spaceless,
+        ids=ids,
+        tokens={number: token for token, number in ids.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=True,
+        added=added,
+        template=Template(single=whole, pair=(whole, whole), pair_segment=1),
+        trims_spaces=False,
+        joined=partial(_join, strips_space=prefix_space),
+    )
+
+
+def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """sentencepiece.bpe.model, whose pieces come one later, behind four tokens in the order of fairseq.
+
+    cls_token before a text, sep_token after it, two of them between a pair; mask_token has the last id.
+
+    Conneau et al. 2019, "Unsupervised Cross-lingual Representation Learning at Scale"; Ott et al. 2019, "fairseq".
+
+    Raises:
+        TokenizerError: the file is damaged, or a setting is not what it must be.
+    """
+    path = checkpoint.folder / "sentencepiece.bpe.model"
+    processor = _open(path)
+    settings = with_space_before_mask(settings)
+    own_ids = _own_ids(processor, path)
+    if [own_ids.get(piece) for piece in ("<unk>", "<s>", "</s>")] != [0, 1, 2]:
+        first = list(own_ids)[:3]
+        raise TokenizerError(f"{path} begins with {first}, not with <unk>, <s> and </s>. Fetch the file again.")
+    ids = {piece: number + 1 for piece, number in own_ids.items()}
+    ids |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(processor) + 1}
+    added = _add(checkpoint, settings, ids)
+    start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
+    return SentencePieceBackend(
+        first=processor,
+        rest=processor,
+        ids=ids,
+        tokens={number: token for token, number in ids.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=False,
+        added=added,
+        template=Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end))),
+        trims_spaces=True,
+        joined=_join,
+    )
+
+
+def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+    """source.spm cuts, vocab.json numbers; eos_token after every text. A code such as >>fra<< may come first.
+
+    Answers are in the target's language: target.spm joins their pieces, and may write capitals that source.spm does
+    not know of. Their numbers are vocab.json's too, unless `separate_vocabs` says that target_vocab.json has them.
+
+    Junczys-Dowmunt et al. 2018, "Marian"; Johnson et al. 2017 for the code of the language wanted.
+
+    Raises:
+        TokenizerError: a file is damaged, or a setting is not what it must be.
+    """
+    processor, target = (_open(checkpoint.folder / name) for name in ("source.spm", "target.spm"))
+    path = checkpoint.folder / "vocab.json"
+    ids = read_vocabulary(path)
+    added = _add(checkpoint, settings, ids)
+    separate = switch(settings, "separate_vocabs", False)
+    answers = read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
+    end = _role(settings, "eos_token", ids, path)
+    return SentencePieceBackend(
+        first=processor,
+        rest=processor,
+        ids=ids,
+        tokens={number: token for token, number in answers.items()},
+        unknown=_role(settings, "unk_token", ids, path),
+        own_ids=False,
+        added=added,
+        template=Template(single=(TEXT, end), pair=((TEXT,), (TEXT, end))),
+        trims_spaces=True,
+        joined=partial(_join_by_model, target, frozenset(token.content for token in added if token.special)),
+        answering=target,
+        opening=LANGUAGE_CODE,
+    )
+
+
+def _open(path: Path, changes: bytes = b"") -> "SentencePieceProcessor":
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor()
+    try:
+        processor.load_from_serialized_proto(path.read_bytes() + changes)
+    except FileNotFoundError as error:
+        raise TokenizerError(f"{path.parent} has no {path.name}, the SentencePiece model. Fetch it.") from error
+    except Exception as error:  # the library raises nothing more precise
+        raise TokenizerError(f"{path} is damaged, or no SentencePiece model: {error}. Fetch the file again.") from error
+    if not len(processor):
+        raise TokenizerError(f"{path} holds no pieces. Fetch the file again.")
+    return processor
+
+
+def _join(pieces: list[str], *, strips_space: bool = True) -> str:
+    text = str(DECODER.decode(pieces))
+    return text.removeprefix(" ") if strips_space else text
+
+
+def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str], pieces: list[str]) -> str:
+    """What the model makes of each run of pieces between special tokens, which it would not know."""
+    runs: list[str] = []
+    for is_special, run in groupby(pieces, special.__contains__):
+        tokens = list(run)
+        runs += [f"{token} " for token in tokens] if is_special else [processor.decode_pieces(tokens)]
+    return "".join(runs).replace("▁", " ").strip()
+
+
+def _own_ids(processor: "SentencePieceProcessor", path: Path) -> dict[str, int]:
+    with damage_in(str(path)):  # a piece may be no UTF-8
+        return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
+
+
+def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
+    """Give the added tokens a place in `ids`; leave out a role's token that has none."""
+    tokens = read_added_tokens(checkpoint, settings)
+    listed = listed_tokens(settings)
+    added = []
+    for number, token in tokens:
+        if number is not None and ids.setdefault(token.content, number) != number:
+            raise TokenizerError(
+                f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
+                f"has it as {ids[token.content]}. Fetch the tokenizer's files again."
+            )
+        if number is None and token.content in listed:
+            ids.setdefault(token.content, max(ids.values()) + 1)
+        if token.content in ids:
+            added.append(token)
+    return tuple(added)
+
+
+def _role(settings: dict[str, Any], role: str, ids: dict[str, int], path: Path) -> str:
+    content = token_of(settings, role)
+    if content is None or content not in ids:
+        raise TokenizerError(
+            f"{path} has no {content!r}, the {role} that it needs. Fetch the file again, or name the token "
+            f'as "{role}" in tokenizer_config.json.'
+        )
+    return content

@@ -1,0 +1,243 @@
+"""Text → tokens and ids, and back, whichever files the checkpoint brings."""
+
+from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from triform.errors import InputError, TokenizerError, shown
+from triform.hub import TOKENIZER_FILES, Checkpoint
+from triform.inputs.batch import EncodedText
+from triform.inputs.text.added_tokens import token_of
+from triform.inputs.text.backend import Backend, Side, Text, Tokens
+from triform.inputs.text.library import LibraryBackend
+from triform.inputs.text.tokenizer_classes import default_roles, tokenizer_class
+from triform.strict_json import MAX_BYTES
+
+NO_LIMIT = 10**9
+"""A `model_max_length` above this is how tokenizer_config.json says that there is none."""
+
+
+class LongInput(StrEnum):
+    """What to do with text of more tokens than fit."""
+
+    ERROR = "error"
+    TRUNCATE = "truncate"
+    """Cut it, where the task or else tokenizer_config.json says, and count what is dropped."""
+    WINDOW = "window"
+    """Read all of it, in windows that overlap."""
+
+
+class Tokenizer:
+    """A checkpoint's tokenizer. Safe to share between threads, as its backend is."""
+
+    def __init__(self, backend: Backend, settings: dict[str, Any]) -> None:
+        self._backend = backend
+        self._settings = settings
+        limit = settings.get("model_max_length")
+        if limit is not None and (not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 1):
+            raise TokenizerError(
+                f"tokenizer_config.json: model_max_length must be a number of tokens, got {limit!r:.100}. "
+                "Correct the file."
+            )
+        self.max_length: int | None = int(limit) if limit is not None and limit < NO_LIMIT else None
+        """The most tokens of a sequence that tokenizer_config.json allows; None where it sets no limit."""
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
+        """Read tokenizer.json, or build what it would hold from the older files that stand in its place.
+
+        tokenizer_config.json and special_tokens_map.json add the special tokens' roles and the longest sequence; roles
+        that they leave open are those of the tokenizer's class.
+
+        Raises:
+            TokenizerError: there is none, it is damaged, or it is of a class that Triform does not know.
+        """
+        settings: dict[str, Any] = {}
+        for name in ("special_tokens_map.json", "tokenizer_config.json"):
+            if checkpoint.has(name):
+                settings.update(checkpoint.read_object(name))
+        for name in (*TOKENIZER_FILES, "merges.txt", "target.spm"):
+            size = (checkpoint.folder / name).stat().st_size if checkpoint.has(name) else 0
+            if size > MAX_BYTES:
+                raise TokenizerError(
+                    f"{checkpoint.folder / name} has {size:,} bytes; a tokenizer's file has at most {MAX_BYTES:,}. "
+                    "Fetch the file again."
+                )
+        path = checkpoint.folder / "tokenizer.json"
+        if not path.is_file():
+            kind = tokenizer_class(checkpoint, settings)
+            settings = {**kind.roles, **settings}
+            return cls(kind.build(checkpoint, settings), settings)
+        backend = LibraryBackend.of_file(path)
+        roles = default_roles(checkpoint, settings)
+        known = {role: token for role, token in roles.items() if backend.id_of(token) is not None}
+        return cls(backend, {**known, **settings})
+
+    def encode(
+        self,
+        texts: Sequence[Text],
+        *,
+        max_length: int | None = None,
+        long_input: LongInput = LongInput.ERROR,
+        special_tokens: bool = True,
+        side: Side | None = None,
+        only_first: bool = False,
+    ) -> list[EncodedText]:
+        """Encode texts, or pairs of texts.
+
+        Arguments:
+            texts: each a string or a pair of strings.
+            max_length: the most tokens of one sequence, special ones included.
+            long_input: what to do with longer ones: refuse or cut; `cut_into_windows` is for windows.
+            special_tokens: whether to add those of the tokenizer's template.
+            side: where to cut; by default as tokenizer_config.json says, or else at the end ("right").
+            only_first: of a pair cut the first text alone, and not the longer one first.
+
+        Raises:
+            InputError: something else than text, text without a token, or too long a text.
+        """
+        for number, text in enumerate(texts):
+            _check(number, text)
+        encoded = []
+        for number, (text, tokens) in enumerate(
+            zip(texts, self._backend.encode(texts, special_tokens=special_tokens), strict=True)
+        ):
+            length = len(tokens.ids)
+            if not length:
+                raise InputError(f"Text {number} is empty: {text!r} has no token. Leave it out.")
+            if max_length is not None and length > max_length:
+                if long_input is not LongInput.TRUNCATE:
+                    raise InputError(
+                        f"Text {number} has {length} tokens, more than the {max_length} that fit: {_start(text)!r}. "
+                        'Shorten it, or allow it to be cut with long_input="truncate".'
+                    )
+                cut = self._backend.encode_cut(
+                    text,
+                    max_length=max_length,
+                    special_tokens=special_tokens,
+                    side=side or self._settings.get("truncation_side", "right"),
+                    only_first=only_first,
+                )
+                encoded.append(_encoded(text, cut, dropped=length - len(cut.ids)))
+            else:
+                encoded.append(_encoded(text, tokens))
+        return encoded
+
+    def check_fits(self, vocab_size: int) -> None:
+        """Refuse to go with a model that has no row for what stands round every text.
+
+        A token of which that is true alone may never come; where it does, the model refuses it.
+
+        Raises:
+            TokenizerError: naming tokens and ids.
+        """
+        [tokens] = self._backend.encode([""], special_tokens=True)
+        beyond = [f"{token} = {id}" for token, id in zip(tokens.tokens, tokens.ids, strict=True) if id >= vocab_size]
+        if beyond:
+            raise TokenizerError(
+                f"The tokenizer puts {', '.join(beyond)} round every text, beyond the model's vocabulary of "
+                f"{vocab_size} entries. Do the tokenizer and the weights belong together?"
+            )
+
+    def encode_rendered(
+        self, text: str, *, spelled: Sequence[tuple[int, int]] = (), max_length: int | None = None
+    ) -> EncodedText:
+        """Encode a text that brings its special tokens, as a chat template writes them. It is never cut.
+
+        Arguments:
+            text: the text.
+            spelled: where it holds the letters of a special token and means the letters; begin and end of each.
+            max_length: the most tokens that fit.
+
+        Raises:
+            InputError: a text without a token, too long a one, or letters that are always the token.
+        """
+        _check(0, text)
+        encoded = _encoded(text, self._backend.encode_rendered(text, spelled))
+        letters = set(spelled)
+        for id, (begin, end) in zip(encoded.ids.tolist(), encoded.characters.tolist(), strict=True):
+            if (begin, end) in letters and id == self.id_of(text[begin:end]):
+                raise InputError(
+                    f"{text[begin:end]!r} is a special token to this tokenizer even where it is meant as text. "
+                    "Take it out of what was said."
+                )
+        if not len(encoded.ids):
+            raise InputError("The conversation is empty: what the chat template makes of it has no token.")
+        if max_length is not None and len(encoded.ids) > max_length:
+            raise InputError(
+                f"The conversation has {len(encoded.ids)} tokens, more than the {max_length} that fit. "
+                "Leave earlier messages out: none is dropped unasked."
+            )
+        return encoded
+
+    @cached_property
+    def of_answers(self) -> "Tokenizer":
+        """What encodes a text that the model is to write: itself, unless that has a vocabulary of its own."""
+        backend = self._backend.of_answers
+        return self if backend is self._backend else Tokenizer(backend, self._settings)
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
+        """Ids → text."""
+        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def join(self, tokens: Iterable[str]) -> str:
+        """Tokens, as the vocabulary writes them → text."""
+        return self._backend.join(tokens)
+
+    @property
+    def marks_subwords(self) -> bool:
+        """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
+        return self._backend.marks_subwords
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a token of the vocabulary, or None."""
+        return self._backend.id_of(token)
+
+    def token_of(self, id: int) -> str | None:
+        """The token of an id, as the vocabulary writes it, or None."""
+        return self._backend.token_of(id)
+
+    @property
+    def special_tokens(self) -> Collection[str]:
+        """Those that are never said, such as the end of a text."""
+        return self._backend.special_tokens
+
+    def special(self, role: str) -> str | None:
+        """The special token of a role, such as "mask_token", or None."""
+        return token_of(self._settings, role)
+
+
+def _check(number: int, text: Text) -> None:
+    for part in text if isinstance(text, tuple) else (text,):
+        if not isinstance(part, str):
+            raise InputError(f"Text {number}: expected a string or a pair of strings, got {shown(text)}.")
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Text {number} is no Unicode text: {part[error.start]!r} at character {error.start} is half of a pair "
+                "of surrogates. Leave it out, or decode the text again with the right encoding."
+            ) from error
+
+
+def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
+    first, pair = text if isinstance(text, tuple) else (text, None)
+    return EncodedText(
+        text=first,
+        pair=pair,
+        ids=np.array(tokens.ids, np.int64),
+        segment_ids=np.array(tokens.segment_ids, np.int64),
+        tokens=tuple(tokens.tokens),
+        characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
+        sources=tuple(tokens.sources),
+        words=tuple(tokens.words),
+        dropped=dropped,
+    )
+
+
+def _start(text: Text) -> str:
+    joined = " / ".join(text) if isinstance(text, tuple) else text
+    return joined if len(joined) <= 60 else joined[:59] + "…"

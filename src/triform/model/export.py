@@ -1,0 +1,155 @@
+"""A model → a checkpoint in the Hugging Face layout: its tensors, its config, and the files that stood beside them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from triform.engines import GROUP, Format, ParameterRole, StoredTensor
+from triform.engines.reference.parameter import convert
+from triform.errors import UnsupportedModelError
+from triform.model.blueprint import Blueprint
+from triform.weights import (
+    KEY,
+    TensorSlice,
+    copy_small_files,
+    join,
+    make_folder,
+    named,
+    quantization_config,
+    write_json,
+    write_tensors,
+)
+
+HEAD = "language_head.weight"
+
+
+def quantize(
+    blueprint: Blueprint, format: Format, folder: Path, *, before_tensor: Callable[[str], None] = lambda name: None
+) -> None:
+    """Write a model with the weights of its linears in integers, quantized one at a time.
+
+    Arguments:
+        blueprint: of the model.
+        format: int8 or int4.
+        folder: where to.
+        before_tensor: called with the canonical name of each parameter before it is read.
+
+    Raises:
+        InputError: the folder cannot be made.
+        UnsupportedModelError: the layout does not have integers for this model.
+        WeightError: a weight holds NaN or infinity.
+    """
+    _check_layout(blueprint, format)
+    parameters = {}
+    for name in blueprint.declared:
+        before_tensor(name)
+        with named(name):
+            stored = blueprint.read_parameter(name)
+            parameters[name] = convert(stored, format) if _is_quantized(blueprint, name) else stored
+    save(blueprint, parameters, folder)
+
+
+def save(blueprint: Blueprint, parameters: Mapping[str, StoredTensor], folder: Path) -> None:
+    """Write a checkpoint.
+
+    In integers are the weights of all linears but the language head, which is written as the checkpoint had it, since
+    that is what readers of the layout expect, and since it may be tied to a table.
+
+    Arguments:
+        blueprint: what the model was made from; tensors that it does not use are taken over.
+        parameters: canonical name → what an engine holds.
+        folder: where to; it may be the one that the model was loaded from.
+
+    Raises:
+        InputError: the folder cannot be made.
+        UnsupportedModelError: integers that the layout does not have.
+    """
+    kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
+    format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
+    if format is not None:
+        _check_layout(blueprint, format)
+    make_folder(folder)
+    tensors = _tensors(blueprint, kept, format)
+    config = _config(blueprint, tensors, format)
+    write_tensors(folder, tensors)
+    copy_small_files(blueprint.checkpoint.folder, folder)
+    write_json(folder / "config.json", config)
+
+
+def _check_layout(blueprint: Blueprint, format: Format) -> None:
+    for name, piece in blueprint.assignment.sources.items():
+        if not _is_quantized(blueprint, name):
+            continue
+        in_features = blueprint.declared[name].shape[1]
+        if piece.transposed:
+            reason = f"{piece.tensor} is stored (in, out)"
+        elif format is Format.INT4 and in_features % GROUP:
+            reason = f"{piece.tensor} has {in_features} inputs, no multiple of {GROUP}"
+        else:
+            continue
+        raise UnsupportedModelError(
+            f"{blueprint.checkpoint.source} cannot be written in {format}: {reason}, which the layout of quantized "
+            f"checkpoints does not have. Keep it in floats, and load it with dtype={format.value!r}."
+        )
+
+
+def _is_quantized(blueprint: Blueprint, name: str) -> bool:
+    return blueprint.declared[name].use is ParameterRole.LINEAR and name != HEAD
+
+
+def _kept(blueprint: Blueprint, name: str, stored: StoredTensor) -> StoredTensor:
+    if not stored.format.is_integer or _is_quantized(blueprint, name):
+        return stored
+    original = blueprint.read_parameter(name)
+    return stored if original.format.is_integer else original
+
+
+def _tensors(
+    blueprint: Blueprint, parameters: Mapping[str, StoredTensor], format: Format | None
+) -> dict[str, StoredTensor]:
+    pieces: dict[str, dict[TensorSlice, StoredTensor]] = {}
+    for name, stored in parameters.items():
+        piece = blueprint.table.to_checkpoint(name, prefix=blueprint.assignment.prefix)
+        pieces.setdefault(piece.tensor, {})[piece] = stored
+    tensors = {name: _joined(own) for name, own in pieces.items()}
+    for name in blueprint.assignment.unused:
+        if blueprint.tensors[name].format is not None:
+            stored = blueprint.tensors.read(name)
+            is_other = stored.format.is_integer and stored.format is not format
+            tensors[name] = convert(stored, Format.FLOAT32) if is_other else stored
+    return tensors
+
+
+def _joined(pieces: Mapping[TensorSlice, StoredTensor]) -> StoredTensor:
+    first = next(iter(pieces.values()))
+    array = join({piece: stored.array for piece, stored in pieces.items()})
+    if first.scales is None:
+        return replace(first, array=array)
+    scales = {piece: stored.scales for piece, stored in pieces.items() if stored.scales is not None}
+    return replace(first, array=array, scales=join(scales))
+
+
+def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: Format | None) -> dict[str, Any]:
+    config = {key: value for key, value in blueprint.config.items() if key != KEY}
+    floats = {tensor.format for tensor in tensors.values() if not tensor.format.is_integer}
+    if blueprint.updates and len(floats) > 1:
+        floats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
+    if len(floats) == 1:
+        # transformers loads in the dtype that the config names, whatever the file holds.
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = floats.pop().value
+    if format is not None:
+        config[KEY] = quantization_config(format, _modules_in_floats(blueprint, tensors))
+    return config
+
+
+def _modules_in_floats(blueprint: Blueprint, tensors: Mapping[str, StoredTensor]) -> set[str]:
+    """The linears that are not quantized, those among them that this model does not use."""
+    table, prefix = blueprint.table, blueprint.assignment.prefix
+    linears = [name for name, declared in blueprint.declared.items() if declared.use is ParameterRole.LINEAR]
+    names = {table.to_checkpoint(name, prefix=prefix).tensor for name in linears}
+    # The language head, whether this model has one and whether the file does: it may be tied.
+    names |= {piece.tensor for rule in table.heads if (piece := rule.to_checkpoint(HEAD)) is not None}
+    names |= {name for name in blueprint.assignment.unused if len(blueprint.tensors[name].shape) == 2}
+    in_floats = {name for name in names if name not in tensors or not tensors[name].format.is_integer}
+    return {name.removesuffix(".weight") for name in in_floats}

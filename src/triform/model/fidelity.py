@@ -1,0 +1,130 @@
+"""What a model in fewer bits has lost: the same text read by both."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform import spec
+from triform.inputs import Batch, Tokenizer, cut_into_windows
+from triform.model import Model
+from triform.networks import EncoderDecoder, Output
+
+Numbers = NDArray[np.float64]
+
+MAX_TOKENS = 256
+"""Longer text is read in windows, so that logits stay small."""
+
+SAMPLE = (
+    "The ferry leaves at half past seven, and whoever misses it waits until the evening.",
+    "In 1869 Mendeleev left gaps in his table for elements that nobody had found yet.",
+    "She put the letter back into the drawer, locked it, and gave the key to her brother.",
+    "Heat the oil in a pan, add the onions, and stir until they are soft but not brown.",
+    "The court ruled on Tuesday that the company must pay its former employees for unused leave.",
+    "A matrix is invertible if and only if its determinant is different from zero.",
+    "I was disappointed by the second half of the film, though the music was wonderful.",
+    "Rain is expected in the north, with strong winds along the coast and snow above 900 metres.",
+    "To reset the device, hold both buttons for ten seconds and wait until the light turns green.",
+    "Whales are mammals: they breathe air, feed their young with milk and are warm-blooded.",
+    "The committee will meet again in March to decide how the remaining money should be spent.",
+    "Why do we remember some dreams for years and forget others before breakfast?",
+)
+"""Read where no other text is given."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fidelity:
+    """How far one model's answers are from another's."""
+
+    num_tokens: int
+    mean_cosine: float
+    """Of the last hidden states, token by token."""
+    worst_cosine: float
+    divergence: float | None
+    """KL(original ‖ other) of what the logits predict, in nats per token; None without a language head."""
+    agreement: float | None
+    """How often the most likely token is the same."""
+    perplexity_before: float | None
+    """Of the text, by the original; None where the model does not read from left to right."""
+    perplexity_after: float | None
+    """By the other."""
+
+
+def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
+    """Read the same text with both.
+
+    An encoder-decoder writes what it reads.
+
+    Raises:
+        InputError, NonFiniteError: as a model that is called.
+    """
+    cosines: list[float] = []
+    divergences: list[float] = []
+    agreements: list[bool] = []
+    surprises: list[list[float]] = []
+    for batch in batches:
+        first, second = _read(original, batch), _read(other, batch)
+        states = zip(first.last_hidden_state, second.last_hidden_state, strict=True)
+        cosines += [_cosine(*_numbers(x, y)) for x, y in states]
+        if not isinstance(original.spec.head, spec.LanguageHead):
+            continue
+        assert first.logits is not None
+        assert second.logits is not None
+        for row, logits in enumerate(zip(first.logits, second.logits, strict=True)):
+            p, q = map(_log_probabilities, _numbers(*logits))
+            divergences.append(float((np.exp(p) * (p - q)).sum()))
+            agreements.append(bool(p.argmax() == q.argmax()))
+            if isinstance(original.spec.form, spec.Decoder) and row + 1 < len(batch.ids):
+                said = batch.ids[row + 1]
+                surprises.append([-float(p[said]), -float(q[said])])
+    before, after = np.exp(np.mean(surprises, axis=0)).tolist() if surprises else (None, None)
+    return Fidelity(
+        num_tokens=len(cosines),
+        mean_cosine=float(np.mean(cosines)),
+        worst_cosine=min(cosines),
+        divergence=float(np.mean(divergences)) if divergences else None,
+        agreement=float(np.mean(agreements)) if agreements else None,
+        perplexity_before=before,
+        perplexity_after=after,
+    )
+
+
+def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
+    """Each text, or each window of a long one, by itself.
+
+    Raises:
+        InputError: a text without a token.
+    """
+    stacks = (model.spec.input_stack, model.spec.output_stack)
+    max_length = min([MAX_TOKENS, *(stack.context_length for stack in stacks if stack.context_length)])
+    for text in tokenizer.encode(texts):
+        for window in cut_into_windows(text, max_length=max_length, overlap=0):
+            yield Batch.from_texts([window])
+
+
+def num_bytes(model: Model) -> int:
+    """What its parameters take, scales included."""
+    stored = (model.engine.stored(parameter) for parameter in model.parameters.values())
+    return sum(own.array.nbytes + (0 if own.scales is None else own.scales.nbytes) for own in stored)
+
+
+def _read(model: Model, batch: Batch) -> Output:
+    """Its tensors in NumPy."""
+    output = model(batch, batch if isinstance(model.network, EncoderDecoder) else None)
+    states, logits = output.last_hidden_state, output.logits
+    to_numpy = model.engine.to_numpy
+    return replace(output, last_hidden_state=to_numpy(states), logits=None if logits is None else to_numpy(logits))
+
+
+def _numbers(*rows: NDArray[np.float32]) -> list[Numbers]:
+    return [row.astype(np.float64) for row in rows]
+
+
+def _cosine(x: Numbers, y: Numbers) -> float:
+    return float(x @ y / np.sqrt((x @ x) * (y @ y)))
+
+
+def _log_probabilities(logits: Numbers) -> Numbers:
+    shifted: Numbers = logits - logits.max()
+    return shifted - float(np.log(np.exp(shifted).sum()))

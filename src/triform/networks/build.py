@@ -1,0 +1,49 @@
+"""Spec → model: the one place where a form is chosen."""
+
+from dataclasses import dataclass
+
+from triform import spec
+from triform.engines import Engine, Format, ParameterRole
+from triform.networks.decoder import Decoder
+from triform.networks.encoder import Encoder
+from triform.networks.encoder_decoder import EncoderDecoder
+from triform.networks.scope import ParameterSource, Scope
+from triform.networks.shifted_encoder_decoder import ShiftedEncoderDecoder
+
+Network = Encoder | Decoder | EncoderDecoder | ShiftedEncoderDecoder
+
+
+def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network:
+    """Build a model, taking each parameter from `source` by its canonical name."""
+    scope = Scope(engine, source)
+    match model.form:
+        case spec.Encoder() as form:
+            return Encoder(scope, form, model.head)
+        case spec.Decoder() as form:
+            return Decoder(scope, form, model.head)
+        case spec.EncoderDecoder(target=spec.ShiftTokensRight() as target) as form:
+            return ShiftedEncoderDecoder(scope, form, model.head, target)
+        case spec.EncoderDecoder() as form:
+            return EncoderDecoder(scope, form, model.head)
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a spec asks of a parameter, before there is one."""
+
+    shape: tuple[int, ...]
+    use: ParameterRole
+    """All that its layers do with it."""
+    format: Format = Format.FLOAT32
+
+
+def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
+    """Every parameter that a spec asks for by its canonical name, in the order of the data; nothing is loaded."""
+    declared: dict[str, Declaration] = {}
+
+    def record(name: str, shape: tuple[int, ...], use: ParameterRole) -> Declaration:
+        declared[name] = Declaration(shape, use | declared[name].use if name in declared else use)
+        return declared[name]
+
+    build(model, engine, record)
+    return declared

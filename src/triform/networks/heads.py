@@ -1,0 +1,157 @@
+"""What stands on the last hidden states: token-level and sequence-level heads."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+
+from triform import spec
+from triform.engines import Array, Engine, Integers, Spans
+from triform.errors import InputError
+from triform.networks.layers.linear import Linear
+from triform.networks.layers.norm import build_norm
+from triform.networks.output import EncoderOutput, Output
+from triform.networks.scope import Scope
+
+
+class Head(Protocol):
+    """Last hidden states → logits, and which of their rows belong to which sequence."""
+
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        """(T, D) and the (T,) ids that the rows stand for → (T, V), for `rows` or for all; or (B, labels)."""
+
+
+def with_head(
+    head: Head | None,
+    states_TD: Array,
+    ids: Integers,
+    spans: Spans,
+    *,
+    logits_at: Integers | None,
+    hidden_states: tuple[Array, ...] | None,
+    encoder: EncoderOutput | None = None,
+) -> Output:
+    """The output of a form: its last hidden states, and what the head makes of them."""
+    logits, logits_spans = (None, None) if head is None else head(states_TD, ids, spans, logits_at)
+    return Output(
+        last_hidden_state=states_TD,
+        spans=spans,
+        logits=logits,
+        logits_spans=logits_spans,
+        hidden_states=hidden_states,
+        encoder=encoder,
+    )
+
+
+class LanguageHead:
+    """A score for every entry of the vocabulary, for every token."""
+
+    def __init__(self, scope: Scope, head: spec.LanguageHead, embedding: spec.Embedding, word: Scope) -> None:
+        size, scope = embedding.hidden_size, scope / "language_head"
+        self._engine = scope.engine
+        self._scale = head.scale
+        self._transform = None
+        if head.transform is not None:
+            self._transform = Linear(scope / "transform", size, size, bias=True)
+            self._activation = head.transform.activation
+            self._norm = build_norm(scope / "transform" / "norm", head.transform.norm, size)
+        self._weight = (word if head.tied else scope).linear("weight", embedding.vocab_size, size)
+        self._bias = scope.vector("bias", embedding.vocab_size) if head.bias else None
+
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        x, spans = select_rows(self._engine, states_TD, spans, rows)
+        if self._transform is not None:
+            x = self._norm(self._transform(x, activation=self._activation))
+        if self._scale != 1:
+            x = self._engine.multiply(x, self._scale)
+        return self._engine.linear(x, self._weight, self._bias), spans
+
+
+class TokenHead:
+    """Scores for every token: one for every label, or those of a start and of an end."""
+
+    def __init__(self, scope: Scope, head: spec.TokenHead | spec.SpanHead, hidden_size: int, num_scores: int) -> None:
+        self._engine = scope.engine
+        self._dropout = head.dropout
+        self._linear = Linear(scope, hidden_size, num_scores, bias=head.bias)
+
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        x, spans = select_rows(self._engine, states_TD, spans, rows)
+        return self._linear(self._engine.dropout(x, self._dropout)), spans
+
+
+class SequenceHead:
+    """A score for every label, for the whole sequence."""
+
+    def __init__(self, scope: Scope, head: spec.SequenceHead, hidden_size: int) -> None:
+        self._engine = scope.engine
+        self._spec = head
+        self._pool = build_pooling(scope.engine, head.pooling)
+        self._pooler = Linear(scope / "pooler", hidden_size, hidden_size, bias=True) if head.pooler else None
+        self._linear = Linear(scope / "classification_head", hidden_size, len(head.labels), bias=head.bias)
+
+    def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+        if rows is not None:
+            raise InputError("logits_at: this model scores whole sequences, not tokens. Call it without logits_at.")
+        x = self._engine.dropout(self._pool(states_TD, ids, spans), self._spec.pooled_dropout)
+        if self._pooler is not None:
+            x = self._pooler(x, activation=self._spec.pooler)
+        logits = self._linear(self._engine.dropout(x, self._spec.dropout))
+        return logits, Spans.of_lengths(np.ones(len(spans), np.int64))
+
+
+def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callable[[Array, Integers, Spans], Array]:
+    """(states, ids, spans) → one vector for each sequence."""
+    match pooling:
+        case spec.Pooling():
+            return lambda states_TD, ids, spans: engine.pool(states_TD, spans, pooling)
+        case spec.LastOf():
+            return lambda states_TD, ids, spans: engine.rows(states_TD, rows_of_last(pooling.token, ids, spans))
+
+
+def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
+    """(B,) the last row of each sequence that has this id.
+
+    Raises:
+        InputError: a sequence has none.
+    """
+    found = np.flatnonzero(ids == token)
+    rows: Integers = np.concatenate([[-1], found])[np.searchsorted(found, spans.ends)]
+    missing = np.flatnonzero(rows < spans.begins).tolist()
+    if missing:
+        raise InputError(
+            f"Sequence {missing[0]} has no id {token}, the end of a text, at which this model scores it. "
+            "Let the tokenizer put its special tokens round the text, or end the sequence with that id."
+        )
+    return rows
+
+
+def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
+    """Some rows of a packed array, ascending, and which of them belong to which sequence; None is all."""
+    if rows is None:
+        return x_TD, spans
+    rows = np.asarray(rows, np.int64)
+    if (rows[1:] <= rows[:-1]).any() or not len(rows) or rows[0] < 0 or rows[-1] >= x_TD.shape[0]:
+        raise InputError(
+            f"logits_at: expected ascending row numbers of the packed batch, from 0 to {x_TD.shape[0] - 1}, "
+            f"got {rows.tolist()}."
+        )
+    if len(rows) == x_TD.shape[0]:
+        return x_TD, spans
+    selected = Spans(np.searchsorted(rows, spans.begins), np.searchsorted(rows, spans.ends))
+    return engine.rows(x_TD, rows), selected
+
+
+def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Scope) -> Head | None:
+    """The head of a spec; `word` is the place of the table that a tied one projects with."""
+    match head:
+        case spec.LanguageHead():
+            return LanguageHead(scope, head, embedding, word)
+        case spec.TokenHead():
+            return TokenHead(scope / "classification_head", head, embedding.hidden_size, len(head.labels))
+        case spec.SpanHead():
+            return TokenHead(scope / "span_head", head, embedding.hidden_size, 2)
+        case spec.SequenceHead():
+            return SequenceHead(scope, head, embedding.hidden_size)
+        case None:
+            return None

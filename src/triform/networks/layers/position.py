@@ -1,0 +1,199 @@
+"""Positions: added to the embedding, turning queries and keys inside attention, or as a bias on its scores."""
+
+import math
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from triform import spec
+from triform.engines import Array, DistanceBias, Integers, Parameter
+from triform.networks.context import ForwardContext
+from triform.networks.scope import Scope
+
+
+class Learned:
+    """A vector for each position, of a table. Devlin et al. 2018, figure 2."""
+
+    def __init__(self, scope: Scope, learned: spec.Learned, size: int) -> None:
+        self._engine = scope.engine
+        self._offset = learned.offset
+        self._table = scope.table("weight", learned.num_positions, size)
+
+    def lookup(self, context: ForwardContext) -> tuple[Array, Parameter]:
+        """(T,) rows of the table, (num_positions, D)."""
+        return self._engine.asarray(context.positions() + self._offset), self._table
+
+    def __call__(self, context: ForwardContext) -> Array:
+        """(T, D)."""
+        return self._engine.embedding(*self.lookup(context))
+
+
+class Sinusoidal:
+    """Waves of falling frequency. Vaswani et al. 2017, section 3.5."""
+
+    def __init__(self, scope: Scope, sinusoidal: spec.Sinusoidal, size: int) -> None:
+        self._engine = scope.engine
+        self._num_positions = sinusoidal.num_positions
+        self._size = size
+        self._waves: Array | None = None
+
+    def __call__(self, context: ForwardContext) -> Array:
+        """(T, D)."""
+        positions = context.positions()
+        return self._engine.rows(self._table(int(positions.max()) + 1), positions)
+
+    def _table(self, length: int) -> Array:
+        """At least `length` rows; twice as many each time that they do not reach."""
+        waves = self._waves
+        if waves is None or waves.shape[0] < length:
+            num_rows = min(1 << length.bit_length(), self._num_positions)
+            waves = self._waves = self._engine.asarray(sinusoids(num_rows, self._size))
+        return waves
+
+
+def build_absolute_position(
+    scope: Scope, position: spec.Learned | spec.Sinusoidal | None, size: int
+) -> Learned | Sinusoidal | None:
+    """What a spec adds to the word vectors to say where they stand."""
+    match position:
+        case spec.Learned():
+            return Learned(scope, position, size)
+        case spec.Sinusoidal():
+            return Sinusoidal(scope, position, size)
+        case None:
+            return None
+
+
+def sinusoids(num_positions: int, size: int) -> NDArray[np.float32]:
+    """sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
+    wavelengths = np.power(10000, 2 * np.arange((size + 1) // 2) / size)
+    angles = np.arange(num_positions)[:, None] / wavelengths
+    return np.concatenate([np.sin(angles), np.cos(angles)[:, : size // 2]], axis=1).astype(np.float32)
+
+
+class Position(Protocol):
+    """What attention asks of a position scheme."""
+
+    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+        """Queries or keys, told where they stand."""
+
+    def bias(self, context: ForwardContext) -> DistanceBias | None:
+        """What to add to the scores."""
+
+
+class NoPosition:
+    """Attention that knows no order."""
+
+    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+        return x_TNH
+
+    def bias(self, context: ForwardContext) -> DistanceBias | None:
+        return None
+
+
+class Rotary:
+    """Channels i and i + dim/2 of a head turned by position · frequency i. Su et al. 2021, equation 34."""
+
+    def __init__(self, scope: Scope, rotary: spec.Rotary) -> None:
+        self._engine = scope.engine
+        self._spec = rotary
+
+    @cached_property
+    def _frequencies(self) -> NDArray[np.float32]:
+        # Not before the weights have borne the size of a head out.
+        return rotary_frequencies(self._spec)
+
+    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+        engine = self._engine
+        table = context.once(
+            self._spec, lambda: engine.rotary_table(engine.asarray(context.positions()), self._frequencies)
+        )
+        return engine.rotary(x_TNH, table)
+
+    def bias(self, context: ForwardContext) -> DistanceBias | None:
+        return None
+
+
+class RelativeBias:
+    """A learned number per head and bucket of distance. Raffel et al. 2020, section 2.1."""
+
+    def __init__(self, scope: Scope, bias: spec.RelativeBias, num_heads: int) -> None:
+        self._engine = scope.engine
+        self._spec = bias
+        self._table = scope.table("weight", bias.num_buckets, num_heads)
+
+    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+        return x_TNH
+
+    def bias(self, context: ForwardContext) -> DistanceBias | None:
+        return self._engine.shared(
+            lambda: context.once(id(self._table), lambda: self._compute(int(context.key_lengths.max())))
+        )
+
+    def _compute(self, length: int) -> DistanceBias:
+        buckets = distance_buckets(np.arange(1 - length, length), self._spec)
+        values_RN = self._engine.embedding(self._engine.asarray(buckets), self._table)
+        return DistanceBias(self._engine.transpose(values_RN), zero=length - 1)
+
+
+def build_position(scope: Scope, position: spec.Rotary | spec.RelativeBias | None, num_heads: int) -> Position:
+    """The position scheme of a spec, for an attention at `scope`."""
+    match position:
+        case spec.Rotary():
+            return Rotary(scope, position)
+        case spec.RelativeBias(shared=shared):
+            return RelativeBias((scope.top() if shared else scope) / "relative_bias", position, num_heads)
+        case None:
+            return NoPosition()
+
+
+def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
+    """Angle per position of each pair of channels, (dim/2,), in float32 as the reference implementation has them.
+
+    Float32 matters: at position 10,000 its last bit is an angle of a thousandth.
+    """
+    exponents = np.arange(0, rotary.dim, 2, dtype=np.float32) / np.float32(rotary.dim)
+    # NumPy's own float32 power is off by up to two units in the last place.
+    powers = np.float64(np.float32(rotary.theta)) ** exponents.astype(np.float64)
+    frequencies: NDArray[np.float32] = np.float32(1) / powers.astype(np.float32)
+    match rotary.scaling:
+        case None:
+            return frequencies
+        case spec.LinearScaling(factor=factor):
+            return frequencies / np.float32(factor)
+        case spec.Llama3Scaling() as scaling:
+            return _llama3_frequencies(frequencies, scaling)
+
+
+def _llama3_frequencies(frequencies: NDArray[np.float32], scaling: spec.Llama3Scaling) -> NDArray[np.float32]:
+    context = scaling.original_context_length
+    # A number divided by an array is the array's reciprocal times the number, as torch has it.
+    wavelengths = 1 / frequencies * np.float32(2 * math.pi)
+    scaled = frequencies / np.float32(scaling.factor)
+    ramp = (1 / wavelengths * context - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    smooth = (1 - ramp) * frequencies / np.float32(scaling.factor) + ramp * frequencies
+    is_low = wavelengths > context / scaling.low_freq_factor
+    is_high = wavelengths < context / scaling.high_freq_factor
+    return np.where(is_low, scaled, np.where(is_high, frequencies, smooth)).astype(np.float32)
+
+
+def distance_buckets(distances: Integers, bias: spec.RelativeBias) -> Integers:
+    """The bucket of each distance key − query: one each for near ones, then ever wider, on a logarithmic scale.
+
+    Float32, as in the reference implementation: the edges of buckets hang on its rounding.
+    """
+    if bias.bidirectional:
+        num_buckets = bias.num_buckets // 2
+        first = np.where(distances > 0, num_buckets, 0)
+        away = np.abs(distances)
+    else:
+        num_buckets = bias.num_buckets
+        first = np.zeros_like(distances)
+        away = np.maximum(-distances, 0)
+    num_exact = num_buckets // 2
+    logarithm = np.log(np.maximum(away, 1).astype(np.float32) / np.float32(num_exact))
+    steps = logarithm / np.float32(math.log(bias.max_distance / num_exact)) * np.float32(num_buckets - num_exact)
+    far = np.minimum(num_exact + steps.astype(np.int64), num_buckets - 1)
+    return first + np.where(away < num_exact, away, far)

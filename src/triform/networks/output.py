@@ -1,0 +1,89 @@
+"""What a forward pass gives back."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from triform.engines import Array, Hook, Integers, Spans
+from triform.errors import InputError
+from triform.networks.context import Memory
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EncoderOutput:
+    """The encoder of an encoder-decoder alone: `model(states, target)` takes it in place of the source."""
+
+    last_hidden_state: Array
+    """(T, D) packed"""
+    spans: Spans
+    """Which rows belong to which sequence."""
+    hidden_states: tuple[Array, ...] | None = None
+    """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
+    memory: Memory = field(repr=False)
+
+    def split(self, name: str) -> list[Array]:
+        """One array for each sequence of the packed array `name`."""
+        return _split(self, name, {"last_hidden_state": self.spans})
+
+    def select(self, sequences: Integers) -> "EncoderOutput":
+        """The states of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        return replace(self, spans=self.spans.select(sequences), memory=self.memory.select(sequences))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Output:
+    """Tensors of a batch, in the engine's own arrays: NumPy on a CPU."""
+
+    last_hidden_state: Array
+    """(T, D) packed"""
+    spans: Spans
+    """Which rows of `last_hidden_state` belong to which sequence."""
+    logits: Array | None = None
+    """(T, V) of a token-level head, or those rows asked for; (B, labels) of a sequence-level head; None without one."""
+    logits_spans: Spans | None = None
+    """Which rows of `logits` belong to which sequence."""
+    hidden_states: tuple[Array, ...] | None = None
+    """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
+    encoder: EncoderOutput | None = None
+    """What the decoder saw, in an encoder-decoder."""
+
+    def split(self, name: str) -> list[Array]:
+        """One array for each sequence of the packed array `name`, "last_hidden_state" or "logits"."""
+        return _split(self, name, {"last_hidden_state": self.spans, "logits": self.logits_spans})
+
+
+def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array]:
+    if name not in spans:
+        raise InputError(f"split({name!r}): expected one of {', '.join(spans)}.")
+    chosen = spans[name]
+    if chosen is None:
+        raise InputError(f"split({name!r}): this model has no head, so there are no {name}.")
+    packed = getattr(output, name)
+    return [packed[begin:end] for begin, end in chosen.pairs()]
+
+
+class HiddenStates:
+    """A tap that keeps the tensors of some trace points, behind another tap that may change them."""
+
+    def __init__(self, names: Collection[str], inner: Hook | None) -> None:
+        self._names = list(names)
+        self._inner = inner
+        self._seen: dict[str, Array] = {}
+
+    def wants(self, name: str) -> bool:
+        return name in self._names or (self._inner is not None and self._inner.wants(name))
+
+    def tensor(self, name: str, value: Array) -> Array:
+        if self._inner is not None and self._inner.wants(name):
+            value = self._inner.tensor(name, value)
+        if name in self._names:
+            self._seen[name] = value
+        return value
+
+    def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
+        assert self._inner is not None, "asks for no probabilities of its own"
+        return self._inner.probabilities(name, sequence, first_query, value_NQK)
+
+    def collect(self) -> tuple[Array, ...]:
+        """What was seen, in the order of the names."""
+        return tuple(self._seen[name] for name in self._names)

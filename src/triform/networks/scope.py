@@ -1,0 +1,48 @@
+"""Where a layer finds its engine and its parameters while it is built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from triform.engines import Engine, Parameter, ParameterRole
+
+ParameterSource = Callable[[str, tuple[int, ...], ParameterRole], Parameter]
+"""(canonical name, shape, use) → the parameter; asked again for a name, it answers with the same one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A place in the tree of canonical names, such as `blocks.3.attention`."""
+
+    engine: Engine
+    source: ParameterSource
+    stack: str = ""
+    """The prefix of the stack this place belongs to: nothing, `encoder.` or `decoder.`."""
+    path: str = ""
+
+    def __truediv__(self, name: str) -> "Scope":
+        return replace(self, path=f"{self.path}.{name}" if self.path else name)
+
+    def of_stack(self, name: str) -> "Scope":
+        """The place of one of several stacks."""
+        return replace(self, stack=f"{name}.")
+
+    def top(self) -> "Scope":
+        """The stack's own place, for what its layers share."""
+        return replace(self, path="")
+
+    @property
+    def name(self) -> str:
+        """The full canonical name of this place."""
+        return self.stack + self.path
+
+    def vector(self, name: str, size: int) -> Parameter:
+        """The bias or norm of this name at this place."""
+        return self.source((self / name).name, (size,), ParameterRole.VECTOR)
+
+    def table(self, name: str, num_rows: int, size: int) -> Parameter:
+        """The table of this name at this place."""
+        return self.source((self / name).name, (num_rows, size), ParameterRole.TABLE)
+
+    def linear(self, name: str, out_features: int, in_features: int) -> Parameter:
+        """The weight of a linear of this name at this place."""
+        return self.source((self / name).name, (out_features, in_features), ParameterRole.LINEAR)
