@@ -19,7 +19,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def test_public_names() -> None:
-    assert set(triform.__all__) == {"Batch", "Model", "Session", "TriformError", "__version__", "load", "pipeline"}
+    assert set(triform.__all__) == {"Batch", "Model", "TriformError", "__version__", "load", "pipeline"}
     assert all(hasattr(triform, name) for name in triform.__all__)
 
 

@@ -9,7 +9,6 @@ classify("What a fine day.")            # [{"label": …, "score": …}]
 from typing import TYPE_CHECKING, Any
 
 from triform.errors import TriformError
-from triform.generation import Session
 from triform.inputs import Batch
 from triform.model import Model, load
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Batch", "Model", "Session", "TriformError", "__version__", "load", "pipeline"]
+__all__ = ["Batch", "Model", "TriformError", "__version__", "load", "pipeline"]
 
 
 def __getattr__(name: str) -> Any:

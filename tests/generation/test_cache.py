@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 from tests.parity.cases import llama
 from triform.engines import Integers, PageTable, create_engine
 from triform.families import read_spec
-from triform.generation import KeyValueCache
-from triform.generation.cache import NO_PAGE
+from triform.generation.cache import NO_PAGE, KeyValueCache, new_cache
 
 
-def new_cache(num_sequences: int) -> KeyValueCache:
+def make_cache(num_sequences: int) -> KeyValueCache:
     spec = read_spec(llama(num_hidden_layers=2).to_dict() | {"architectures": ["LlamaForCausalLM"]}, "config.json")
-    return KeyValueCache(create_engine("reference"), spec.output_stack, num_sequences)
+    return new_cache(create_engine("reference"), spec.output_stack, num_sequences)
 
 
 def write(cache: KeyValueCache, table: PageTable, numbers: Integers) -> None:
@@ -29,7 +28,7 @@ def write(cache: KeyValueCache, table: PageTable, numbers: Integers) -> None:
 @given(st.lists(st.lists(st.integers(1, 40), min_size=8, max_size=8), min_size=1, max_size=8), st.randoms())
 def test_shared_pages_are_never_written_and_nothing_is_lost(steps: list[list[int]], random: Any) -> None:
     """Sequences grow by any number of tokens, end, and split, at any time; a pass may fail after `reserve`."""
-    cache = new_cache(3)
+    cache = make_cache(3)
     size = 32
     expected: list[list[int]] = [[], [], []]
     next_number = 1
@@ -55,27 +54,27 @@ def test_shared_pages_are_never_written_and_nothing_is_lost(steps: list[list[int
                     assert (keys[:, 3, 7] - layer).tolist() == ids
                     assert (-values[:, 0, 0] - layer).tolist() == ids
         pages, users = np.unique(cache._pages, return_counts=True)
-        expected_users = np.zeros_like(cache._num_users)
+        expected_users = np.zeros_like(cache.pool.num_users)
         expected_users[pages[pages != NO_PAGE]] = users[pages != NO_PAGE]
-        np.testing.assert_array_equal(cache._num_users, expected_users)
+        np.testing.assert_array_equal(cache.pool.num_users, expected_users)
         kept = [random.randrange(len(expected)) for _ in range(random.randint(1, 8))]
         cache.keep(np.array(kept))
         expected = [list(expected[sequence]) for sequence in kept]
 
 
 def test_a_common_beginning_lies_in_the_store_once() -> None:
-    cache = new_cache(1)
+    cache = make_cache(1)
     for counts, kept in (([100], [0] * 4), ([1] * 4, [0, 1, 1, 3])):
         cache.reserve(np.array(counts))
         cache.commit(np.array(counts))
         cache.keep(np.array(kept))
     # Three whole pages of the first 96 tokens, and the last one of three sequences still in use.
     assert (cache._pages[:, :3] == cache._pages[0, :3]).all()
-    assert len(np.unique(cache._pages)) == np.count_nonzero(cache._num_users) == 3 + 3
+    assert len(np.unique(cache._pages)) == np.count_nonzero(cache.pool.num_users) == 3 + 3
 
 
 def test_pages_of_ended_sequences_are_used_again() -> None:
-    cache = new_cache(2)
+    cache = make_cache(2)
     cache.reserve(np.array([100, 100]))
     cache.commit(np.array([100, 100]))
     ended = set(cache._pages[0].tolist())

@@ -3,7 +3,7 @@
 from collections.abc import Generator
 from contextlib import closing
 
-from triform.generation import FinishReason, Session
+from triform.generation import FinishReason
 from triform.inputs import TextStream
 from triform.inputs.chat.template import Message
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
@@ -34,7 +34,6 @@ class Conversation:
     def reset(self) -> None:
         """Begin anew."""
         self.messages = [] if self._system is None else [{"role": "system", "content": self._system}]
-        self._session = Session()
 
     def answer(self, text: str) -> Generator[str]:
         """The model's answer in pieces, as they come.
@@ -51,7 +50,7 @@ class Conversation:
         self.num_tokens, self.finish_reason = 0, None
         batch = self._task.preprocess([asked], self._options)
         try:
-            with closing(self._task.model.stream(batch, session=self._session, **self._settings)) as tokens:
+            with closing(self._task.model.stream(batch, **self._settings)) as tokens:
                 for token in tokens:
                     self.num_tokens += 1
                     self.finish_reason = token.finish_reason

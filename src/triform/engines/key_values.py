@@ -84,9 +84,18 @@ class PageTable:
 class KeyValueStore(ABC):
     """Keys and values of all layers, in pages of `Engine.page_size`. The engine owns them, `generation/` deals them."""
 
+    @property
+    @abstractmethod
+    def page_bytes(self) -> int:
+        """Bytes of one page, of all layers together."""
+
     @abstractmethod
     def grow(self, num_pages: int) -> None:
         """Make room for `num_pages` pages in all; those there keep their contents."""
+
+    @abstractmethod
+    def keep_pages(self, pages: Integers) -> None:
+        """Keep these pages alone, which become pages 0, 1, …, and give the memory of the others back."""
 
     @abstractmethod
     def copy_pages(self, sources: Integers, targets: Integers) -> None:

@@ -79,6 +79,8 @@ class Engine(ABC):
     """The formats it can hold parameters in."""
     packing: str | None = None
     """Name and version of the form in which it holds the weights of linears, where a file of them is worth keeping."""
+    is_batch_invariant: bool = False
+    """Whether a sequence's results have the same bits alone, in any batch and through the KV cache."""
     page_size: int
     """Keys in a page of a key/value store: as many as its attention takes at a time."""
 

@@ -1,25 +1,22 @@
-"""Step 2, again and again: a cache, and the choice of the next token."""
+"""Step 2, repeated: a KV cache, the choice of the next token, and requests that share passes (continuous batching)."""
 
-from triform.generation.beam_search import beam_search
-from triform.generation.cache import KeyValueCache
-from triform.generation.choice import GeneratedToken, gather, tokens
+from triform.generation.cache import KeyValueCache, new_cache
 from triform.generation.config import ContextEnd, GenerationConfig
-from triform.generation.decoding import Decoding
+from triform.generation.request import GeneratedToken, Request, requests_of
+from triform.generation.scheduler import Scheduler
 from triform.generation.sequence import Completion, FinishReason
-from triform.generation.session import Session
 from triform.generation.stopping import Stopping
 
 __all__ = [
     "Completion",
     "ContextEnd",
-    "Decoding",
     "FinishReason",
     "GeneratedToken",
     "GenerationConfig",
     "KeyValueCache",
-    "Session",
+    "Request",
+    "Scheduler",
     "Stopping",
-    "beam_search",
-    "gather",
-    "tokens",
+    "new_cache",
+    "requests_of",
 ]

@@ -1,4 +1,4 @@
-"""Beam search: the most probable answers, by keeping several beginnings in view. Sutskever et al. 2014, section 3.2.
+"""Beam search finds the most probable answers by keeping several hypotheses. Sutskever et al. 2014, section 3.2.
 
 Scores, length penalty and the rules for stopping are those of transformers 5.
 """
@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from triform.engines import Array, Engine
+from triform.generation.choice import check_finite
 from triform.generation.config import GenerationConfig
-from triform.generation.decoding import Decoding, check_finite
 from triform.generation.processors import Floats, check_left, process, warp
-from triform.generation.sampling import draw_several, sequence_keys
+from triform.generation.sampling import draw_several
 from triform.generation.sequence import Completion, FinishReason, GrowingSequence
 from triform.generation.stopping import Stopping
 
@@ -46,6 +46,11 @@ class Beams:
     finished: list[Completion] = field(default_factory=list)
     """At most `num_beams`, the best first."""
     is_done: bool = False
+
+    @classmethod
+    def of_prompt(cls, growing: list[GrowingSequence], key: int) -> "Beams":
+        """Begin with equal beams, of which only the first may be continued."""
+        return cls(growing, key, [0.0, *[OUT_OF_THE_RACE] * (len(growing) - 1)])
 
     def advance(
         self, candidates: Sequence[Candidate], config: GenerationConfig, stopping: Stopping, *, out_of_time: bool
@@ -104,41 +109,6 @@ class Beams:
         length = best.limit.num_tokens if hopes_for_length else best.num_new
         worst = self.finished[-1].score
         return worst is None or _penalized(self.scores[0], length, config) > worst
-
-
-def beam_search(decoding: Decoding, config: GenerationConfig, stopping: Stopping) -> list[Completion]:
-    """The best `num_return_sequences` answers to each prompt, those to the first prompt first.
-
-    The beams of a prompt share its cross keys and values, and the pages of their common beginning. With sampling the
-    candidates of a step are drawn by their probability among those of all beams.
-
-    Raises:
-        NonFiniteError: the logits are not finite.
-        InputError: the settings leave no token to choose.
-    """
-    with decoding.running():
-        keys = sequence_keys(decoding.batch, 1, config.seed)
-        growing, logits = decoding.begin(config.num_beams)
-        # At first all beams are the same, so that only one of them may be continued.
-        scores = [0.0, *[OUT_OF_THE_RACE] * (config.num_beams - 1)]
-        prompts = [
-            Beams(growing[first : first + config.num_beams], key, scores)
-            for first, key in zip(range(0, len(growing), config.num_beams), keys, strict=True)
-        ]
-        active = prompts
-        while True:
-            candidates = best_candidates(decoding.engine, logits, active, config)
-            out_of_time = stopping.is_out_of_time()
-            parents = [
-                beams.advance(own, config, stopping, out_of_time=out_of_time)
-                for beams, own in zip(active, candidates, strict=True)
-            ]
-            going = [place for place, beams in enumerate(active) if not beams.is_done]
-            if not going:
-                return [whole for beams in prompts for whole in beams.finished[: config.num_return_sequences]]
-            decoding.keep(np.array([parent + place * config.num_beams for place in going for parent in parents[place]]))
-            active = [active[place] for place in going]
-            logits = decoding.advance([beam for beams in active for beam in beams.growing])
 
 
 def best_candidates(

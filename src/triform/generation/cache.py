@@ -1,47 +1,44 @@
-"""Which pages of the engine's store hold which sequence. Knows nothing of what is in them."""
+"""KV cache: which pages of a pool hold the keys and values of which sequence."""
 
 import numpy as np
 
 from triform import spec
 from triform.engines import Engine, Integers, KeyValueStore, PageTable, Spans
 from triform.errors import InputError
+from triform.generation.pages import OutOfPagesError, PagePool, Prefix
 
 NO_PAGE = -1
 
 
 class KeyValueCache:
-    """Keys and values of growing sequences, in pages handed out as they are needed and taken back when they end.
+    """The pages of B growing sequences.
 
-    Sequences that began as one share the pages of their common beginning; who writes into a shared page gets a copy.
+    Sequences may share pages: beams share what they have in common, and requests share prefixes. A sequence that
+    writes into a shared page gets a copy first (copy-on-write).
     """
 
-    def __init__(self, engine: Engine, stack: spec.Stack, num_sequences: int) -> None:
-        heads = [
-            residual.core.heads
-            for block in stack.blocks
-            for residual in block
-            if isinstance(residual.core, spec.SelfAttention)
-        ]
-        layers = [(head.num_key_value_heads, head.head_dim) for head in heads]
-        self.engine = engine
-        self.stack = stack
-        self.store: KeyValueStore = engine.key_value_store(layers)
-        self._page_size = engine.page_size
+    def __init__(self, pool: PagePool, num_sequences: int) -> None:
+        self.pool = pool
+        self._page_size = pool.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
         self._pages: Integers = np.zeros((num_sequences, 0), np.int64)
-        """(B, most pages of a sequence) the page of each place, and behind the last one `NO_PAGE`."""
-        self._num_users: Integers = np.zeros(0, np.int64)
-        """For each page of the store, how many sequences it belongs to; those of none are free."""
-        self._is_shared = False
-        """Whether a page belongs to more than one."""
-        self._in_a_row: tuple[Integers, Spans] | None = None
+        """(B, most pages of a sequence) the page numbers of each sequence, then `NO_PAGE`."""
+        self._may_share_last = False
+        """Whether a page that is not full may have several users."""
+        self._flat: tuple[Integers, Spans] | None = None
         """The pages of all sequences end to end; None once they have changed."""
+
+    @property
+    def store(self) -> KeyValueStore:
+        """Where keys and values lie."""
+        return self.pool.store
 
     def reserve(self, counts: Integers) -> PageTable:
         """Find pages for `counts` (B,) new tokens; they count once `commit` says so.
 
         Raises:
             InputError: the batch has another number of sequences than the cache.
+            OutOfPagesError: the pool's budget does not allow so many pages; the cache is as before.
         """
         if len(counts) != len(self.lengths):
             raise InputError(
@@ -50,80 +47,131 @@ class KeyValueCache:
             )
         size = self._page_size
         lengths = self.lengths + counts
-        if self._is_shared:
-            self._unshare_last_pages()
-        if self._in_a_row is None or (lengths > self._in_a_row[1].lengths * size).any():
+        if self._may_share_last:
+            self._unshare_last_pages(counts)
+        if self._flat is None or (lengths > self._flat[1].lengths * size).any():
             self._extend(-(-lengths // size))
-            is_page = self._pages != NO_PAGE
-            self._in_a_row = self._pages[is_page], Spans.of_lengths(is_page.sum(axis=1))
-        pages, spans = self._in_a_row
-        # The position of each new token in its sequence, and from it the page and the place.
+            self._flat = None
+        pages, spans = self._flatten()
+        # The position of each new token in its sequence, and from it the page and the row in the page.
         ends = counts.cumsum()
         positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
         slots = pages[spans.begins.repeat(counts) + positions // size] * size + positions % size
         return PageTable(pages, spans, lengths, slots)
 
+    def reading_table(self) -> PageTable:
+        """Tell where the keys of all sequences lie, for a pass that adds none."""
+        return PageTable(*self._flatten(), self.lengths, np.zeros(0, np.int64))
+
     def commit(self, counts: Integers) -> None:
-        """The tokens reserved are written."""
+        """Count the tokens that were reserved: they are written."""
         self.lengths = self.lengths + counts
 
     def keep(self, sequences: Integers) -> None:
         """Go on with some sequences, in the order given; one may be named twice, and its pages are shared.
 
-        Pages that no sequence has any more are free again.
+        Pages that no sequence uses any more go back to the pool.
         """
-        self._pages = self._pages[sequences]
+        before = self._pages
+        self._pages = before[sequences]
         self.lengths = self.lengths[sequences]
-        self._give_back()
+        self._may_share_last |= len(np.unique(sequences)) < len(sequences)
+        self._settle(before)
 
     def truncate(self, lengths: Integers) -> None:
         """Forget the tokens of each sequence from `lengths` (B,) on."""
+        before = self._pages.copy()
         self.lengths = np.minimum(self.lengths, lengths)
-        self._give_back()
+        self._may_share_last = True
+        self._settle(before)
 
-    def _give_back(self) -> None:
-        """Free the pages that hold no token of any sequence, those reserved by a pass that failed among them."""
+    def append(self, prefix: Prefix) -> int:
+        """Add a sequence that begins with a prefix of the pool, and return how many tokens it holds.
+
+        Full pages are shared; a page of which only the first rows fit is copied.
+        """
+        nothing = np.zeros(0, np.int64)
+        self.pool.exchange(nothing, np.array(prefix.pages, np.int64))
+        pages, length = list(prefix.pages), prefix.num_tokens
+        if prefix.partial_page is not None:
+            try:
+                pages.append(self.pool.copy_page(prefix.partial_page))
+            except OutOfPagesError:
+                length -= prefix.num_partial
+        width = max(self._pages.shape[1], len(pages))
+        self._widen(width)
+        own = np.full((1, width), NO_PAGE, np.int64)
+        own[0, : len(pages)] = pages
+        self._pages = np.concatenate([self._pages, own])
+        self.lengths = np.append(self.lengths, length)
+        self._flat = None
+        return length
+
+    def page(self, sequence: int, place: int) -> int:
+        """Return the number of one page of a sequence."""
+        return int(self._pages[sequence, place])
+
+    def _settle(self, before: Integers) -> None:
+        """Take pages behind each sequence's length off it, as a failed pass leaves them, and tell the pool."""
         counts = -(-self.lengths // self._page_size)
+        self._pages = self._pages[:, : counts.max(initial=0)]
         self._pages[np.arange(self._pages.shape[1]) >= counts[:, None]] = NO_PAGE
-        self._num_users = np.bincount(self._pages[self._pages != NO_PAGE], minlength=len(self._num_users))
-        self._is_shared = bool((self._num_users > 1).any())
-        self._in_a_row = None
+        self.pool.exchange(before[before != NO_PAGE], self._pages[self._pages != NO_PAGE])
+        self._flat = None
 
-    def _unshare_last_pages(self) -> None:
-        """Give each sequence whose last page is not full that page to itself: all of its users but one take a copy."""
+    def _flatten(self) -> tuple[Integers, Spans]:
+        if self._flat is None:
+            is_page = self._pages != NO_PAGE
+            self._flat = self._pages[is_page], Spans.of_lengths(is_page.sum(axis=1))
+        return self._flat
+
+    def _unshare_last_pages(self, counts: Integers) -> None:
+        """Copy the last page of each sequence that is about to write into it, unless it is the page's only user."""
         places, begun = np.divmod(self.lengths, self._page_size)
-        writers = np.flatnonzero(begun)
+        writers = np.flatnonzero((begun > 0) & (counts > 0))
         pages = self._pages[writers, places[writers]]
         order = np.argsort(pages, kind="stable")
         pages, writers = pages[order], writers[order]
         nth_writer = np.arange(len(pages)) - np.searchsorted(pages, pages)
-        copies = nth_writer < self._num_users[pages] - 1
+        # The last of its users may write into the page itself.
+        copies = nth_writer < self.pool.num_users[pages] - 1
         pages, writers = pages[copies], writers[copies]
-        own = self._take(len(pages))
-        self.store.copy_pages(pages, own)
-        self._pages[writers, places[writers]] = own
-        np.subtract.at(self._num_users, pages, 1)
-        self._in_a_row = None
+        if len(pages):
+            own = self.pool.take(len(pages))
+            self.store.copy_pages(pages, own)
+            self._pages[writers, places[writers]] = own
+            self.pool.exchange(pages, np.zeros(0, np.int64))
+            self._flat = None
+        self._may_share_last = not bool((counts > 0).all())
 
     def _extend(self, counts: Integers) -> None:
         """Give each sequence so many pages."""
-        width = self._pages.shape[1]
-        if (more := int(counts.max()) - width) > 0:
-            self._pages = np.pad(self._pages, ((0, 0), (0, more)), constant_values=NO_PAGE)
-        is_missing = (self._pages == NO_PAGE) & (np.arange(width + max(more, 0)) < counts[:, None])
+        width = max(int(counts.max(initial=0)), self._pages.shape[1])
+        self._widen(width)
+        is_missing = (self._pages == NO_PAGE) & (np.arange(width) < counts[:, None])
         if is_missing.any():
-            self._pages[is_missing] = self._take(int(is_missing.sum()))
+            self._pages[is_missing] = self.pool.take(int(is_missing.sum()))
 
-    def _take(self, count: int) -> Integers:
-        """The lowest free pages, which a sequence now has to itself."""
-        free = np.flatnonzero(self._num_users == 0)
-        if len(free) < count:
-            # Doubling keeps the copies of a growing store to a constant number for each page.
-            num_pages = len(self._num_users)
-            more = max(num_pages, count - len(free), 8)
-            self.store.grow(num_pages + more)
-            self._num_users = np.append(self._num_users, np.zeros(more, np.int64))
-            free = np.append(free, np.arange(num_pages, num_pages + more))
-        taken = free[:count]
-        self._num_users[taken] = 1
-        return taken
+    def _widen(self, width: int) -> None:
+        if (more := width - self._pages.shape[1]) > 0:
+            self._pages = np.pad(self._pages, ((0, 0), (0, more)), constant_values=NO_PAGE)
+
+
+def new_cache(engine: Engine, stack: spec.Stack, num_sequences: int) -> KeyValueCache:
+    """Make an empty cache for the self-attention of a decoder's stack, with a pool of its own."""
+    return KeyValueCache(PagePool(engine, self_attention_layers(stack)), num_sequences)
+
+
+def self_attention_layers(stack: spec.Stack) -> list[tuple[int, int]]:
+    """List (num_key_value_heads, head_dim) of each self-attention of a stack."""
+    return _layers(stack, spec.SelfAttention)
+
+
+def cross_attention_layers(stack: spec.Stack) -> list[tuple[int, int]]:
+    """List (num_key_value_heads, head_dim) of each cross-attention of a stack."""
+    return _layers(stack, spec.CrossAttention)
+
+
+def _layers(stack: spec.Stack, kind: type[spec.SelfAttention] | type[spec.CrossAttention]) -> list[tuple[int, int]]:
+    cores = [residual.core for block in stack.blocks for residual in block]
+    return [(core.heads.num_key_value_heads, core.heads.head_dim) for core in cores if isinstance(core, kind)]

@@ -1,4 +1,4 @@
-"""When a sequence ends."""
+"""The rules that end a sequence."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,11 +11,11 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Stopping:
-    """The rules of one call, whose clock starts with them.
+    """The rules of one call. `max_time` counts from the making of this object.
 
     Arguments:
         config: the settings.
-        decode: for stop strings.
+        decode: turns ids into text, where there are stop strings.
     """
 
     def __init__(self, config: GenerationConfig, decode: Decode | None) -> None:
@@ -27,11 +27,11 @@ class Stopping:
         self._deadline = None if config.max_time is None else time.monotonic() + config.max_time
 
     def is_out_of_time(self) -> bool:
-        """Whether all sequences must end; to be asked once a step, so that they end together."""
+        """Tell whether all sequences must end; asked once a step, so that they end together."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def reason(self, sequence: GrowingSequence, token: int, *, out_of_time: bool = False) -> FinishReason | None:
-        """Why a sequence that takes this token goes no further, or None where it goes on."""
+        """Tell why a sequence that takes this token goes no further, or None where it goes on."""
         if token in self._end_tokens or (self._stop_strings and self._ends_in_a_stop_string(sequence, token)):
             return FinishReason.STOP
         if sequence.num_new + 1 >= sequence.limit.num_tokens:
@@ -39,6 +39,6 @@ class Stopping:
         return FinishReason.TIME if out_of_time else None
 
     def _ends_in_a_stop_string(self, sequence: GrowingSequence, token: int) -> bool:
-        assert self._decode is not None, "whoever sets stop strings brings a tokenizer"
+        assert self._decode is not None, "a caller that sets stop strings brings a tokenizer"
         tail = self._decode([*sequence.new_ids[-self._tail :], token])
         return any(stop in tail for stop in self._stop_strings)

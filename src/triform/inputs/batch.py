@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate, chain
 from typing import Any
 
 import numpy as np
@@ -97,6 +98,23 @@ class Batch:
         """Pack texts that a tokenizer has encoded."""
         batch = cls.from_ids([text.ids.tolist() for text in texts], [text.segment_ids.tolist() for text in texts])
         return cls(ids=batch.ids, offsets=batch.offsets, segment_ids=batch.segment_ids, texts=tuple(texts))
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[list[int]]) -> "Batch":
+        """Pack lists of ids that are known to be sound, as those of a decoding step."""
+        ids = np.array(list(chain.from_iterable(rows)), np.int64)
+        offsets = np.array([0, *accumulate(map(len, rows))])
+        return cls(ids=ids, offsets=offsets, segment_ids=np.zeros(len(ids), np.int64))
+
+    @classmethod
+    def concatenate(cls, batches: Sequence["Batch"]) -> "Batch":
+        """Pack the sequences of several batches, in order."""
+        lengths = np.concatenate([batch.lengths for batch in batches])
+        return cls(
+            ids=np.concatenate([batch.ids for batch in batches]),
+            offsets=np.concatenate([[0], np.cumsum(lengths)]),
+            segment_ids=np.concatenate([batch.segment_ids for batch in batches]),
+        )
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

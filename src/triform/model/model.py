@@ -1,9 +1,9 @@
 """A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from triform import spec
@@ -11,21 +11,20 @@ from triform.engines import Engine, Hook, Integers, Parameter, create_engine
 from triform.errors import InputError, NonFiniteError, WrongTaskError
 from triform.generation import (
     Completion,
-    Decoding,
     GeneratedToken,
     GenerationConfig,
     KeyValueCache,
-    Session,
+    Request,
+    Scheduler,
     Stopping,
-    beam_search,
-    gather,
-    tokens,
+    new_cache,
+    requests_of,
 )
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model.blueprint import Blueprint, read_blueprint
 from triform.model.export import save
-from triform.networks import EncoderDecoder, EncoderOutput, Network, Output, build
+from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output, build
 from triform.weights import PackedCache, ParameterLoader
 
 
@@ -75,6 +74,8 @@ class Model:
         self.engine = engine
         self.network = network
         self.parameters = parameters
+        self._shared_scheduler: Scheduler | None = None
+        self._lock = Lock()
 
     def __repr__(self) -> str:
         form, head = type(self.spec.form).__name__, type(self.spec.head).__name__ if self.spec.head else "no head"
@@ -155,11 +156,11 @@ class Model:
         return output
 
     def new_cache(self, num_sequences: int) -> KeyValueCache:
-        """An empty cache for the decoder's keys and values."""
-        return KeyValueCache(self.engine, self.spec.output_stack, num_sequences)
+        """Make an empty KV cache for the decoder's self-attention."""
+        return new_cache(self.engine, self.spec.output_stack, num_sequences)
 
     def generate(self, batch: Batch, *, max_new_tokens: int | None = None, **settings: Any) -> list[list[int]]:
-        """The ids of `complete`: for each sequence the new ones, an end token included, the prompt not."""
+        """Return the ids of `complete`: the new ones of each sequence, an end token included, the prompt not."""
         return [completion.ids for completion in self.complete(batch, max_new_tokens=max_new_tokens, **settings)]
 
     def complete(
@@ -167,64 +168,111 @@ class Model:
         batch: Batch,
         *,
         max_new_tokens: int | None = None,
-        session: Session | None = None,
         log_probabilities: bool = False,
+        hook: Hook | None = None,
         **settings: Any,
     ) -> list[Completion]:
-        """For each sequence what follows and what ended it; several answers to one in a row.
+        """Generate what follows each sequence; several answers to one come in a row.
+
+        Calls of several threads share the passes of the model (continuous batching), and prompts share what an earlier
+        prompt or answer had in common with them (prefix cache). Neither changes an answer.
 
         Arguments:
-            batch: the prompts; for an encoder-decoder what the encoder reads.
-            max_new_tokens: most of them; without it the checkpoint's generation_config.json sets the limit, or else it
-                is 256. What happens where the context has no room for them, `at_context_end` says.
-            session: of a conversation; what it has in common with its last call is not read again.
-            log_probabilities: whether to keep what the model gave each token, before any setting.
+            batch: the prompts; for an encoder-decoder the encoder's sources.
+            max_new_tokens: most tokens of an answer; without it the limit of the checkpoint's generation_config.json,
+                or else 256. `at_context_end` says what happens where the context has no room for them.
+            log_probabilities: whether to keep those that the model gave each token, before any setting changed them.
+            hook: sees every pass, and may change it. Such a call shares no passes and no prefixes with others.
             settings: any other of `GenerationConfig`, over those of the checkpoint; None leaves one as it is.
 
         Raises:
             WrongTaskError: the model has no language head, or is no decoder.
-            InputError: an unknown or impossible setting, or a limit beyond the context.
+            InputError: an unknown or impossible setting, a limit beyond the context, or ids outside the vocabulary.
+            NonFiniteError: the logits hold NaN or infinity.
         """
-        config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
-        decoding, stopping = self._decoding(batch, config, session), self._stopping(config)
-        if config.num_beams == 1:
-            steps = tokens(decoding, config, stopping, log_probabilities=log_probabilities)
-            return gather(steps, len(batch) * config.num_return_sequences)
-        completions = beam_search(decoding, config, stopping)
-        return completions if log_probabilities else [replace(each, log_probabilities=None) for each in completions]
+        settings = {"max_new_tokens": max_new_tokens, **settings}
+        requests = self.new_requests(batch, log_probabilities=log_probabilities, **settings)
+        for _ in self._scheduler(hook).run(requests):
+            pass
+        return [completion for request in requests for completion in request.completions]
 
     def stream(
         self,
         batch: Batch,
         *,
         max_new_tokens: int | None = None,
-        session: Session | None = None,
         log_probabilities: bool = False,
+        hook: Hook | None = None,
         **settings: Any,
     ) -> Generator[GeneratedToken]:
-        """The tokens of `complete` as they come: (sequence, id, log-probability if asked for, what ended it).
+        """Yield the tokens of `complete` as they come: (sequence, id, log-probability if asked for, finish reason).
 
-        All sequences take a step, in order, before any takes the next. Closing the iterator ends the work.
+        Closing the iterator ends the work.
 
         Raises:
-            WrongTaskError, InputError: as `complete`; and for beam search, which knows its tokens only at the end.
+            WrongTaskError, InputError, NonFiniteError: as `complete`; InputError also for beam search, whose tokens
+                are known only at the end.
         """
-        config = self._generation_config(max_new_tokens=max_new_tokens, **settings)
-        if config.num_beams > 1:
-            raise InputError(f"num_beams={config.num_beams}: beams cannot be streamed; set num_beams=1.")
-        decoding, stopping = self._decoding(batch, config, session), self._stopping(config)
-        return tokens(decoding, config, stopping, log_probabilities=log_probabilities)
+        settings = {"max_new_tokens": max_new_tokens, **settings}
+        requests = self.new_requests(batch, log_probabilities=log_probabilities, **settings)
+        if (num_beams := requests[0].config.num_beams) > 1:
+            raise InputError(f"num_beams={num_beams}: beams cannot be streamed; set num_beams=1.")
+        return self._scheduler(hook).run(requests)
 
-    def _generation_config(self, **settings: Any) -> GenerationConfig:
-        return GenerationConfig.read(self.checkpoint).updated(settings)
+    @cached_property
+    def generation_config(self) -> GenerationConfig:
+        """The settings of the checkpoint's generation_config.json, read once.
 
-    def _decoding(self, batch: Batch, config: GenerationConfig, session: Session | None = None) -> Decoding:
-        return Decoding(self.network, self.spec, self.engine, batch, config, session)
+        Raises:
+            UnsupportedModelError: the file asks for something that this version lacks, or that is impossible.
+        """
+        return GenerationConfig.from_checkpoint(self.checkpoint)
 
-    def _stopping(self, config: GenerationConfig) -> Stopping:
+    def new_scheduler(self, *, byte_budget: int | None = None, hook: Hook | None = None) -> Scheduler:
+        """Make a scheduler of requests, with a KV cache of its own.
+
+        Arguments:
+            byte_budget: most bytes of keys and values; None for no limit.
+            hook: sees every pass, and may change it.
+
+        Raises:
+            WrongTaskError: the model has no language head, or is no decoder.
+        """
+        network = self._generative_network()
+        encoder = network if isinstance(network, EncoderDecoder) else None
+        return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
+
+    def new_requests(self, batch: Batch, *, log_probabilities: bool = False, **settings: Any) -> list[Request]:
+        """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as `complete` has."""
+        network = self._generative_network()
+        config = self.generation_config.updated(settings)
         # Special tokens may be what the caller stops at.
         decode = partial(self._tokenizer.decode, skip_special_tokens=False) if config.stop_strings else None
-        return Stopping(config, decode)
+        requests = requests_of(
+            batch,
+            config,
+            Stopping(config, decode),
+            context_length=self.spec.output_stack.context_length,
+            reads_source=isinstance(network, EncoderDecoder),
+            log_probabilities=log_probabilities,
+        )
+        network.check_input(batch)
+        return requests
+
+    def _scheduler(self, hook: Hook | None) -> Scheduler:
+        # Where other sequences of a pass change the last bits of an answer, calls do not share passes.
+        if hook is not None or not self.engine.is_batch_invariant:
+            return self.new_scheduler(hook=hook)
+        with self._lock:
+            if self._shared_scheduler is None:
+                self._shared_scheduler = self.new_scheduler()
+            return self._shared_scheduler
+
+    def _generative_network(self) -> Decoder | EncoderDecoder:
+        if isinstance(self.network, Decoder | EncoderDecoder) and isinstance(self.spec.head, spec.LanguageHead):
+            return self.network
+        form, head = type(self.spec.form).__name__, type(self.spec.head).__name__ if self.spec.head else "no head"
+        raise WrongTaskError(f"generate needs a decoder with a language head; this model is {form} with {head}.")
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:

@@ -1,7 +1,7 @@
 """Step 2: Batch → tensors. The three forms of transformer, built from a spec on an engine."""
 
 from triform.networks.build import Declaration, Network, build, declare
-from triform.networks.context import Cache
+from triform.networks.context import Cache, Memory
 from triform.networks.decoder import Decoder
 from triform.networks.encoder import Encoder
 from triform.networks.encoder_decoder import EncoderDecoder
@@ -14,6 +14,7 @@ __all__ = [
     "Encoder",
     "EncoderDecoder",
     "EncoderOutput",
+    "Memory",
     "Network",
     "Output",
     "build",

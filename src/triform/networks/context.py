@@ -7,6 +7,7 @@ import numpy as np
 
 from triform.engines import (
     Array,
+    Engine,
     Hook,
     Integers,
     KeyValues,
@@ -39,25 +40,44 @@ class Cache(Protocol):
         """The tokens reserved are written: count them."""
 
 
-class Memory:
+ProjectKeyValues = Callable[[Array], tuple[Array, Array]]
+"""Encoder states (S, D) → keys and values of one layer, (S, K, H) each."""
+
+
+class Memory(Protocol):
+    """The cross-attention's keys and values of the sequences of a pass."""
+
+    def key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+        """Return the keys and values of a layer, projecting encoder states that have not been projected yet.
+
+        `is_hooked` tells that a hook may change what `project` returns.
+        """
+
+
+class EncoderMemory:
     """An encoder's last hidden states, and the cross keys and values that decoder layers have made of them."""
 
-    def __init__(self, states_SD: Array, spans: Spans) -> None:
-        self.states_SD = states_SD
-        self.spans = self._all_spans = spans
+    def __init__(self, engine: Engine, states_SD: Array, spans: Spans) -> None:
+        self._engine = engine
+        self._states_SD = states_SD
+        self._spans = self._all_spans = spans
         self._chosen: Integers | None = None
-        self._key_values: dict[int, KeyValues] = {}  # of all sequences, by layer; shared with those selected
+        self._key_values: dict[int, KeyValues] = {}  # of all sequences, by layer; shared with selections
 
-    def key_values(self, layer: int, make: Callable[[Array, Spans], KeyValues]) -> KeyValues:
-        """Those of a layer, made once of the states of all sequences, for those selected."""
+    def key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+        if is_hooked:
+            # A hook may change them in this pass alone: they are not kept for the next.
+            key, value = project(self._states_SD)
+            return PackedKeyValues(key, value, self._spans)
         if layer not in self._key_values:
-            self._key_values[layer] = make(self.states_SD, self._all_spans)
+            key, value = project(self._states_SD)
+            self._key_values[layer] = self._engine.key_values(key, value, self._all_spans)
         made = self._key_values[layer]
         return made if self._chosen is None else made.select(self._chosen)
 
-    def select(self, sequences: Integers) -> "Memory":
-        """The memory of some sequences, in the order given; one may be named twice. Nothing is copied."""
-        selected = Memory(self.states_SD, self.spans.select(sequences))
+    def select(self, sequences: Integers) -> "EncoderMemory":
+        """Return the memory of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        selected = EncoderMemory(self._engine, self._states_SD, self._spans.select(sequences))
         selected._all_spans, selected._key_values = self._all_spans, self._key_values
         selected._chosen = sequences if self._chosen is None else self._chosen[sequences]
         return selected

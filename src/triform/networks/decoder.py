@@ -3,7 +3,7 @@
 from triform import spec
 from triform.engines import Hook, Integers
 from triform.inputs import Batch
-from triform.networks.context import Cache
+from triform.networks.context import Cache, Memory
 from triform.networks.heads import build_head, with_head
 from triform.networks.output import Output
 from triform.networks.scope import Scope
@@ -29,3 +29,24 @@ class Decoder:
         """Batch → Output. With a cache, sequence b goes on where sequence b of the cache ended."""
         states, layers = self._stack(batch, cache=cache, hook=hook, hidden_states=hidden_states)
         return with_head(self._head, states, batch.ids, batch.spans, logits_at=logits_at, hidden_states=layers)
+
+    def decode(
+        self,
+        target: Batch,
+        *,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        logits_at: Integers | None = None,
+        hook: Hook | None = None,
+    ) -> Output:
+        """Run the network as generation does, which gives an encoder-decoder's decoder a memory."""
+        assert memory is None, "a decoder-only network has no cross-attention"
+        return self(target, cache=cache, logits_at=logits_at, hook=hook)
+
+    def check_input(self, batch: Batch) -> None:
+        """Refuse the prompts of a generation that the model has no rows for, or that are longer than its context.
+
+        Raises:
+            InputError: naming the sequence and the token.
+        """
+        self._stack.check_input(batch, batch.lengths)

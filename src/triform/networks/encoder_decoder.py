@@ -1,10 +1,12 @@
 """Encoder-decoder: a causal stack that also sees the states of an encoder. Vaswani et al. 2017."""
 
+from dataclasses import replace
+
 from triform import spec
 from triform.engines import Hook, Integers
 from triform.errors import InputError
 from triform.inputs import Batch
-from triform.networks.context import Cache, Memory
+from triform.networks.context import Cache, EncoderMemory, Memory
 from triform.networks.heads import build_head, with_head
 from triform.networks.output import EncoderOutput, Output
 from triform.networks.scope import Scope
@@ -15,6 +17,7 @@ class EncoderDecoder:
     """A bidirectional stack, a causal one with cross-attention, and a head."""
 
     def __init__(self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None) -> None:
+        self._engine = scope.engine
         self._encoder = Stack(scope.of_stack("encoder"), form.encoder)
         word = self._encoder.word if form.shares_embedding else None
         self._decoder = Stack(scope.of_stack("decoder"), form.decoder, word=word)
@@ -23,9 +26,8 @@ class EncoderDecoder:
     def encode(self, source: Batch, *, hidden_states: bool = False, hook: Hook | None = None) -> EncoderOutput:
         """The encoder alone."""
         states, layers = self._encoder(source, hook=hook, hidden_states=hidden_states)
-        return EncoderOutput(
-            last_hidden_state=states, spans=source.spans, hidden_states=layers, memory=Memory(states, source.spans)
-        )
+        memory = EncoderMemory(self._engine, states, source.spans)
+        return EncoderOutput(last_hidden_state=states, spans=source.spans, hidden_states=layers, memory=memory)
 
     def __call__(
         self,
@@ -48,10 +50,37 @@ class EncoderDecoder:
             raise InputError(
                 f"source and target must pair up: got {len(source.spans)} sources and {len(target)} targets."
             )
-        states, layers = self._decoder(
-            target, cache=cache, memory=source.memory, hook=hook, hidden_states=hidden_states
+        output = self.decode(
+            target,
+            memory=source.memory,
+            cache=cache,
+            hidden_states=hidden_states,
+            logits_at=logits_at,
+            hook=hook,
+            head_ids=head_ids,
         )
+        return replace(output, encoder=source)
+
+    def decode(
+        self,
+        target: Batch,
+        *,
+        memory: Memory | None,
+        cache: Cache | None = None,
+        hidden_states: bool = False,
+        logits_at: Integers | None = None,
+        hook: Hook | None = None,
+        head_ids: Integers | None = None,
+    ) -> Output:
+        """Run the decoder alone, over cross keys and values that `memory` holds."""
+        states, layers = self._decoder(target, cache=cache, memory=memory, hook=hook, hidden_states=hidden_states)
         ids = target.ids if head_ids is None else head_ids
-        return with_head(
-            self._head, states, ids, target.spans, logits_at=logits_at, hidden_states=layers, encoder=source
-        )
+        return with_head(self._head, states, ids, target.spans, logits_at=logits_at, hidden_states=layers)
+
+    def check_input(self, batch: Batch) -> None:
+        """Refuse the sources of a generation that the model has no rows for, or that are longer than its context.
+
+        Raises:
+            InputError: naming the sequence and the token.
+        """
+        self._encoder.check_input(batch, batch.lengths)

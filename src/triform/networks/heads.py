@@ -10,7 +10,7 @@ from triform.engines import Array, Engine, Integers, Spans
 from triform.errors import InputError
 from triform.networks.layers.linear import Linear
 from triform.networks.layers.norm import build_norm
-from triform.networks.output import EncoderOutput, Output
+from triform.networks.output import Output
 from triform.networks.scope import Scope
 
 
@@ -29,7 +29,6 @@ def with_head(
     *,
     logits_at: Integers | None,
     hidden_states: tuple[Array, ...] | None,
-    encoder: EncoderOutput | None = None,
 ) -> Output:
     """The output of a form: its last hidden states, and what the head makes of them."""
     logits, logits_spans = (None, None) if head is None else head(states_TD, ids, spans, logits_at)
@@ -39,7 +38,6 @@ def with_head(
         logits=logits,
         logits_spans=logits_spans,
         hidden_states=hidden_states,
-        encoder=encoder,
     )
 
 

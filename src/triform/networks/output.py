@@ -6,7 +6,7 @@ from typing import Any
 
 from triform.engines import Array, Hook, Integers, Spans
 from triform.errors import InputError
-from triform.networks.context import Memory
+from triform.networks.context import EncoderMemory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +19,7 @@ class EncoderOutput:
     """Which rows belong to which sequence."""
     hidden_states: tuple[Array, ...] | None = None
     """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
-    memory: Memory = field(repr=False)
+    memory: EncoderMemory = field(repr=False)
 
     def split(self, name: str) -> list[Array]:
         """One array for each sequence of the packed array `name`."""

@@ -55,7 +55,7 @@ class Stack:
         """
         recorder = HiddenStates(self.hidden_state_names, hook) if hidden_states else None
         context = ForwardContext(batch.spans, cache=cache, memory=memory, hook=recorder or hook)
-        self._check(batch, context.key_lengths)
+        self.check_input(batch, context.key_lengths)
         states = self._run(batch, context)
         context.finish()
         return states, recorder.collect() if recorder else None
@@ -69,8 +69,16 @@ class Stack:
         x = self._engine.dropout(self._final_norm(x), self.spec.dropout)
         return context.apply_hook(f"{self._name}last_hidden_state", x)
 
-    def _check(self, batch: Batch, lengths: Integers) -> None:
-        """Refuse what the tables have no row for, and what is longer than the context."""
+    def check_input(self, batch: Batch, lengths: Integers) -> None:
+        """Refuse ids that the tables have no row for, and sequences longer than the context.
+
+        Arguments:
+            batch: the tokens of a pass.
+            lengths: (B,) tokens of each sequence, those of earlier passes included.
+
+        Raises:
+            InputError: naming the sequence and the token.
+        """
         embedding, limit = self.spec.embedding, self.spec.context_length
         _check_range("id", batch, batch.ids, embedding.vocab_size, "the vocabulary")
         if embedding.num_segments is not None:

@@ -60,6 +60,7 @@ class NativeEngine(ReferenceEngine):
 
     name = "native"
     packing = f"blocks-of-{_kernels.BLOCK}-2"
+    is_batch_invariant = True
     page_size = _kernels.BLOCK
 
     def __init__(self, instruction_set: str | None = None) -> None:

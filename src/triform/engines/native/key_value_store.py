@@ -1,5 +1,6 @@
 """Keys and values in pages as attention reads them: keys with their channels apart, values with them together."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,6 +19,14 @@ class NativeStore(KeyValueStore):
         size = _kernels.BLOCK
         self.keys = [np.zeros((0, groups, head_dim, size), np.float32) for groups, head_dim in layers]
         self.values = [np.zeros((0, groups, size, -(-dim // size) * size), np.float32) for groups, dim in layers]
+
+    @property
+    def page_bytes(self) -> int:
+        return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*self.keys, *self.values))
+
+    def keep_pages(self, pages: Integers) -> None:
+        self.keys = [array[pages] for array in self.keys]
+        self.values = [array[pages] for array in self.values]
 
     def grow(self, num_pages: int) -> None:
         for arrays in (self.keys, self.values):

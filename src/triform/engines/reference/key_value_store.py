@@ -1,5 +1,6 @@
 """Keys and values in pages: one array of pages for each layer."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,14 @@ class ReferenceStore(KeyValueStore):
     def __init__(self, layers: Sequence[tuple[int, int]], page_size: int) -> None:
         self._keys = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
         self._values = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
+
+    @property
+    def page_bytes(self) -> int:
+        return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*self._keys, *self._values))
+
+    def keep_pages(self, pages: Integers) -> None:
+        self._keys = [array[pages] for array in self._keys]
+        self._values = [array[pages] for array in self._values]
 
     def grow(self, num_pages: int) -> None:
         for arrays in (self._keys, self._values):

@@ -1,5 +1,6 @@
 """Keys and values in pages: two tensors for each layer."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +18,15 @@ class TorchStore(KeyValueStore):
         self._device = device
         self._keys = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
         self._values = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
+
+    @property
+    def page_bytes(self) -> int:
+        return sum(math.prod(tensor.shape[1:]) * tensor.element_size() for tensor in (*self._keys, *self._values))
+
+    def keep_pages(self, pages: Integers) -> None:
+        kept = torch.from_numpy(pages).to(self._device)
+        self._keys = [tensor[kept] for tensor in self._keys]
+        self._values = [tensor[kept] for tensor in self._values]
 
     def grow(self, num_pages: int) -> None:
         for tensors in (self._keys, self._values):

@@ -1,7 +1,7 @@
 """σ(QKᵀ·scale + bias)·V between linear projections. Vaswani et al. 2017, section 3.2.2."""
 
 from triform import spec
-from triform.engines import Array, KeyValues, PackedKeyValues, Spans
+from triform.engines import Array, KeyValues
 from triform.networks.context import ForwardContext, Memory
 from triform.networks.layers.linear import Linear
 from triform.networks.layers.norm import build_norm
@@ -105,14 +105,11 @@ class CrossAttention:
         return project.output(context.apply_hook(f"{name}.context", attended), dropout, residual)
 
     def _key_values(self, memory: Memory, context: ForwardContext) -> KeyValues:
-        name, project = self._name, self._projections
-        if not (context.wants(f"{name}.key") or context.wants(f"{name}.value")):
-            return self._engine.shared(lambda: memory.key_values(self._layer, self._make))
-        # Seen, and perhaps changed, in this pass: not to be kept for the next.
-        key = context.apply_hook(f"{name}.key", project.key(memory.states_SD))
-        value = context.apply_hook(f"{name}.value", project.value(memory.states_SD))
-        return PackedKeyValues(key, value, memory.spans)
+        name, projections = self._name, self._projections
 
-    def _make(self, states_SD: Array, spans: Spans) -> KeyValues:
-        project = self._projections
-        return self._engine.key_values(project.key(states_SD), project.value(states_SD), spans)
+        def project(states_SD: Array) -> tuple[Array, Array]:
+            key = context.apply_hook(f"{name}.key", projections.key(states_SD))
+            return key, context.apply_hook(f"{name}.value", projections.value(states_SD))
+
+        is_hooked = context.wants(f"{name}.key") or context.wants(f"{name}.value")
+        return self._engine.shared(lambda: memory.key_values(self._layer, project, is_hooked=is_hooked))

@@ -60,7 +60,7 @@ class Seq2Seq:
             raise WrongTaskError(
                 f"{model.checkpoint.source} is no encoder-decoder that writes, which sequence to sequence needs."
             )
-        start = GenerationConfig.read(model.checkpoint).decoder_start_token_id
+        start = GenerationConfig.from_checkpoint(model.checkpoint).decoder_start_token_id
         if start is None:
             raise UnsupportedModelError(
                 f"{model.checkpoint.source}: nothing says what the decoder begins with. "

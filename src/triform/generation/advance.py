@@ -1,0 +1,85 @@
+"""One step of several requests: logits → the next tokens, for requests with equal settings in one call."""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+
+from triform.engines import Array, Engine
+from triform.errors import TriformError
+from triform.generation.beam_search import best_candidates
+from triform.generation.choice import choose
+from triform.generation.request import Request
+from triform.generation.stopping import Stopping
+
+
+def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[Request, list[int]]:
+    """Choose the next tokens of requests and append them.
+
+    A request whose choice fails, as with NaN among its logits, ends with that error; the others go on.
+
+    Arguments:
+        engine: of the logits.
+        logits: (rows, V), one row for each sequence of the requests in order.
+        requests: all that have read all their tokens.
+
+    Returns:
+        For each request, the branch that each of its sequences continues; 0 where a prompt has just branched.
+    """
+    first_row = 0
+    rows: dict[Request, list[int]] = {}
+    groups: dict[int, list[Request]] = {}
+    just_read = [request for request in requests if request.is_unread]
+    for request in requests:
+        num_rows = len(request.sequences)
+        rows[request] = list(range(first_row, first_row + num_rows))
+        first_row += num_rows
+        if request.is_unread:
+            request.branch()
+            rows[request] *= len(request.sequences)
+        groups.setdefault(id(request.rule), []).append(request)
+    # The clock is asked once, so that sequences of one call end together.
+    is_late = {stopping: stopping.is_out_of_time() for stopping in {request.stopping for request in requests}}
+    parents: dict[Request, list[int]] = {}
+    for group in groups.values():
+        parents.update(_advance_group(engine, logits, group, rows, is_late))
+    return parents | {request: [0] * len(parents[request]) for request in just_read}
+
+
+def _advance_group(
+    engine: Engine,
+    logits: Array,
+    group: Sequence[Request],
+    rows: Mapping[Request, list[int]],
+    is_late: Mapping[Stopping, bool],
+) -> dict[Request, list[int]]:
+    """Advance requests whose settings are equal as far as the choice of a token goes."""
+    chosen_rows = [row for request in group for row in rows[request]]
+    is_all = chosen_rows == list(range(logits.shape[0]))
+    own_logits = logits if is_all else engine.rows(logits, np.array(chosen_rows))
+    rule = group[0].rule
+    try:
+        if rule.num_beams > 1:
+            beams = [request.beams for request in group if request.beams is not None]
+            candidates = best_candidates(engine, own_logits, beams, rule)
+            return {
+                request: request.add_candidates(own, out_of_time=is_late[request.stopping])
+                for request, own in zip(group, candidates, strict=True)
+            }
+        sequences = [sequence for request in group for sequence in request.sequences]
+        keys = [request.keys[sequence.answer] for request in group for sequence in request.sequences]
+        tokens, known = choose(engine, own_logits, sequences, keys, rule)
+    except TriformError as error:
+        if len(group) > 1:
+            alone = [_advance_group(engine, logits, [request], rows, is_late) for request in group]
+            return dict(chain.from_iterable(each.items() for each in alone))
+        group[0].fail(error)
+        return {group[0]: []}
+    parents, first = {}, 0
+    for request in group:
+        own_tokens = slice(first, first + len(request.sequences))
+        first = own_tokens.stop
+        parents[request] = request.add_tokens(
+            tokens[own_tokens], known[own_tokens], out_of_time=is_late[request.stopping]
+        )
+    return parents

@@ -1,0 +1,219 @@
+"""A request: one prompt, its own settings, and the answers to it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from triform.errors import InputError, TriformError
+from triform.generation.beam_search import Beams, Candidate
+from triform.generation.config import ContextEnd, GenerationConfig
+from triform.generation.sampling import sequence_keys
+from triform.generation.sequence import Completion, FinishReason, GrowingSequence, Limit
+from triform.generation.stopping import Stopping
+from triform.inputs import Batch
+
+
+class GeneratedToken(NamedTuple):
+    """The next token of a sequence."""
+
+    sequence: int
+    """Number of the sequence in its call: prompt · num_return_sequences + answer."""
+    id: int
+    log_probability: float | None = None
+    """Log-probability that the model gave the token, before any setting changed it; if asked for."""
+    finish_reason: FinishReason | None = None
+    """Cause that ended the sequence, with its last token."""
+
+
+@dataclass(eq=False, kw_only=True, slots=True)
+class Request:
+    """One prompt on its way to `num_return_sequences` answers.
+
+    A request reads its prompt once and then branches: into answers that are drawn independently, or into the beams of
+    a search. Branches take their steps together and share the pages of what they have in common.
+    """
+
+    prompt: Sequence[int]
+    """Ids that the decoder begins with; for an encoder-decoder its start token."""
+    source: Batch | None = None
+    """One sequence for the encoder of an encoder-decoder."""
+    config: GenerationConfig
+    stopping: Stopping
+    keys: Sequence[int]
+    """Random key of each answer; beams of one prompt draw with the first."""
+    limit: Limit
+    number: int = 0
+    """Number of the first answer, which `GeneratedToken.sequence` counts from."""
+    log_probabilities: bool = False
+    """Whether tokens and completions bring log-probabilities."""
+
+    sequences: list[GrowingSequence] = field(init=False)
+    """The branches that go on, one row of the KV cache each."""
+    beams: Beams | None = field(default=None, init=False)
+    """The state of beam search, once the prompt is read."""
+    tokens: list[GeneratedToken] = field(default_factory=list, init=False)
+    """Tokens that the caller has not taken yet."""
+    error: TriformError | None = field(default=None, init=False)
+    """Why the request failed."""
+    num_cached_tokens: int = field(default=0, init=False)
+    """Tokens of the prompt that were found in the prefix cache."""
+    is_finished: bool = field(default=False, init=False)
+    order: int = field(default=0, init=False)
+    """Place in the order of arrival, set by the scheduler."""
+    rule: GenerationConfig = field(init=False)
+    """The settings that decide which token is chosen; the scheduler gives equal ones to requests as one object."""
+    page_keys: list[bytes] = field(default_factory=list, init=False)
+    """Keys of the full pages of the prompt, set by the scheduler."""
+    _has_branched: bool = field(default=False, init=False)
+    _completions: dict[int, Completion] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.rule = choice_rule(self.config)
+        self.sequences = [GrowingSequence(list(self.prompt), len(self.prompt), self.limit)]
+
+    @property
+    def num_branches(self) -> int:
+        """Count the sequences that the prompt branches into: beams, or answers."""
+        return self.config.num_beams if self.config.num_beams > 1 else self.config.num_return_sequences
+
+    @property
+    def completions(self) -> list[Completion]:
+        """Return the finished answers, in order."""
+        done = [self._completions[answer] for answer in sorted(self._completions)]
+        return done if self.log_probabilities else [replace(each, log_probabilities=None) for each in done]
+
+    @property
+    def is_unread(self) -> bool:
+        """Tell whether the prompt has not been read to its end, so that no token has followed yet."""
+        return not self._has_branched
+
+    @property
+    def slides(self) -> bool:
+        """Tell whether a full context forgets its beginning."""
+        return self.config.at_context_end is ContextEnd.SLIDE
+
+    @property
+    def num_source_tokens(self) -> int:
+        """Count the tokens that the encoder reads."""
+        return 0 if self.source is None else len(self.source.ids)
+
+    def branch(self) -> None:
+        """Copy the sequence of the prompt for every answer or beam."""
+        [prompt] = self.sequences
+        self._has_branched = True
+        is_search = self.config.num_beams > 1
+        self.sequences = [prompt.copy(0 if is_search else answer) for answer in range(self.num_branches)]
+        if is_search:
+            self.beams = Beams.of_prompt(self.sequences, self.keys[0])
+
+    def add_tokens(self, tokens: Sequence[int], known: Sequence[float], *, out_of_time: bool) -> list[int]:
+        """Take the next token of each branch, and return the places of the branches that go on."""
+        going = []
+        for place, (sequence, token, log_probability) in enumerate(zip(self.sequences, tokens, known, strict=True)):
+            reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
+            sequence.ids.append(token)
+            sequence.log_probabilities.append(log_probability)
+            shown = log_probability if self.log_probabilities else None
+            self.tokens.append(GeneratedToken(self.number + sequence.answer, token, shown, reason))
+            if reason is None:
+                going.append(place)
+            else:
+                self._completions[sequence.answer] = Completion(
+                    ids=sequence.new_ids, finish_reason=reason, log_probabilities=sequence.log_probabilities
+                )
+        if len(going) < len(self.sequences):
+            self.sequences = [self.sequences[place] for place in going]
+            self.is_finished = not going
+        return going
+
+    def add_candidates(self, candidates: Sequence[Candidate], *, out_of_time: bool) -> list[int]:
+        """Choose the next beams among candidates, the best first, and return the place that each continues."""
+        beams = self.beams
+        assert beams is not None, "only beams have candidates"
+        parents = beams.advance(candidates, self.config, self.stopping, out_of_time=out_of_time)
+        self.sequences = beams.growing
+        if beams.is_done:
+            self._completions = dict(enumerate(beams.finished[: self.config.num_return_sequences]))
+            self.sequences, self.is_finished, parents = [], True, []
+        return parents
+
+    def take_tokens(self) -> list[GeneratedToken]:
+        """Return the tokens that have come since the last call."""
+        tokens = list(self.tokens)
+        self.tokens.clear()
+        return tokens
+
+    def fail(self, error: TriformError) -> None:
+        """End without an answer."""
+        self.error, self.sequences, self.is_finished = error, [], True
+
+
+def choice_rule(config: GenerationConfig) -> GenerationConfig:
+    """Leave out the settings that do not take part in the choice of a token, such as limits."""
+    return replace(
+        config,
+        max_new_tokens=None,
+        max_length=None,
+        stop_strings=(),
+        max_time=None,
+        at_context_end=ContextEnd.ERROR,
+        decoder_start_token_id=None,
+        seed=None,
+        num_return_sequences=1,
+        given=frozenset(),
+    )
+
+
+def requests_of(
+    batch: Batch,
+    config: GenerationConfig,
+    stopping: Stopping,
+    *,
+    context_length: int | None,
+    reads_source: bool,
+    log_probabilities: bool = False,
+) -> list[Request]:
+    """Make a request of each sequence of a batch.
+
+    Arguments:
+        batch: prompts, or for an encoder-decoder the sources.
+        config: settings, the same for all.
+        stopping: rules that end a sequence, whose clock all requests share.
+        context_length: the decoder's, in tokens.
+        reads_source: whether the model is an encoder-decoder.
+        log_probabilities: whether tokens and completions bring log-probabilities.
+
+    Raises:
+        InputError: the caller's limit leads beyond the context, or the settings do not fit the form of the model.
+    """
+    if reads_source and config.at_context_end is ContextEnd.SLIDE:
+        raise InputError(
+            'at_context_end="slide": the decoder of an encoder-decoder would forget where it began. '
+            'Set at_context_end="stop".'
+        )
+    num_keys = 1 if config.num_beams > 1 else config.num_return_sequences
+    keys = sequence_keys(batch, num_keys, config.seed)
+    requests = []
+    for place, (begin, end) in enumerate(batch.spans.pairs()):
+        prompt = _decoder_start(config) if reads_source else batch.ids[begin:end].tolist()
+        request = Request(
+            prompt=prompt,
+            source=batch.slice(place, place + 1) if reads_source else None,
+            config=config,
+            stopping=stopping,
+            keys=keys[place * num_keys : (place + 1) * num_keys],
+            limit=config.limit(len(prompt), context_length),
+            number=place * config.num_return_sequences,
+            log_probabilities=log_probabilities,
+        )
+        requests.append(request)
+    return requests
+
+
+def _decoder_start(config: GenerationConfig) -> list[int]:
+    if config.decoder_start_token_id is None:
+        raise InputError(
+            "The checkpoint does not say what its decoder begins with. "
+            "Set decoder_start_token_id in its generation_config.json."
+        )
+    return [config.decoder_start_token_id]

@@ -1,0 +1,198 @@
+"""The requests that share the passes of a decoder: their rows, their pages, and the sources they read."""
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+
+from triform import spec
+from triform.engines import Array, Engine, Hook, Integers
+from triform.generation.cache import KeyValueCache, cross_attention_layers, self_attention_layers
+from triform.generation.network import GenerativeDecoder, SourceEncoder
+from triform.generation.pages import MIN_COPIED_ROWS, ROOT, PagePool
+from triform.generation.request import Request
+from triform.generation.sequence import GrowingSequence
+from triform.generation.sources import SourceMemory
+from triform.inputs import Batch
+
+MIN_PROMPT_TOKENS = 32
+"""Fewest tokens of prompts in a pass, if any are to be read, however many sequences are decoding."""
+
+
+class RunningBatch:
+    """Requests whose sequences are the rows of one KV cache, row by row, request by request."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        stack: spec.Stack,
+        decoder: GenerativeDecoder,
+        encoder: SourceEncoder | None,
+        *,
+        byte_budget: int | None,
+        hook: Hook | None,
+    ) -> None:
+        self.requests: list[Request] = []
+        self._rows: list[tuple[Request, GrowingSequence]] = []
+        """The owner and the tokens of each row of the cache."""
+        self._engine = engine
+        self._context_length = stack.context_length
+        self._decoder = decoder
+        self._encoder = encoder
+        self._hook = hook
+        # The decoder of an encoder-decoder depends on the source too, so prompts with equal tokens share nothing.
+        keeps_prefixes = encoder is None and hook is None
+        self.pool = PagePool(engine, self_attention_layers(stack), byte_budget, keeps_prefixes)
+        self.source_pool = PagePool(engine, cross_attention_layers(stack), byte_budget)
+        self._cache = KeyValueCache(self.pool, 0)
+        self._memory = None if encoder is None else SourceMemory(self.source_pool)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def num_unread(self) -> list[int]:
+        """Count the tokens that each row has not read yet."""
+        known = self._cache.lengths.tolist()
+        return [len(row.ids) - row.num_forgotten - n for (_, row), n in zip(self._rows, known, strict=True)]
+
+    def add(self, requests: Sequence[Request]) -> None:
+        """Encode the sources of requests, and give each of their sequences a row, which begins with a known prefix.
+
+        Raises:
+            OutOfPagesError: the pool has no pages for the sources; nothing has changed.
+        """
+        if self._encoder is not None and self._memory is not None:
+            sources = Batch.concatenate([request.source for request in requests if request.source is not None])
+            with self._engine.inference():
+                states = self._encoder.encode(sources, hook=self._hook)
+            self._memory.append(states.last_hidden_state, states.spans, [len(each.sequences) for each in requests])
+        for request in requests:
+            self.requests.append(request)
+            for sequence in request.sequences:
+                self._rows.append((request, sequence))
+                self._add_row(request, sequence)
+
+    def _add_row(self, request: Request, sequence: GrowingSequence) -> None:
+        visible = sequence.ids[sequence.num_forgotten :]
+        keys = request.page_keys if request.is_unread else self.pool.prompt_keys(visible)
+        prefix = self.pool.find_prefix(visible, keys)
+        num_found = self._cache.append(prefix)
+        sequence.page_key = prefix.key
+        if request.is_unread:
+            request.num_cached_tokens = num_found
+        self.pool.num_reused_tokens += num_found
+
+    def remove(self, requests: Sequence[Request]) -> None:
+        """Take requests out as they are, and give their pages back."""
+        kept = [row for row, (owner, _) in enumerate(self._rows) if owner not in requests]
+        self.requests = [request for request in self.requests if request not in requests]
+        self._keep_rows(kept)
+
+    def slide(self) -> None:
+        """Make sequences that fill the context forget all but the last half, which is read anew."""
+        context = self._context_length
+        if context is None or not any(request.slides for request in self.requests):
+            return
+        slides = np.array([request.slides for request, _ in self._rows])
+        is_full = (self._cache.lengths == context) & slides
+        if is_full.any():
+            self._cache.truncate(np.where(is_full, 0, self._cache.lengths))
+            for row in np.flatnonzero(is_full).tolist():
+                _, sequence = self._rows[row]
+                sequence.num_forgotten = len(sequence.ids) - max(1, context // 2)
+                sequence.page_key = ROOT
+
+    def read(self, token_budget: int) -> tuple[list[Request], Array]:
+        """Run one pass over all rows.
+
+        Returns:
+            The requests that have read all their tokens, and the logits (rows, V) behind the last token of each row.
+
+        Raises:
+            OutOfPagesError: the pool has no pages for the new tokens; nothing has changed.
+        """
+        ids, is_ready = self._plan(token_budget)
+        batch = Batch.from_rows(ids)
+        last = batch.offsets[1:] - 1
+        # A pass over the first part of a prompt needs no logits, but the head takes at least one row.
+        logits_at = last[np.array(is_ready)] if any(is_ready) else last[-1:]
+        num_full_pages = self._cache.lengths // self.pool.page_size
+        with self._engine.inference():
+            output = self._decoder.decode(
+                batch, memory=self._memory, cache=self._cache, logits_at=logits_at, hook=self._hook
+            )
+        if self._memory is not None:
+            self._memory.finish_pass()
+        ready = list(dict.fromkeys(self._rows[row][0] for row, each in enumerate(is_ready) if each))
+        if self.pool.keeps_prefixes:
+            self._add_full_pages(num_full_pages)
+            self._add_last_pages([row for row, each in enumerate(is_ready) if each and self._rows[row][0].is_unread])
+        return ready, output.logits
+
+    def _plan(self, token_budget: int) -> tuple[list[list[int]], list[bool]]:
+        """Share the token budget among the rows: the ids that each row reads, and whether it has no more."""
+        spare = max(token_budget - len(self._rows), MIN_PROMPT_TOKENS)
+        ids, is_ready = [], []
+        for (request, row), unread in zip(self._rows, self.num_unread(), strict=True):
+            # Branches take their steps together, so each reads all it has.
+            count = min(unread, 1 + spare) if request.is_unread else unread
+            spare = max(spare - count + 1, 0)
+            end = len(row.ids) - unread + count
+            ids.append(row.ids[end - count : end])
+            is_ready.append(count == unread)
+        return ids, is_ready
+
+    def keep(self, parents: Mapping[Request, Sequence[int]]) -> None:
+        """Go on with the branches that requests have chosen.
+
+        Arguments:
+            parents: for each request that took a step, the branch that each of its sequences continues.
+        """
+        kept: list[int] = []
+        first = 0
+        for request, owned in groupby(self._rows, key=itemgetter(0)):
+            num_rows = sum(1 for _ in owned)
+            kept += [first + parent for parent in parents.get(request, range(num_rows))]
+            first += num_rows
+        if self.pool.keeps_prefixes and len(kept) < len(self._rows):
+            ended = set(range(len(self._rows))).difference(kept)
+            self._add_last_pages([row for row in sorted(ended) if self._rows[row][0].beams is None])
+        self.requests = [request for request in self.requests if not request.is_finished]
+        self._keep_rows(kept)
+
+    def shrink(self) -> None:
+        """Give memory back that no row uses."""
+        self.pool.shrink()
+        self.source_pool.shrink()
+
+    def _keep_rows(self, kept: list[int]) -> None:
+        if kept != list(range(len(self._rows))):
+            rows = np.array(kept, np.int64)
+            self._cache.keep(rows)
+            if self._memory is not None:
+                self._memory.keep(rows)
+        self._rows = [(request, sequence) for request in self.requests for sequence in request.sequences]
+
+    def _add_full_pages(self, num_before: Integers) -> None:
+        """Tell the pool the tokens of pages that have become full in this pass."""
+        size = self.pool.page_size
+        num_now = self._cache.lengths // size
+        for row in np.flatnonzero(num_now > num_before).tolist():
+            _, sequence = self._rows[row]
+            for place in range(int(num_before[row]), int(num_now[row])):
+                begin = sequence.num_forgotten + place * size
+                tokens = sequence.ids[begin : begin + size]
+                page = self._cache.page(row, place)
+                sequence.page_key = self.pool.add_prefix(page, sequence.page_key, tokens)
+
+    def _add_last_pages(self, rows: Sequence[int]) -> None:
+        """Tell the pool the tokens of the last page of rows, where it is not full."""
+        for row in rows:
+            _, sequence = self._rows[row]
+            length = int(self._cache.lengths[row])
+            num_tokens = length % self.pool.page_size
+            if num_tokens >= MIN_COPIED_ROWS:
+                end = sequence.num_forgotten + length
+                page = self._cache.page(row, length // self.pool.page_size)
+                self.pool.add_prefix(page, sequence.page_key, sequence.ids[end - num_tokens : end])

@@ -1,0 +1,215 @@
+"""Continuous batching: requests join, leave and share the passes of one decoder, and their answers stay the same.
+
+Each step is one pass of the decoder over all running requests: one token of each sequence that is decoding, and as
+many tokens of prompts as the token budget leaves room for. On a batch-invariant engine the answer to a request has the
+same bits whichever other requests share its passes.
+"""
+
+import threading
+from collections.abc import Generator, Sequence
+
+from triform import spec
+from triform.engines import Array, Engine, Hook
+from triform.errors import InputError
+from triform.generation.advance import advance
+from triform.generation.config import GenerationConfig
+from triform.generation.network import GenerativeDecoder, SourceEncoder
+from triform.generation.pages import OutOfPagesError, PagePool
+from triform.generation.request import GeneratedToken, Request
+from triform.generation.running import RunningBatch
+
+TOKEN_BUDGET = 2048
+"""Tokens of a pass: enough for matrix products to run at full speed on a CPU, few enough to keep streams even."""
+
+
+class Scheduler:
+    """Runs requests on one decoder. Threads may share a scheduler: a thread that needs a token takes a step for all.
+
+    Arguments:
+        engine: of the network.
+        stack: the decoder's.
+        decoder: the network with a language head.
+        encoder: the encoder whose states the decoder reads, in an encoder-decoder.
+        token_budget: most tokens of a pass; each running sequence gets at least one.
+        byte_budget: most bytes of keys and values, of self-attention and of cross-attention each; None for no limit.
+        hook: sees every pass, and may change it; then no prefix is shared.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        stack: spec.Stack,
+        decoder: GenerativeDecoder,
+        encoder: SourceEncoder | None = None,
+        *,
+        token_budget: int = TOKEN_BUDGET,
+        byte_budget: int | None = None,
+        hook: Hook | None = None,
+    ) -> None:
+        self.token_budget = token_budget
+        self._engine = engine
+        self._context_length = stack.context_length
+        self._running = RunningBatch(engine, stack, decoder, encoder, byte_budget=byte_budget, hook=hook)
+        self._waiting: list[Request] = []
+        """In the order of arrival."""
+        self._being_read: dict[bytes, Request] = {}
+        """Key of a page that is still to be read → the request that reads it, for which others with it wait."""
+        self._rules: dict[GenerationConfig, GenerationConfig] = {}
+        self._num_added = 0
+        self._lock = threading.RLock()
+
+    @property
+    def pool(self) -> PagePool:
+        """The pages of the decoder's keys and values."""
+        return self._running.pool
+
+    @property
+    def has_work(self) -> bool:
+        """Tell whether a request waits or runs."""
+        return bool(self._waiting or self._running.requests)
+
+    def add(self, request: Request) -> None:
+        """Queue a request.
+
+        Raises:
+            InputError: the byte budget is too small for the request even alone.
+        """
+        with self._lock:
+            self._check_fits(request)
+            request.order = self._num_added
+            self._num_added += 1
+            request.rule = self._rules.setdefault(request.rule, request.rule)
+            request.page_keys = self.pool.prompt_keys(request.prompt)
+            self._waiting.append(request)
+
+    def cancel(self, request: Request) -> None:
+        """Take a request out, wherever it stands; its pages go back to the pool."""
+        with self._lock:
+            request.is_finished = True
+            if request in self._waiting:
+                self._waiting.remove(request)
+            elif request in self._running.requests:
+                self._running.remove([request])
+            self._settle()
+
+    def step(self) -> list[GeneratedToken]:
+        """Run one pass of the decoder, and return the tokens that were chosen, in the order of the requests.
+
+        `Request.tokens` gets them too. A request that fails gets an `error`, and the others go on.
+        """
+        with self._lock:
+            try:
+                self._admit()
+                if not self._running.requests:
+                    return []
+                self._running.slide()
+                ready, logits = self._read()
+                num_before = [len(request.tokens) for request in ready]
+                self._running.keep(advance(self._engine, logits, ready))
+                return [
+                    token
+                    for request, before in zip(ready, num_before, strict=True)
+                    for token in request.tokens[before:]
+                ]
+            except BaseException:
+                # A pass that broke off has changed no request: each can be read again.
+                self._preempt(self._running.requests)
+                raise
+            finally:
+                self._settle()
+
+    def run(self, requests: Sequence[Request]) -> Generator[GeneratedToken]:
+        """Add requests and yield their tokens as they come; closing the generator cancels what has not ended.
+
+        Raises:
+            NonFiniteError, InputError: of the first request that fails, after the tokens that came before.
+        """
+        try:
+            for request in requests:
+                self.add(request)
+            going = list(requests)
+            while going:
+                with self._lock:
+                    if not any(request.tokens or request.is_finished for request in going):
+                        self.step()
+                    tokens = [token for request in going for token in request.take_tokens()]
+                    error = next((request.error for request in going if request.error is not None), None)
+                    going = [request for request in going if not request.is_finished]
+                yield from tokens
+                if error is not None:
+                    raise error
+        finally:
+            for request in requests:
+                if not request.is_finished:
+                    self.cancel(request)
+
+    def _admit(self) -> None:
+        """Move waiting requests to the running ones, as far as the token budget and the pages go."""
+        budget = self.token_budget - sum(self._running.num_unread())
+        admitted: list[Request] = []
+        for request in self._waiting:
+            if budget <= 0 or not self._have_pages([*admitted, request]):
+                break
+            missing = request.page_keys[self.pool.num_known(request.page_keys) :] if request.is_unread else []
+            if missing and missing[0] in self._being_read:
+                continue  # another request reads what both begin with
+            self._being_read.update(dict.fromkeys(missing, request))
+            admitted.append(request)
+            num_known = (len(request.page_keys) - len(missing)) * self.pool.page_size
+            budget -= sum(len(each.ids) for each in request.sequences) - num_known + request.num_source_tokens
+        if admitted:
+            self._running.add(admitted)
+            self._waiting = [request for request in self._waiting if request not in admitted]
+
+    def _read(self) -> tuple[list[Request], Array]:
+        while True:
+            try:
+                return self._running.read(self.token_budget)
+            except OutOfPagesError:
+                # The youngest gives its pages back, so the oldest always goes on.
+                self._preempt([max(self._running.requests, key=lambda request: request.order)])
+
+    def _preempt(self, requests: Sequence[Request]) -> None:
+        """Take running requests back to the waiting ones; they keep their tokens, which are read again later."""
+        going = [request for request in requests if not request.is_finished]
+        self._running.remove(requests)
+        self._waiting = sorted([*self._waiting, *going], key=lambda request: request.order)
+
+    def _settle(self) -> None:
+        """Forget pages that nobody reads any more, and give memory back once all requests have ended."""
+        reading = [request for request in self._running.requests if request.is_unread]
+        if self._being_read:
+            self._being_read = {key: each for key, each in self._being_read.items() if each in reading}
+        if not self.has_work:
+            self._running.shrink()
+            self._rules.clear()
+
+    def _have_pages(self, requests: Sequence[Request]) -> bool:
+        """Tell whether the pools have pages for the prompts and sources of requests beside what is running."""
+        if self.pool.max_pages is None or (len(requests) == 1 and not self._running.requests):
+            return True
+        own = sum(self._num_pages(len(each.ids)) + 1 for request in requests for each in request.sequences)
+        sources = sum(self._num_pages(request.num_source_tokens) for request in requests)
+        pools = (self.pool, own + len(self._running)), (self._running.source_pool, sources)
+        return all(count <= (pool.num_available() or 0) for pool, count in pools if count)
+
+    def _check_fits(self, request: Request) -> None:
+        if self.pool.max_pages is None:
+            return
+        length = len(request.prompt) + request.limit.num_tokens
+        if self._context_length is not None:
+            length = min(length, self._context_length)
+        source_pages = self._running.source_pool.max_pages
+        for name, num_pages, most in (
+            ("its prompt and answers", (self._num_pages(length) + 1) * request.num_branches, self.pool.max_pages),
+            ("its source", self._num_pages(request.num_source_tokens), source_pages or 0),
+        ):
+            if num_pages > most:
+                raise InputError(
+                    f"A request needs up to {num_pages} pages of {self.pool.page_size} tokens for the keys and values "
+                    f"of {name}, and the byte budget allows {most}. Shorten the prompt, ask for fewer new tokens, "
+                    "beams or answers, or raise the budget."
+                )
+
+    def _num_pages(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.pool.page_size)
