@@ -26,6 +26,7 @@ from triform.engines import (
     StoredTensor,
     create_engine,
 )
+from triform.engines.native import attention as attention_module
 from triform.engines.native import engine as engine_module
 from triform.engines.native._kernels import instruction_sets, num_threads, set_num_threads
 from triform.engines.reference import ReferenceEngine
@@ -52,7 +53,8 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arrays that the engine makes end at a page that nobody may touch."""
     for name in ("zeros", "empty"):
         monkeypatch.setattr(np, name, guard_pages.zeros)
-    monkeypatch.setattr(engine_module, "empty", lambda *shape: guard_pages.zeros(shape, np.float32))
+    for module in (engine_module, attention_module):
+        monkeypatch.setattr(module, "empty", lambda *shape: guard_pages.zeros(shape, np.float32))
 
 
 def random_array(*shape: int, seed: int = 0) -> Floats:

@@ -3,9 +3,24 @@
 import warnings
 from importlib import import_module
 
-from triform.engines.formats import GROUP, Array, Format, Integers, Parameter, ParameterRole, StoredTensor
-from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, PagedKeyValues, PageTable, Spans
-from triform.engines.protocol import Dense, DistanceBias, Engine, Hook, ProbabilityHook
+from triform.engines.formats import GROUP, Format, StoredTensor
+from triform.engines.protocol import (
+    Array,
+    Dense,
+    DistanceBias,
+    Engine,
+    Hook,
+    Integers,
+    KeyValues,
+    KeyValueStore,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    Parameter,
+    ParameterRole,
+    ProbabilityHook,
+    Spans,
+)
 from triform.errors import EngineError, EngineWarning
 
 ENGINES = ("native", "reference", "torch")

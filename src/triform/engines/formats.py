@@ -1,16 +1,11 @@
-"""How the numbers of parameters are stored, and what they are for."""
+"""How the numbers of parameters are stored."""
 
 from dataclasses import dataclass, replace
-from enum import Flag, StrEnum, auto
-from typing import Any, Protocol
+from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-Array = Any
-"""An engine's own array; NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
-
-Integers = NDArray[np.int64]
 
 GROUP = 32
 """Inputs that share a scale in `Format.INT4`."""
@@ -33,17 +28,6 @@ class Format(StrEnum):
     def is_integer(self) -> bool:
         """Whether numbers are integers with scales."""
         return self in (Format.INT8, Format.INT4)
-
-
-class ParameterRole(Flag):
-    """What a parameter is for, which decides how an engine packs it. A tied head makes a table a linear as well."""
-
-    VECTOR = auto()
-    """A bias, or the weight of a norm: always float."""
-    TABLE = auto()
-    """Rows are looked up."""
-    LINEAR = auto()
-    """The weight of a linear, (out, in)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +54,6 @@ class StoredTensor:
             return (len(self.array), self.in_features or 2 * self.array.shape[1])
         return self.array.shape
 
-    def rows(self, rows: Integers | slice) -> "StoredTensor":
+    def rows(self, rows: NDArray[np.int64] | slice) -> "StoredTensor":
         """Some rows of a matrix."""
         return replace(self, array=self.array[rows], scales=None if self.scales is None else self.scales[rows])
-
-
-class Parameter(Protocol):
-    """A handle to a parameter that an engine has made ready; only that engine looks inside."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The shape before any packing: (out, in) for the weight of a linear, (rows, D) for a table."""
-
-    @property
-    def format(self) -> Format:
-        """How it is held in memory."""

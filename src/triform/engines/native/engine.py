@@ -1,6 +1,5 @@
 """The native engine: kernels in C++ for what takes time, NumPy for the rest."""
 
-import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -8,12 +7,22 @@ from typing import Any
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
-from triform.engines.key_values import KeyValues, PackedKeyValues, PagedKeyValues, PageTable, Spans
-from triform.engines.native.key_value_store import NativeStore
+from triform.engines.formats import Format, StoredTensor
+from triform.engines.native.attention import attention
+from triform.engines.native.key_value_store import NativeStore, in_pages
+from triform.engines.native.memory import empty
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.native.threads import num_threads
-from triform.engines.protocol import Dense, DistanceBias, ProbabilityHook
+from triform.engines.protocol import (
+    Dense,
+    DistanceBias,
+    Integers,
+    KeyValues,
+    PagedKeyValues,
+    ParameterRole,
+    ProbabilityHook,
+    Spans,
+)
 from triform.engines.reference.engine import ReferenceEngine
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import convert, float32
@@ -37,12 +46,6 @@ POOLINGS = {
     Pooling.MEAN_SQRT_LENGTH: 4,
     Pooling.WEIGHTED_MEAN: 5,
 }
-PROBABILITIES, VALUES = 1, 2
-"""The two passes of attention, where somebody looks at what lies between."""
-
-SMALL_ARRAY = 1 << 14
-"""Numbers below which memory of the system's allocator costs no page faults."""
-
 _kernels.set_num_threads(num_threads())
 
 
@@ -176,69 +179,20 @@ class NativeEngine(ReferenceEngine):
         dropout: float = 0.0,
         probabilities: ProbabilityHook | None = None,
     ) -> Floats:
-        output_TNH = empty(*query_TNH.shape)
-        key, value, pages, spans, lengths = _where_keys_lie(keys)
-        arguments = (
-            np.ascontiguousarray(query_TNH),
-            output_TNH,
-            key,
-            value,
-            pages,
-            np.ascontiguousarray(queries.begins),
-            np.ascontiguousarray(queries.ends),
-            np.ascontiguousarray(spans.begins),
-            np.ascontiguousarray(lengths),
-            scale,
-            mask is Mask.CAUSAL,
-            _kernels.NO_WINDOW if window is None else window,
-            None if bias is None else np.ascontiguousarray(bias.values),
-            0 if bias is None else bias.zero,
+        return attention(
+            self._kernels,
+            query_TNH,
+            queries,
+            keys,
+            scale=scale,
+            mask=mask,
+            window=window,
+            bias=bias,
+            probabilities=probabilities,
         )
-        if probabilities is None:
-            self._kernels.attention(*arguments)
-            return output_TNH
-        for sequence, (begin, end) in enumerate(queries.pairs()):
-            if begin < end:
-                self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
-        return output_TNH
-
-    def _traced(
-        self,
-        arguments: tuple[Any, ...],
-        sequence: int,
-        num_queries: int,
-        groups: int,
-        num_keys: int,
-        probabilities: ProbabilityHook,
-    ) -> None:
-        """One sequence in two passes of the same kernel, the probabilities shown between them."""
-        heads = arguments[0].shape[1]
-        width = -(-num_keys // self.page_size) * self.page_size
-        # Rows of a group are its heads for the first query, then for the next.
-        p_KRS = np.zeros((groups, num_queries * heads // groups, width), np.float32)
-        self._kernels.attention(*arguments, sequence, PROBABILITIES, p_KRS)
-        p_KQGS = p_KRS.reshape(groups, num_queries, heads // groups, width)
-        p_NQS = p_KQGS.transpose(0, 2, 1, 3).reshape(heads, num_queries, width)[..., :num_keys]
-        changed = probabilities(sequence, 0, p_NQS)
-        p_KQGS[..., :num_keys] = changed.reshape(groups, -1, num_queries, num_keys).transpose(0, 2, 1, 3)
-        self._kernels.attention(*arguments, sequence, VALUES, p_KRS)
 
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
-        """Keys and values in pages of their own."""
-        _, groups, head_dim = key_SKH.shape
-        size = self.page_size
-        counts = -(-spans.lengths // size)
-        page_spans = Spans.of_lengths(counts)
-        places = np.arange(spans.lengths.sum()) - np.repeat(np.cumsum(spans.lengths) - spans.lengths, spans.lengths)
-        slots = np.repeat(page_spans.begins, spans.lengths) * size + places
-        table = PageTable(np.arange(counts.sum()), page_spans, spans.lengths, slots)
-        store = self.key_value_store([(groups, head_dim)])
-        store.grow(int(counts.sum()))
-        rows = np.repeat(spans.begins, spans.lengths) + places
-        is_all = len(rows) == len(key_SKH) and bool((np.diff(rows) == 1).all())
-        key, value = (x if is_all else x[rows] for x in (key_SKH, value_SKH))
-        store.write(0, np.ascontiguousarray(key), np.ascontiguousarray(value), table)
-        return PagedKeyValues(store, 0, table)
+        return in_pages(self._kernels, key_SKH, value_SKH, spans)
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
         return NativeStore(layers, self._kernels)
@@ -293,23 +247,6 @@ class NativeEngine(ReferenceEngine):
 
     def all_finite(self, x: Floats) -> bool:
         return self._kernels.all_finite(np.ascontiguousarray(x))
-
-
-def empty(*shape: int) -> Floats:
-    """An array to be filled. The memory of a large one is used again when it has gone."""
-    is_small = math.prod(shape) < SMALL_ARRAY
-    return np.empty(shape, np.float32) if is_small else _kernels.empty(shape)
-
-
-def _where_keys_lie(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
-    """Keys and values; for those in a store its pages; which rows or pages are whose; and how many keys each has."""
-    if isinstance(keys, PackedKeyValues):
-        key, value = np.ascontiguousarray(keys.key), np.ascontiguousarray(keys.value)
-        return key, value, None, keys.spans, keys.spans.lengths
-    if not isinstance(keys.store, NativeStore):
-        raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
-    key, value = keys.store.keys[keys.layer], keys.store.values[keys.layer]
-    return key, value, keys.table.pages, keys.table.spans, keys.table.lengths
 
 
 def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:

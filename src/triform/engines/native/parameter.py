@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import GROUP, Format, Integers, StoredTensor
+from triform.engines.formats import GROUP, Format, StoredTensor
+from triform.engines.protocol import Integers
 from triform.engines.reference.floats import Floats
 from triform.engines.reference.parameter import float32
 

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
-from triform.engines.key_values import KeyValues, Spans
-from triform.engines.protocol import DistanceBias, Engine, ProbabilityHook
+from triform.engines.formats import Format, StoredTensor
+from triform.engines.protocol import DistanceBias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
 from triform.engines.reference.floats import Floats

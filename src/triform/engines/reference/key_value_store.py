@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from triform.engines.formats import Integers
-from triform.engines.key_values import KeyValueStore, PageTable
+from triform.engines.protocol import Integers, KeyValueStore, PageTable
 from triform.engines.reference.floats import Floats
 
 

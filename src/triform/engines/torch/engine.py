@@ -11,9 +11,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from triform.engines.formats import Format, Integers, ParameterRole, StoredTensor
-from triform.engines.key_values import KeyValues, Spans
-from triform.engines.protocol import DistanceBias, Engine, ProbabilityHook
+from triform.engines.formats import Format, StoredTensor
+from triform.engines.protocol import DistanceBias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
 from triform.engines.reference.parameter import convert
 from triform.engines.torch import dropout
 from triform.engines.torch.attention import Scores, attention

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from triform.engines.formats import Integers
-from triform.engines.key_values import KeyValueStore, PageTable
+from triform.engines.protocol import Integers, KeyValueStore, PageTable
 from triform.errors import EngineError
 
 

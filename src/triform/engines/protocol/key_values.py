@@ -1,6 +1,6 @@
 """Which rows are whose, and where keys and values lie: packed in this very pass, or in the pages of a store.
 
-Shape letters are those of `protocol.py`.
+Shape letters are listed in `protocol/__init__.py`.
 """
 
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from triform.engines.formats import Array, Integers
+from triform.engines.protocol.arrays import Array, Integers
 
 
 @dataclass(frozen=True, eq=False)

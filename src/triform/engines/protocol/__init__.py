@@ -1,0 +1,47 @@
+"""The operations that every model is written against, and the things that engines and upper floors share.
+
+An engine owns arrays: NumPy arrays or torch tensors, opaque to the layers, which hand them from one operation to the
+next and do no arithmetic of their own. Operations are functional: none
+changes its arguments. Arrays are contiguous in the order of their shape.
+
+Shape letters, used in all tensor code:
+
+    T  rows of a packed batch: the tokens of all its sequences, end to end
+    S  rows of keys and values          B  sequences
+    D  hidden_size                      N  num_attention_heads
+    K  num_key_value_heads              H  head_dim
+    F  intermediate_size                V  vocabulary or labels
+    Q  queries of one sequence          R  distances between a query and a key
+"""
+
+from triform.engines.protocol.arrays import Array, Integers, Parameter, ParameterRole
+from triform.engines.protocol.attention import DistanceBias
+from triform.engines.protocol.dense import Dense
+from triform.engines.protocol.engine import Engine
+from triform.engines.protocol.hooks import Hook, ProbabilityHook
+from triform.engines.protocol.key_values import (
+    KeyValues,
+    KeyValueStore,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    Spans,
+)
+
+__all__ = [
+    "Array",
+    "Dense",
+    "DistanceBias",
+    "Engine",
+    "Hook",
+    "Integers",
+    "KeyValueStore",
+    "KeyValues",
+    "PackedKeyValues",
+    "PageTable",
+    "PagedKeyValues",
+    "Parameter",
+    "ParameterRole",
+    "ProbabilityHook",
+    "Spans",
+]
