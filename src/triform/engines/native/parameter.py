@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,8 +55,7 @@ class NativeParameter:
         return rows
 
 
-@dataclass(frozen=True, slots=True)
-class IntegerKernels:
+class IntegerKernels(NamedTuple):
     """The kernels that lay the weights of an integer format in blocks of output channels."""
 
     block_size: Callable[[int], int]

@@ -6,6 +6,7 @@ Shape letters are listed in `protocol/__init__.py`.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,8 +82,7 @@ class PageTable:
         return replace(self, spans=self.spans.select(sequences), lengths=self.lengths[sequences])
 
 
-@dataclass(frozen=True, slots=True)
-class KeysAndValues:
+class KeysAndValues(NamedTuple):
     """A layer that caches a key and a value for each token and key/value head, in float32."""
 
     num_key_value_heads: int
