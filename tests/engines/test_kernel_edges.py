@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from tests.engines import FLOATS, INTEGERS, guard_pages
 from triform.engines import (
+    FORMATS,
     Dense,
     DistanceBias,
     Engine,
     Format,
+    KeysAndValues,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -26,6 +28,7 @@ from triform.engines import (
     StoredTensor,
     create_engine,
 )
+from triform.engines.native import attention as attention_module
 from triform.engines.native import engine as engine_module
 from triform.engines.native._kernels import instruction_sets, num_threads, set_num_threads
 from triform.engines.reference import ReferenceEngine
@@ -52,7 +55,8 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The arrays that the engine makes end at a page that nobody may touch."""
     for name in ("zeros", "empty"):
         monkeypatch.setattr(np, name, guard_pages.zeros)
-    monkeypatch.setattr(engine_module, "empty", lambda *shape: guard_pages.zeros(shape, np.float32))
+    for module in (engine_module, attention_module):
+        monkeypatch.setattr(module, "empty", lambda *shape: guard_pages.zeros(shape, np.float32))
 
 
 def random_array(*shape: int, seed: int = 0) -> Floats:
@@ -70,7 +74,7 @@ def both(native: Engine, array: Floats, use: ParameterRole, format: Format = For
     return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
 
 
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_linear(native: Engine, inputs: int, format: Format) -> None:
     for outputs in (1, 31, 32, 33, 100):
@@ -92,7 +96,7 @@ def test_linear(native: Engine, inputs: int, format: Format) -> None:
             close(found, expected)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_integers(native: Engine, inputs: int, format: Format) -> None:
     """To the last bit, one linear and several at once."""
@@ -114,7 +118,7 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
 def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:
     """In one call as linear by linear, to the last bit, and as the reference engine has it."""
@@ -231,7 +235,7 @@ def test_pages(native: Engine, length: int) -> None:
     for engine in (native, REFERENCE):
         count = -(-length // engine.page_size)
         spans, lengths, pages = Spans.of_lengths(np.array([count])), np.array([length]), np.arange(count)
-        store = engine.key_value_store([(2, 20)])
+        store = engine.key_value_store([KeysAndValues(2, 20)])
         store.grow(2 * count)
         store.write(0, key, value, PageTable(pages, spans, lengths, np.arange(length)))
         store.copy_pages(pages, pages + count)

@@ -245,7 +245,7 @@ def test_as_many_threads_as_a_container_has_time_for(
 USE_MEMORY = """
 import re, time
 from pathlib import Path
-from triform.engines.native.engine import empty
+from triform.engines.native.memory import empty
 
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

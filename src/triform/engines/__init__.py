@@ -1,15 +1,32 @@
-"""Where the arithmetic happens: one protocol, and the engines that implement it."""
+"""Engines do the arithmetic: one protocol, the formats of numbers, and the engines that implement the protocol."""
 
 import warnings
 from importlib import import_module
 
-from triform.engines.formats import GROUP, Array, Format, Integers, Parameter, ParameterRole, StoredTensor
-from triform.engines.key_values import KeyValues, KeyValueStore, PackedKeyValues, PagedKeyValues, PageTable, Spans
-from triform.engines.protocol import Dense, DistanceBias, Engine, Hook, ProbabilityHook
+from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert, to_float32
+from triform.engines.protocol import (
+    Array,
+    Dense,
+    DistanceBias,
+    Engine,
+    Hook,
+    Integers,
+    KeysAndValues,
+    KeyValues,
+    KeyValueStore,
+    LayerCache,
+    PackedKeyValues,
+    PagedKeyValues,
+    PageTable,
+    Parameter,
+    ParameterRole,
+    ProbabilityHook,
+    Spans,
+)
 from triform.errors import EngineError, EngineWarning
 
 ENGINES = ("native", "reference", "torch")
-"""The engines of this version; `auto` takes the first that can be used, the native one where its kernels were built."""
+"""The engines of this version; "auto" is the native engine where its kernels were built, else the reference engine."""
 
 
 def create_engine(name: str = "auto") -> Engine:
@@ -19,7 +36,7 @@ def create_engine(name: str = "auto") -> Engine:
     instruction set.
 
     Raises:
-        EngineError: there is no engine, device or instruction set of that name, or torch is not installed.
+        EngineError: no engine, device or instruction set has that name, or torch is not installed.
 
     Warns:
         EngineWarning: "auto" falls back on the slower reference engine.
@@ -61,16 +78,19 @@ def create_engine(name: str = "auto") -> Engine:
 
 __all__ = [
     "ENGINES",
-    "GROUP",
+    "FORMATS",
     "Array",
     "Dense",
     "DistanceBias",
     "Engine",
+    "Floats",
     "Format",
     "Hook",
     "Integers",
     "KeyValueStore",
     "KeyValues",
+    "KeysAndValues",
+    "LayerCache",
     "PackedKeyValues",
     "PageTable",
     "PagedKeyValues",
@@ -79,5 +99,7 @@ __all__ = [
     "ProbabilityHook",
     "Spans",
     "StoredTensor",
+    "convert",
     "create_engine",
+    "to_float32",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from triform import spec
-from triform.engines import Engine, Integers, KeyValueStore, PageTable, Spans
+from triform.engines import Engine, Integers, KeysAndValues, KeyValueStore, PageTable, Spans
 from triform.errors import InputError
 from triform.generation.pages import OutOfPagesError, PagePool, Prefix
 
@@ -162,16 +162,18 @@ def new_cache(engine: Engine, stack: spec.Stack, num_sequences: int) -> KeyValue
     return KeyValueCache(PagePool(engine, self_attention_layers(stack)), num_sequences)
 
 
-def self_attention_layers(stack: spec.Stack) -> list[tuple[int, int]]:
-    """List (num_key_value_heads, head_dim) of each self-attention of a stack."""
+def self_attention_layers(stack: spec.Stack) -> list[KeysAndValues]:
+    """Describe what the store keeps for each self-attention of a stack."""
     return _layers(stack, spec.SelfAttention)
 
 
-def cross_attention_layers(stack: spec.Stack) -> list[tuple[int, int]]:
-    """List (num_key_value_heads, head_dim) of each cross-attention of a stack."""
+def cross_attention_layers(stack: spec.Stack) -> list[KeysAndValues]:
+    """Describe what the store keeps for each cross-attention of a stack."""
     return _layers(stack, spec.CrossAttention)
 
 
-def _layers(stack: spec.Stack, kind: type[spec.SelfAttention] | type[spec.CrossAttention]) -> list[tuple[int, int]]:
+def _layers(stack: spec.Stack, kind: type[spec.SelfAttention] | type[spec.CrossAttention]) -> list[KeysAndValues]:
     cores = [residual.core for block in stack.blocks for residual in block]
-    return [(core.heads.num_key_value_heads, core.heads.head_dim) for core in cores if isinstance(core, kind)]
+    return [
+        KeysAndValues(core.heads.num_key_value_heads, core.heads.head_dim) for core in cores if isinstance(core, kind)
+    ]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from triform.engines import Engine, Integers
+from triform.engines import Engine, Integers, KeysAndValues
 
 ROOT = b""
 """The key of the empty prefix."""
@@ -72,13 +72,13 @@ class PagePool:
 
     Arguments:
         engine: makes the store.
-        layers: (num_key_value_heads, head_dim) of each layer.
+        layers: what the store keeps for each layer.
         budget: most bytes of pages, or None for no limit.
         keeps_prefixes: whether pages of ended sequences are kept to be found again.
     """
 
     engine: Engine
-    layers: Sequence[tuple[int, int]]
+    layers: Sequence[KeysAndValues]
     budget: int | None = None
     keeps_prefixes: bool = False
     num_reused_tokens: int = 0

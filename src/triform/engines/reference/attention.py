@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
-from triform.engines.protocol import DistanceBias, ProbabilityHook
-from triform.engines.reference.floats import Floats
+from triform.engines.formats import Floats
+from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityHook, Spans
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.errors import EngineError
 from triform.spec import Mask

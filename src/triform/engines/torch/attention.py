@@ -12,9 +12,7 @@ from typing import Union
 import numpy as np
 import torch
 
-from triform.engines.formats import Integers
-from triform.engines.key_values import KeyValues, PackedKeyValues, Spans
-from triform.engines.protocol import DistanceBias, ProbabilityHook
+from triform.engines.protocol import DistanceBias, Integers, KeyValues, PackedKeyValues, ProbabilityHook, Spans
 from triform.engines.torch import dropout
 from triform.engines.torch.key_value_store import TorchStore
 from triform.errors import EngineError
