@@ -37,9 +37,6 @@ POOLINGS = {
     Pooling.MEAN_SQRT_LENGTH: 4,
     Pooling.WEIGHTED_MEAN: 5,
 }
-PROBABILITIES, VALUES = 1, 2
-"""The two passes of attention, where somebody looks at what lies between."""
-
 SMALL_ARRAY = 1 << 14
 """Numbers below which memory of the system's allocator costs no page faults."""
 
@@ -178,50 +175,53 @@ class NativeEngine(ReferenceEngine):
     ) -> Floats:
         output_TNH = empty(*query_TNH.shape)
         key, value, pages, spans, lengths = _where_keys_lie(keys)
-        arguments = (
-            np.ascontiguousarray(query_TNH),
-            output_TNH,
-            key,
-            value,
-            pages,
-            np.ascontiguousarray(queries.begins),
-            np.ascontiguousarray(queries.ends),
-            np.ascontiguousarray(spans.begins),
-            np.ascontiguousarray(lengths),
-            scale,
-            mask is Mask.CAUSAL,
-            _kernels.NO_WINDOW if window is None else window,
-            None if bias is None else np.ascontiguousarray(bias.values),
-            0 if bias is None else bias.zero,
+        arguments = _kernels.AttentionArguments(
+            query=query_TNH,
+            output=output_TNH,
+            keys=key,
+            values=value,
+            pages=pages,
+            query_begins=queries.begins,
+            query_ends=queries.ends,
+            key_begins=spans.begins,
+            num_keys=lengths,
+            scale=scale,
+            causal=mask is Mask.CAUSAL,
+            window=window,
+            bias=None if bias is None else bias.values,
+            bias_zero=0 if bias is None else bias.zero,
         )
         if probabilities is None:
-            self._kernels.attention(*arguments)
+            self._kernels.attention(arguments)
             return output_TNH
+        heads, groups = query_TNH.shape[1], key.shape[1]
         for sequence, (begin, end) in enumerate(queries.pairs()):
             if begin < end:
-                self._traced(arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
+                num_keys = int(lengths[sequence])
+                self._traced(arguments, sequence, end - begin, heads, groups, num_keys, probabilities)
         return output_TNH
 
     def _traced(
         self,
-        arguments: tuple[Any, ...],
+        arguments: _kernels.AttentionArguments,
         sequence: int,
         num_queries: int,
+        heads: int,
         groups: int,
         num_keys: int,
         probabilities: ProbabilityHook,
     ) -> None:
-        """One sequence in two passes of the same kernel, the probabilities shown between them."""
-        heads = arguments[0].shape[1]
+        """Compute one sequence in two passes of the same kernel, and show the probabilities between them."""
         width = -(-num_keys // self.page_size) * self.page_size
         # Rows of a group are its heads for the first query, then for the next.
         p_KRS = np.zeros((groups, num_queries * heads // groups, width), np.float32)
-        self._kernels.attention(*arguments, sequence, PROBABILITIES, p_KRS)
+        run: Any = {"sequence": sequence, "query_begin": 0, "query_end": num_queries, "probabilities": p_KRS}
+        self._kernels.attention_probabilities(arguments, **run)
         p_KQGS = p_KRS.reshape(groups, num_queries, heads // groups, width)
         p_NQS = p_KQGS.transpose(0, 2, 1, 3).reshape(heads, num_queries, width)[..., :num_keys]
         changed = probabilities(sequence, 0, p_NQS)
         p_KQGS[..., :num_keys] = changed.reshape(groups, -1, num_queries, num_keys).transpose(0, 2, 1, 3)
-        self._kernels.attention(*arguments, sequence, VALUES, p_KRS)
+        self._kernels.attention_values(arguments, **run)
 
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
         """Keys and values in pages of their own."""
