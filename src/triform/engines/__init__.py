@@ -6,6 +6,7 @@ from importlib import import_module
 from triform.engines.formats import GROUP, Format, StoredTensor
 from triform.engines.protocol import (
     Array,
+    Bias,
     Dense,
     DistanceBias,
     Engine,
@@ -19,6 +20,8 @@ from triform.engines.protocol import (
     Parameter,
     ParameterRole,
     ProbabilityHook,
+    RelativeEmbeddings,
+    Selection,
     Spans,
 )
 from triform.errors import EngineError, EngineWarning
@@ -78,6 +81,7 @@ __all__ = [
     "ENGINES",
     "GROUP",
     "Array",
+    "Bias",
     "Dense",
     "DistanceBias",
     "Engine",
@@ -92,6 +96,8 @@ __all__ = [
     "Parameter",
     "ParameterRole",
     "ProbabilityHook",
+    "RelativeEmbeddings",
+    "Selection",
     "Spans",
     "StoredTensor",
     "create_engine",

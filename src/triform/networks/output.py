@@ -1,10 +1,10 @@
-"""What a forward pass gives back."""
+"""The outputs of a forward pass."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from triform.engines import Array, Hook, Integers, Spans
+from triform.engines import Array, Hook, Integers, Selection, Spans
 from triform.errors import InputError
 from triform.networks.context import Memory
 
@@ -62,15 +62,19 @@ def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array
     return [packed[begin:end] for begin, end in chosen.pairs()]
 
 
-class HiddenStates:
-    """A tap that keeps the tensors of some trace points, behind another tap that may change them."""
+class HiddenStates(Hook):
+    """A hook that keeps the tensors of some trace points, after another hook that may change them."""
 
     def __init__(self, names: Collection[str], inner: Hook | None) -> None:
         self._names = list(names)
         self._inner = inner
         self._seen: dict[str, Array] = {}
 
-    def wants(self, name: str) -> bool:
+    def enter(self, stack: str, spans: Spans, starts: Integers) -> None:
+        if self._inner is not None:
+            self._inner.enter(stack, spans, starts)
+
+    def wants(self, name: str) -> bool | Selection:
         return name in self._names or (self._inner is not None and self._inner.wants(name))
 
     def tensor(self, name: str, value: Array) -> Array:
@@ -81,9 +85,9 @@ class HiddenStates:
         return value
 
     def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
-        assert self._inner is not None, "asks for no probabilities of its own"
+        assert self._inner is not None, "only the inner hook wants probabilities"
         return self._inner.probabilities(name, sequence, first_query, value_NQK)
 
     def collect(self) -> tuple[Array, ...]:
-        """What was seen, in the order of the names."""
+        """Return the tensors in the order of the names."""
         return tuple(self._seen[name] for name in self._names)

@@ -54,10 +54,10 @@ class Stack:
             InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
         """
         recorder = HiddenStates(self.hidden_state_names, hook) if hidden_states else None
-        context = ForwardContext(batch.spans, cache=cache, memory=memory, hook=recorder or hook)
+        context = ForwardContext(batch.spans, stack=self._name, cache=cache, memory=memory, hook=recorder or hook)
         self._check(batch, context.key_lengths)
         states = self._run(batch, context)
-        context.finish()
+        context.commit_cache()
         return states, recorder.collect() if recorder else None
 
     def _run(self, batch: Batch, context: ForwardContext) -> Array:

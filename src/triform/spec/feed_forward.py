@@ -1,4 +1,4 @@
-"""The position-wise networks. Vaswani et al. 2017, section 3.3; Shazeer 2020 for the gated form."""
+"""Feed-forward networks, position by position. Vaswani et al. 2017, section 3.3; Shazeer 2020 for the gated form."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +25,7 @@ class FeedForward:
     activation: Activation
     bias: bool
     dropout: float = 0.0
-    """Of the inner states, before `down`, while training."""
+    """Dropout rate of the inner states, before `down`, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,4 +36,8 @@ class GatedFeedForward:
     activation: Activation
     bias: bool
     dropout: float = 0.0
-    """Of the inner states, before `down`, while training."""
+    """Dropout rate of the inner states, before `down`, while training."""
+
+
+AnyFeedForward = FeedForward | GatedFeedForward
+"""The feed-forward networks that a block may have."""

@@ -1,4 +1,4 @@
-"""How a model knows where a token stands."""
+"""Positions: how a model knows the order of tokens."""
 
 from dataclasses import dataclass
 
@@ -63,3 +63,7 @@ class RelativeBias:
     """Whether keys to the right have buckets of their own (half of them)."""
     shared: bool
     """Whether one table serves every block of the stack (T5), or each block has its own (umT5)."""
+
+
+AttentionPosition = Rotary | RelativeBias
+"""Positions that act inside an attention: they rotate queries and keys, or add a bias to the scores."""

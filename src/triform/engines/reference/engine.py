@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform.engines.formats import Format, StoredTensor
-from triform.engines.protocol import DistanceBias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
+from triform.engines.protocol import Bias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
 from triform.engines.reference.floats import Floats
@@ -15,7 +15,7 @@ from triform.engines.reference.key_value_store import ReferenceStore
 from triform.engines.reference.parameter import ReferenceParameter, convert
 from triform.engines.reference.quantization import linear
 from triform.errors import EngineError
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Pooling, ScoreRule
 
 
 class ReferenceEngine(Engine):
@@ -103,17 +103,13 @@ class ReferenceEngine(Engine):
         query_TNH: Floats,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> Floats:
-        return attention(
-            query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities
-        )
+        return attention(query_TNH, queries, keys, rule, bias, hook)
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> ReferenceStore:
         return ReferenceStore(layers, self.page_size)

@@ -12,14 +12,14 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from triform.engines.formats import Format, StoredTensor
-from triform.engines.protocol import DistanceBias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
+from triform.engines.protocol import Bias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
 from triform.engines.reference.parameter import convert
 from triform.engines.torch import dropout
 from triform.engines.torch.attention import Scores, attention
 from triform.engines.torch.key_value_store import TorchStore
 from triform.engines.torch.parameter import DTYPES, LowRankParameter, TorchParameter, to_stored, to_torch
 from triform.errors import EngineError
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Pooling, ScoreRule
 
 T = TypeVar("T")
 
@@ -169,17 +169,14 @@ class TorchEngine(Engine):
         query_TNH: torch.Tensor,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> torch.Tensor:
         dropout = dropout if self._is_training else 0.0
-        scores = Scores(scale=scale, mask=mask, window=window, bias=bias, dropout=dropout)
-        return attention(query_TNH, queries, keys, scores, probabilities)
+        return attention(query_TNH, queries, keys, Scores(rule=rule, bias=bias, dropout=dropout), hook)
 
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> TorchStore:
         return TorchStore(layers, self.page_size, self.device)

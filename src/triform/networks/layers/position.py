@@ -1,4 +1,4 @@
-"""Positions: added to the embedding, turning queries and keys inside attention, or as a bias on its scores."""
+"""Positions: added to the embedding, rotating queries and keys inside an attention, or as a bias on the scores."""
 
 import math
 from functools import cached_property
@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.engines import Array, DistanceBias, Integers, Parameter
+from triform.engines import Array, Bias, DistanceBias, Integers, Parameter
 from triform.networks.context import ForwardContext
+from triform.networks.layers.projections import Projections
 from triform.networks.scope import Scope
 
 
@@ -74,27 +75,27 @@ def sinusoids(num_positions: int, size: int) -> NDArray[np.float32]:
 
 
 class Position(Protocol):
-    """What attention asks of a position scheme."""
+    """A position scheme inside an attention."""
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
-        """Queries or keys, told where they stand."""
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
+        """Rotate queries or keys by their positions: (T, N, H) → (T, N, H)."""
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
-        """What to add to the scores."""
+    def bias(self, context: ForwardContext) -> Bias | None:
+        """Compute what is added to the scores of the pass; None for nothing."""
 
 
 class NoPosition:
-    """Attention that knows no order."""
+    """Attention without positions."""
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         return x_TNH
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return None
 
 
 class Rotary:
-    """Channels i and i + dim/2 of a head turned by position · frequency i. Su et al. 2021, equation 34."""
+    """Channels i and i + dim/2 of a head rotated by position · frequency i. Su et al. 2021, equation 34."""
 
     def __init__(self, scope: Scope, rotary: spec.Rotary) -> None:
         self._engine = scope.engine
@@ -102,17 +103,17 @@ class Rotary:
 
     @cached_property
     def _frequencies(self) -> NDArray[np.float32]:
-        # Not before the weights have borne the size of a head out.
+        # Computed late: only the weights confirm the size of a head.
         return rotary_frequencies(self._spec)
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         engine = self._engine
-        table = context.once(
+        table = context.compute_once(
             self._spec, lambda: engine.rotary_table(engine.asarray(context.positions()), self._frequencies)
         )
         return engine.rotary(x_TNH, table)
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return None
 
 
@@ -124,12 +125,12 @@ class RelativeBias:
         self._spec = bias
         self._table = scope.table("weight", bias.num_buckets, num_heads)
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         return x_TNH
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return self._engine.shared(
-            lambda: context.once(id(self._table), lambda: self._compute(int(context.key_lengths.max())))
+            lambda: context.compute_once(id(self._table), lambda: self._compute(int(context.key_lengths.max())))
         )
 
     def _compute(self, length: int) -> DistanceBias:
@@ -138,13 +139,14 @@ class RelativeBias:
         return DistanceBias(self._engine.transpose(values_RN), zero=length - 1)
 
 
-def build_position(scope: Scope, position: spec.Rotary | spec.RelativeBias | None, num_heads: int) -> Position:
-    """The position scheme of a spec, for an attention at `scope`."""
+def build_position(scope: Scope, position: spec.AttentionPosition | None, projections: Projections) -> Position:
+    """Build the position scheme of a spec, for the attention at `scope` that has these projections."""
     match position:
         case spec.Rotary():
             return Rotary(scope, position)
         case spec.RelativeBias(shared=shared):
-            return RelativeBias((scope.top() if shared else scope) / "relative_bias", position, num_heads)
+            place = scope.top() if shared else scope
+            return RelativeBias(place / "relative_bias", position, projections.heads.num_attention_heads)
         case None:
             return NoPosition()
 
