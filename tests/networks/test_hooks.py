@@ -88,8 +88,7 @@ def test_a_selection_under_a_cache_counts_rows_of_the_pass(tmp_path: Path) -> No
 def test_hidden_states_are_kept_beside_a_hook_and_its_selection(tmp_path: Path) -> None:
     model, batch = load("bert", tmp_path), Batch.from_ids(IDS)
     hook = Probabilities(Selection(heads=[0]))
-    states = model(batch, hidden_states=True, hook=hook).hidden_states
-    for ours, plain in zip(states, model(batch, hidden_states=True).hidden_states, strict=True):
-        np.testing.assert_array_equal(ours, plain)
+    plain, hooked = model(batch, hidden_states=True), model(batch, hidden_states=True, hook=hook)
+    np.testing.assert_array_equal(hooked.hidden_states, plain.hidden_states)
     assert hook.passes == [("", [7, 1, 4], [0, 0, 0])]
     assert {p.shape[0] for p in hook.shown.values()} == {1}

@@ -1,4 +1,4 @@
-"""The forward context: what the layers of one pass share."""
+"""The forward context: state shared by the layers of a forward pass."""
 
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Cache(Protocol):
-    """The KV cache of sequences that are still growing, as `generation/` keeps it."""
+    """The KV cache of growing sequences, kept by `generation/`."""
 
     @property
     def store(self) -> KeyValueStore:
@@ -32,17 +32,17 @@ class Cache(Protocol):
 
     @property
     def lengths(self) -> Integers:
-        """(B,) tokens that each sequence holds."""
+        """(B,) tokens of each sequence in the cache."""
 
     def reserve(self, counts: Integers) -> PageTable:
-        """Find pages for so many new tokens of each sequence."""
+        """Find pages for the new tokens of each sequence, (B,) counts."""
 
     def commit(self, counts: Integers) -> None:
-        """Count the reserved tokens, whose keys and values are written."""
+        """Count the reserved tokens, (B,), once all layers have written their keys and values."""
 
 
 class Memory:
-    """An encoder's last hidden states, and the cross keys and values that decoder layers compute from them."""
+    """An encoder's last hidden states, (S, D), with the cross keys and values of the decoder layers."""
 
     def __init__(self, states_SD: Array, spans: Spans) -> None:
         self.states_SD = states_SD
@@ -51,14 +51,14 @@ class Memory:
         self._key_values: dict[int, KeyValues] = {}  # by layer, for all sequences; shared with every selection
 
     def compute_key_values(self, layer: int, compute: Callable[[Array, Spans], KeyValues]) -> KeyValues:
-        """Compute a layer's keys and values for all sequences the first time; return those of the selection."""
+        """Compute a layer's keys and values, (S, K, H), for all sequences the first time; return the selection."""
         if layer not in self._key_values:
             self._key_values[layer] = compute(self.states_SD, self._all_spans)
         key_values = self._key_values[layer]
         return key_values if self._chosen is None else key_values.select(self._chosen)
 
     def select(self, sequences: Integers) -> "Memory":
-        """Select the memory of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select sequences by number, (B,), in the order given and with repeats; nothing is copied."""
         selected = Memory(self.states_SD, self.spans.select(sequences))
         selected._all_spans, selected._key_values = self._all_spans, self._key_values
         selected._chosen = sequences if self._chosen is None else self._chosen[sequences]
@@ -66,7 +66,7 @@ class Memory:
 
 
 class ForwardContext:
-    """One forward pass of one stack: its rows and positions, cache, encoder memory and hook.
+    """The forward pass of a stack: rows and positions, KV cache, encoder memory and hook.
 
     Arguments:
         spans: the rows of the packed batch that belong to each sequence.
@@ -101,26 +101,26 @@ class ForwardContext:
         return self._starts + self.spans.lengths
 
     def positions(self) -> Integers:
-        """Compute the position of each token in its sequence, from 0: (T,)."""
+        """Compute the position of each token in the sequence, from 0: (T,)."""
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
         return np.arange(len(first_rows)) - first_rows
 
     def compute_once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a value that several layers need, the first time that one asks for it."""
+        """Compute a value for the first layer that asks, and return the same value to the next."""
         if key not in self._shared:
             self._shared[key] = compute()
         shared: T = self._shared[key]
         return shared
 
     def append_key_values(self, layer: int, key_TKH: Array, value_TKH: Array) -> KeyValues:
-        """Append new keys and values to those in the cache, if there is one, and return all of them."""
+        """Append new keys and values, (T, K, H), to the cache if there is a cache; return old and new."""
         if self._cache is None or self._table is None:
             return PackedKeyValues(key_TKH, value_TKH, self.spans)
         self._cache.store.write(layer, key_TKH, value_TKH, self._table)
         return PagedKeyValues(self._cache.store, layer, self._table)
 
     def commit_cache(self) -> None:
-        """Count the new tokens in the cache, once all layers have written theirs."""
+        """Count the new tokens in the cache, after the last layer has written keys and values."""
         if self._cache is not None:
             self._cache.commit(self.spans.lengths)
 
@@ -129,13 +129,13 @@ class ForwardContext:
         return self._hook is not None and bool(self._hook.wants(name))
 
     def apply_hook(self, name: str, value: Array) -> Array:
-        """Show a tensor to the hook if it wants this trace point, and return the tensor to go on with."""
+        """Show a tensor of any shape to a hook that wants this trace point; return the tensor to go on with."""
         if self._hook is not None and self._hook.wants(name):
             return self._hook.tensor(name, value)
         return value
 
     def probability_hook(self, name: str) -> ProbabilityHook | None:
-        """Prepare the hook for the attention probabilities of this trace point; None if it does not want them."""
+        """Prepare the hook for the attention probabilities of this trace point; None if not wanted."""
         wanted = self._hook is not None and self._hook.wants(name)
         if self._hook is None or not wanted:
             return None

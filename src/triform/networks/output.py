@@ -11,7 +11,7 @@ from triform.networks.context import Memory
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncoderOutput:
-    """The encoder of an encoder-decoder alone: `model(states, target)` takes it in place of the source."""
+    """Encoder states of an encoder-decoder: `model(states, target)` takes them in place of the source."""
 
     last_hidden_state: Array
     """(T, D) packed"""
@@ -22,17 +22,17 @@ class EncoderOutput:
     memory: Memory = field(repr=False)
 
     def split(self, name: str) -> list[Array]:
-        """One array for each sequence of the packed array `name`."""
+        """Split the packed array `name`, (T, D), into an array for each sequence."""
         return _split(self, name, {"last_hidden_state": self.spans})
 
     def select(self, sequences: Integers) -> "EncoderOutput":
-        """The states of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select sequences by number, (B,), in the order given and with repeats; nothing is copied."""
         return replace(self, spans=self.spans.select(sequences), memory=self.memory.select(sequences))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
-    """Tensors of a batch, in the engine's own arrays: NumPy on a CPU."""
+    """Tensors of a batch, as arrays of the engine: NumPy on a CPU."""
 
     last_hidden_state: Array
     """(T, D) packed"""
@@ -48,7 +48,7 @@ class Output:
     """What the decoder saw, in an encoder-decoder."""
 
     def split(self, name: str) -> list[Array]:
-        """One array for each sequence of the packed array `name`, "last_hidden_state" or "logits"."""
+        """Split "last_hidden_state", (T, D), or "logits", (T, V), into an array for each sequence."""
         return _split(self, name, {"last_hidden_state": self.spans, "logits": self.logits_spans})
 
 
@@ -63,7 +63,7 @@ def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array
 
 
 class HiddenStates(Hook):
-    """A hook that keeps the tensors of some trace points, after another hook that may change them."""
+    """A recorder of the tensors at some trace points, behind an optional hook that may change them."""
 
     def __init__(self, names: Collection[str], inner: Hook | None) -> None:
         self._names = list(names)
@@ -89,5 +89,5 @@ class HiddenStates(Hook):
         return self._inner.probabilities(name, sequence, first_query, value_NQK)
 
     def collect(self) -> tuple[Array, ...]:
-        """Return the tensors in the order of the names."""
+        """Return the tensors, (T, D) each, in the order of the names."""
         return tuple(self._seen[name] for name in self._names)

@@ -1,4 +1,4 @@
-"""softmax(scale · QKᵀ + bias)·V and the projections around it. Vaswani et al. 2017, section 3.2."""
+"""Attention: softmax(scale · QKᵀ + bias)·V and the projections around. Vaswani et al. 2017, section 3.2."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from triform.spec.position import AttentionPosition
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bidirectional:
-    """A query sees the keys on both sides of its position."""
+    """A query sees keys on both sides."""
 
     window: int | None = None
     """Two-sided: a query at position i sees the keys j with |i − j| < window. None shows the whole sequence."""
@@ -16,7 +16,7 @@ class Bidirectional:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Causal:
-    """A query sees the key at its own position and the keys before it."""
+    """A query sees the key at the same position and earlier keys."""
 
     window: int | None = None
     """One-sided: a query at position i sees the keys j with 0 ≤ i − j < window. None shows all earlier keys."""
@@ -28,7 +28,7 @@ Mask = Bidirectional | Causal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreRule:
-    """How scores become probabilities: softmax(scale · QKᵀ + bias) over the keys that `mask` shows.
+    """The rule from scores to probabilities: softmax(scale · QKᵀ + bias) over the keys shown by `mask`.
 
     The bias, which is an array, is an argument of its own. An engine reads the rule in one place.
     """

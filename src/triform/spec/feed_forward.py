@@ -27,6 +27,11 @@ class FeedForward:
     dropout: float = 0.0
     """Dropout rate of the inner states, before `down`, while training."""
 
+    @property
+    def inner_width(self) -> int:
+        """Numbers computed for each token by the linears before `down`."""
+        return self.intermediate_size
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatedFeedForward:
@@ -37,6 +42,11 @@ class GatedFeedForward:
     bias: bool
     dropout: float = 0.0
     """Dropout rate of the inner states, before `down`, while training."""
+
+    @property
+    def inner_width(self) -> int:
+        """Numbers computed for each token by the linears before `down`."""
+        return 2 * self.intermediate_size
 
 
 AnyFeedForward = FeedForward | GatedFeedForward

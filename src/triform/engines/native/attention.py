@@ -1,4 +1,4 @@
-"""Attention by its kernel: in one pass, or in two with the probabilities shown between them."""
+"""Attention by the kernels: in a single pass, or in two with the probabilities shown between."""
 
 from typing import Any
 
@@ -89,7 +89,7 @@ def _show_run(
 
 
 def _locate_keys(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
-    """Find keys, values and the pages of a store; which rows or pages belong to each sequence; how many keys it has."""
+    """Find keys, values and the pages of a store; the rows or pages of each sequence, and its number of keys."""
     if isinstance(keys, PackedKeyValues):
         return keys.key, keys.value, None, keys.spans, keys.spans.lengths
     if not isinstance(keys.store, NativeStore):

@@ -25,7 +25,7 @@ class DistanceBias:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RelativeEmbeddings:
-    """Vectors for each distance that meet queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
+    """Vectors for each distance, which meet queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
 
     With e(d) the row of distance d = j − i, query i and key j score scale · (qᵢ·kⱼ + qᵢ·key[e(d)] + query[e(d)]·kⱼ).
     """
@@ -41,7 +41,7 @@ class RelativeEmbeddings:
 
 
 Bias = DistanceBias | RelativeEmbeddings
-"""What a position scheme adds to the scaled scores."""
+"""The biases that a position scheme may add to the scaled scores."""
 
 
 class AttentionOperations(ABC):
@@ -52,15 +52,15 @@ class AttentionOperations(ABC):
 
     @abstractmethod
     def transpose(self, x: Array) -> Array:
-        """(R, N) → (N, R)."""
+        """Transpose a matrix: (R, N) → (N, R)."""
 
     @abstractmethod
     def rotary_table(self, positions: Array, frequencies: NDArray[np.float32]) -> Array:
-        """Cosines and sines of positions · frequencies, in float32: (T,) and (H/2,) → one table for `rotary`."""
+        """Compute cosines and sines of positions · frequencies, in float32: (T,) and (H/2,) → a table for `rotary`."""
 
     @abstractmethod
     def rotary(self, x_TNH: Array, table: Array) -> Array:
-        """Turn each pair of channels (i, i + dim/2) of the first dim = 2 · frequencies by its angle."""
+        """Rotate each pair of channels (i, i + dim/2) of the first dim = 2 · frequencies: (T, N, H) → (T, N, H)."""
 
     @abstractmethod
     def attention(
@@ -97,9 +97,9 @@ class AttentionOperations(ABC):
         """
 
     def key_values(self, key_SKH: Array, value_SKH: Array, spans: Spans) -> KeyValues:
-        """Keys and values that many passes will read, as those of an encoder, in the form that attention reads best."""
+        """Lay out keys and values, (S, K, H), for many passes to read, such as the keys and values of an encoder."""
         return PackedKeyValues(key_SKH, value_SKH, spans)
 
     @abstractmethod
     def key_value_store(self, layers: Sequence[tuple[int, int]]) -> KeyValueStore:
-        """An empty store for layers of (num_key_value_heads, head_dim)."""
+        """Make an empty store for layers of (num_key_value_heads, head_dim)."""

@@ -1,4 +1,4 @@
-"""Hooks: what tracing records and edits change while a model runs."""
+"""Hooks: the interface of tracing and of edits to a running model."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ MAX_RUN_BYTES = 16 << 20
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Selection:
-    """The heads and queries whose attention probabilities a hook is shown; the others are computed the same way."""
+    """The heads and queries of attention probabilities to show; the rest is computed in the same way."""
 
     heads: Sequence[int] | None = None
     """Attention heads, in the order in which they are shown; None for all."""
@@ -37,7 +37,7 @@ ALL = Selection()
 
 
 class QueryRun(NamedTuple):
-    """Consecutive queries of one sequence, whose probabilities exist at the same time."""
+    """Consecutive queries of a sequence, with probabilities in memory at the same time."""
 
     sequence: int
     """The sequence's place in the pass."""
@@ -93,7 +93,7 @@ class Hook(ABC):
     """
 
     def enter(self, stack: str, spans: Spans, starts: Integers) -> None:  # noqa: B027  not every hook needs it
-        """Begin a pass of one stack; the trace points of this pass follow.
+        """Begin a pass of a stack; the trace points of the pass follow.
 
         Arguments:
             stack: "", or "encoder." or "decoder." in an encoder-decoder: the beginning of the names that follow.
@@ -109,11 +109,11 @@ class Hook(ABC):
         """
 
     def tensor(self, name: str, value: Array) -> Array:
-        """See a tensor, and return the one to go on with, of the same shape."""
+        """See a tensor, and return a tensor of the same shape to go on with."""
         return value
 
     def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
-        """See the attention probabilities of consecutive queries, and return the ones to go on with.
+        """See the attention probabilities of consecutive queries, and return probabilities to go on with.
 
         Called for each run of queries, or for what was selected of it; the array is the hook's to keep.
 
@@ -128,7 +128,7 @@ class Hook(ABC):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProbabilityHook:
-    """A hook at the attention probabilities of one trace point, as an engine calls it."""
+    """A hook at the attention probabilities of a trace point, for an engine to call."""
 
     show: Callable[[int, int, Array], Array]
     """(sequence, first query, probabilities (N, Q, K)) → the probabilities to go on with."""

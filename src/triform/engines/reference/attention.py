@@ -1,4 +1,4 @@
-"""softmax(scale · QKᵀ + bias)·V, one sequence after another, so that no padding exists."""
+"""softmax(scale · QKᵀ + bias)·V, sequence by sequence and without padding."""
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def attention(
 
 
 def keys_of(keys: KeyValues, sequence: int) -> tuple[Floats, Floats]:
-    """The keys and values of one sequence, (S, K, H) each."""
+    """Find the keys and values of a sequence, (S, K, H) each."""
     if isinstance(keys, PackedKeyValues):
         rows = slice(int(keys.spans.begins[sequence]), int(keys.spans.ends[sequence]))
         return keys.key[rows], keys.value[rows]
@@ -67,7 +67,7 @@ def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
 
 
 def bias_scores(bias: Bias, query_QNH: Floats, key_SKH: Floats, scale: float, distance_QS: Integers) -> Floats:
-    """Compute what a bias adds to the scores, (N, Q, S), for the distances key − query."""
+    """Compute the bias on the scores, (N, Q, S), for the distances key − query."""
     if isinstance(bias, DistanceBias):
         return bias.values[:, distance_QS + bias.zero]
     rows_QS = bias.rows[distance_QS + bias.zero]
@@ -77,7 +77,7 @@ def bias_scores(bias: Bias, query_QNH: Floats, key_SKH: Floats, scale: float, di
 
 
 def hide_keys(scores_NQS: Floats, mask: Mask, distance_QS: Integers) -> None:
-    """Set the scores of the keys that a query does not see to −∞."""
+    """Set the scores of hidden keys to −∞, in place."""
     if isinstance(mask, Causal):
         scores_NQS[:, distance_QS > 0] = -np.inf
     if mask.window is not None:
@@ -85,7 +85,7 @@ def hide_keys(scores_NQS: Floats, mask: Mask, distance_QS: Integers) -> None:
 
 
 def softmax(x: Floats) -> None:
-    """Compute exp(x − max) / Σ exp(x − max) over the last axis, in place."""
+    """Compute exp(x − max) / Σ exp(x − max) over the last axis of (N, Q, S), in place."""
     x -= x.max(axis=-1, keepdims=True)
     np.exp(x, out=x)
     x /= x.sum(axis=-1, keepdims=True)

@@ -30,7 +30,7 @@ from triform.errors import EngineError
 from triform.spec import Bidirectional, Causal, ScoreRule
 
 STEP = 8
-"""Lengths of which none is a multiple of this between them are near each other."""
+"""Two lengths are near each other if no multiple of this lies between them."""
 
 Rows = Union[slice, torch.Tensor]  # noqa: UP007  a type checker that does not see torch takes `|` for a number
 """Some rows of a packed array, a slice where they are neighbours: a view instead of a copy."""
@@ -38,7 +38,7 @@ Rows = Union[slice, torch.Tensor]  # noqa: UP007  a type checker that does not s
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scores:
-    """How QKᵀ becomes the probabilities that meet V."""
+    """The steps from QKᵀ to probabilities."""
 
     rule: ScoreRule
     bias: Bias | None
@@ -47,33 +47,33 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
 class Bucket:
-    """Sequences that have as many queries, and as many keys, as each other."""
+    """Sequences with equally many queries and equally many keys."""
 
     sequences: Integers
     num_queries: int
     num_keys: int
     rows: Rows
-    """Of their queries."""
+    """Rows of the queries."""
     key_rows: Rows | None
-    """Of their keys, where these are packed as well."""
+    """Rows of the keys, if these are packed."""
     hidden: torch.Tensor | None = None
-    """(B, 1, 1, S) −∞ for keys that only fill up, to be added to the scores; None where there are none."""
+    """(B, 1, 1, S) −∞ for padding keys, added to the scores; None without padding."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Filling:
-    """Makes sequences longer by rows of noughts behind each."""
+class Padding:
+    """Rows of zeros behind each sequence."""
 
     spans: Spans
-    """Of the longer ones, end to end."""
+    """Spans of the padded sequences, end to end."""
     rows: Rows
-    """The packed rows of the sequences, one sequence after the other."""
+    """The packed rows of the sequences, sequence by sequence."""
     places: torch.Tensor
-    """Where these are among the longer ones' rows."""
+    """The places of these rows among the padded rows."""
 
     @classmethod
-    def up_to(cls, lengths: Integers, packed: Spans, device: torch.device) -> "Filling":
-        """From packed sequences to these lengths."""
+    def up_to(cls, lengths: Integers, packed: Spans, device: torch.device) -> "Padding":
+        """Pad packed sequences to these lengths, (B,)."""
         spans = Spans.of_lengths(lengths)
         rows, places = (
             np.concatenate([np.arange(begin, begin + own) for begin, own in zip(begins, packed.lengths, strict=True)])
@@ -82,8 +82,8 @@ class Filling:
         return cls(spans, _as_slice(rows, device), torch.from_numpy(places).to(device))
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        noughts = x.new_zeros(int(self.spans.ends[-1]), *x.shape[1:])
-        return noughts.index_copy(0, self.places, x[self.rows])
+        zeros = x.new_zeros(int(self.spans.ends[-1]), *x.shape[1:])
+        return zeros.index_copy(0, self.places, x[self.rows])
 
 
 def attention(
@@ -104,12 +104,12 @@ def attention(
     if not isinstance(keys, PackedKeyValues):
         return _by_buckets(query_TNH, keys, *_buckets(queries, keys.table.lengths, None, device), scores)
     if _can_pad(queries, keys.spans, scores):
-        fillings = _fillings(queries, keys.spans, device, is_inference)
-        if fillings is not None:
-            fill_query, fill_key, buckets, order = fillings
-            keys = PackedKeyValues(fill_key(keys.key), fill_key(keys.value), fill_key.spans)
-            context_TNH = _by_buckets(fill_query(query_TNH), keys, buckets, order, scores)
-            return context_TNH.index_select(0, fill_query.places)
+        paddings = _paddings(queries, keys.spans, device, is_inference)
+        if paddings is not None:
+            pad_query, pad_key, buckets, order = paddings
+            keys = PackedKeyValues(pad_key(keys.key), pad_key(keys.value), pad_key.spans)
+            context_TNH = _by_buckets(pad_query(query_TNH), keys, buckets, order, scores)
+            return context_TNH.index_select(0, pad_query.places)
     buckets, order = _packed_buckets(queries, keys.spans, device, is_inference)
     return _by_buckets(query_TNH, keys, buckets, order, scores)
 
@@ -121,10 +121,10 @@ def _by_buckets(
     order: torch.Tensor | None,
     scores: Scores,
 ) -> torch.Tensor:
-    """Compute one bucket after the other: (T, N, H)."""
+    """Compute attention bucket by bucket: (T, N, H)."""
     device = query_TNH.device
     contexts = []
-    query_parts = _parted(query_TNH, [bucket.rows for bucket in buckets])
+    query_parts = _split_rows(query_TNH, [bucket.rows for bucket in buckets])
     for bucket, query, (key, value) in zip(buckets, query_parts, _keys_of(keys, buckets), strict=True):
         query_BQNH = query.unflatten(0, (-1, bucket.num_queries))
         first_position = bucket.num_keys - bucket.num_queries
@@ -138,7 +138,7 @@ def _by_buckets(
 
 
 def _can_pad(queries: Spans, keys: Spans, scores: Scores) -> bool:
-    """Check that rows of padding behind a sequence can be hidden, and see a key themselves."""
+    """Check whether padding behind a sequence can be hidden and still see a key."""
     if scores.rule.mask.window is not None or scores.bias is not None:
         return False
     # Under a causal mask the last query has the position of the last key.
@@ -146,12 +146,12 @@ def _can_pad(queries: Spans, keys: Spans, scores: Scores) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _fillings(
+def _paddings(
     queries: Spans, keys: Spans, device: torch.device, is_inference: bool
-) -> tuple[Filling, Filling, list[Bucket], torch.Tensor | None] | None:
-    """Those of queries and of keys, and the buckets that result; None where no length is near another.
+) -> tuple[Padding, Padding, list[Bucket], torch.Tensor | None] | None:
+    """Pad queries and keys to lengths near each other, and find the buckets that result; None without such lengths.
 
-    As `_packed_buckets`, the same for all layers of a pass.
+    Cached for all layers of a pass, as `_packed_buckets`.
     """
     lengths = np.stack([queries.lengths, keys.lengths])
     _, near = np.unique(-(-lengths // STEP), axis=1, return_inverse=True)
@@ -160,30 +160,28 @@ def _fillings(
         longer[:, near == group] = lengths[:, near == group].max(axis=1, keepdims=True)
     if (longer == lengths).all():
         return None
-    fill_query, fill_key = (
-        Filling.up_to(own, spans, device) for own, spans in zip(longer, (queries, keys), strict=True)
-    )
-    buckets, order = _buckets(fill_query.spans, longer[1], fill_key.spans.begins, device)
+    pad_query, pad_key = (Padding.up_to(own, spans, device) for own, spans in zip(longer, (queries, keys), strict=True))
+    buckets, order = _buckets(pad_query.spans, longer[1], pad_key.spans.begins, device)
     hiding = []
     for bucket in buckets:
         is_real = np.arange(bucket.num_keys) < keys.lengths[bucket.sequences, None]
         hidden = torch.zeros(is_real.shape).masked_fill(torch.from_numpy(~is_real), -torch.inf)[:, None, None]
         hiding.append(replace(bucket, hidden=None if is_real.all() else hidden.to(device)))
-    return fill_query, fill_key, hiding, order
+    return pad_query, pad_key, hiding, order
 
 
 @lru_cache(maxsize=8)
 def _packed_buckets(
     queries: Spans, keys: Spans, device: torch.device, is_inference: bool
 ) -> tuple[list[Bucket], torch.Tensor | None]:
-    """The same for all layers of a pass. What was made for inference cannot serve gradients."""
+    """Find the buckets, once for all layers of a pass. Tensors made for inference cannot serve gradients."""
     return _buckets(queries, keys.lengths, keys.begins, device)
 
 
 def _buckets(
     queries: Spans, num_keys: Integers, key_begins: Integers | None, device: torch.device
 ) -> tuple[list[Bucket], torch.Tensor | None]:
-    """The buckets, and which of their rows, end to end, is which of the packed ones; None where they are in order."""
+    """Find the buckets, and the order in which their rows, end to end, are the packed rows; None if in order."""
     shapes, bucket_of = np.unique(np.stack([queries.lengths, num_keys]), axis=1, return_inverse=True)
     buckets, places = [], []
     for number, (length, num_own_keys) in enumerate(shapes.T.tolist()):
@@ -216,10 +214,10 @@ def _as_slice(rows: Integers, device: torch.device) -> Rows:
     return slice(int(rows[0]), int(rows[-1]) + 1) if are_neighbours else torch.from_numpy(rows).to(device)
 
 
-def _parted(x: torch.Tensor, parts: Sequence[Rows]) -> Sequence[torch.Tensor]:
-    """Some rows after others. Where together they are all of x it is split at once, as are the gradients joined.
+def _split_rows(x: torch.Tensor, parts: Sequence[Rows]) -> Sequence[torch.Tensor]:
+    """Select rows of x for each bucket. Neighbours that make up all of x are split at once, which joins gradients too.
 
-    The gradient of a slice is as large as all of x.
+    The gradient of a slice is as large as x.
     """
     borders = [(part.start, part.stop) for part in parts if isinstance(part, slice)]
     if [0, *(stop for _, stop in borders)] == [*(start for start, _ in borders), len(x)]:
@@ -232,7 +230,7 @@ def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch
     """(B, S, K, H) keys and values of the sequences of each bucket."""
     if isinstance(keys, PackedKeyValues):
         rows = [bucket.key_rows for bucket in buckets if bucket.key_rows is not None]
-        for bucket, *both in zip(buckets, _parted(keys.key, rows), _parted(keys.value, rows), strict=True):
+        for bucket, *both in zip(buckets, _split_rows(keys.key, rows), _split_rows(keys.value, rows), strict=True):
             key, value = (x.unflatten(0, (-1, bucket.num_keys)) for x in both)
             yield key, value
         return
@@ -243,7 +241,7 @@ def _keys_of(keys: KeyValues, buckets: Sequence[Bucket]) -> Iterator[tuple[torch
 def _added_scores(
     scores: Scores, num_queries: int, num_keys: int, first_position: int, device: torch.device
 ) -> torch.Tensor | None:
-    """Compute what is added to the scores, bias and −∞ for hidden keys: (Q, S) or (N, Q, S); None for nothing.
+    """Compute bias and −∞ for hidden keys, to be added to the scores: (Q, S) or (N, Q, S); None for nothing.
 
     `first_position` is the first query's position among the keys.
     """
@@ -271,7 +269,7 @@ def _added_scores(
 def _shown(
     query_TNH: torch.Tensor, queries: Spans, keys: KeyValues, scores: Scores, hook: ProbabilityHook
 ) -> torch.Tensor:
-    """Compute one sequence after the other, in runs of queries whose probabilities are shown to the hook: (T, N, H)."""
+    """Compute attention sequence by sequence, in runs of queries, and show the probabilities to the hook: (T, N, H)."""
     contexts = []
     lengths = keys.spans.lengths if isinstance(keys, PackedKeyValues) else keys.table.lengths
     for run in split_queries(queries, lengths, scores.rule.mask, query_TNH.shape[1]):
@@ -283,7 +281,7 @@ def _shown(
 
 
 def _keys_of_one(keys: KeyValues, sequence: int, lengths: Integers) -> tuple[torch.Tensor, torch.Tensor]:
-    """(1, S, K, H) keys and values of one sequence."""
+    """Find the keys and values of a sequence, (1, S, K, H)."""
     if isinstance(keys, PackedKeyValues):
         rows = slice(int(keys.spans.begins[sequence]), int(keys.spans.ends[sequence]))
         return keys.key[None, rows], keys.value[None, rows]
@@ -303,7 +301,7 @@ def _fused(
     mask: torch.Tensor | None,
     scores: Scores,
 ) -> torch.Tensor:
-    """Compute attention by torch's own kernel: (B, Q, N, H)."""
+    """Compute attention by the kernel of torch: (B, Q, N, H)."""
     query, key, value = (x.transpose(1, 2) for x in (query_BQNH, key_BSKH, value_BSKH))
     context = torch.nn.functional.scaled_dot_product_attention(
         query,
@@ -325,7 +323,7 @@ def _written_out(
     scores: Scores,
     show: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Compute attention by its formula: (B, Q, N, H); `show` sees the probabilities (N, Q, S) of a single sequence."""
+    """Compute attention by the formula: (B, Q, N, H); `show` sees the probabilities (N, Q, S) of a single sequence."""
     if (group_size := query_BQNH.shape[2] // key_BSKH.shape[2]) > 1:
         key_BSKH, value_BSKH = (x.repeat_interleave(group_size, dim=2) for x in (key_BSKH, value_BSKH))
     key, value = (x.transpose(1, 2) for x in (key_BSKH, value_BSKH))

@@ -10,7 +10,7 @@ from triform.networks.scope import Scope
 
 
 class SelfAttention:
-    """Self-attention: tokens of a sequence attend to one another and to the tokens in the cache."""
+    """Self-attention: tokens of a sequence attend to the whole sequence, cached tokens included."""
 
     def __init__(self, scope: Scope, attention: spec.SelfAttention, hidden_size: int, *, layer: int) -> None:
         self._engine = scope.engine
@@ -42,7 +42,7 @@ class SelfAttention:
 
 
 class CrossAttention:
-    """Cross-attention: a decoder's tokens attend to the encoder's states, whose keys and values are computed once."""
+    """Cross-attention: a decoder's tokens attend to the encoder's states, with keys and values computed once."""
 
     def __init__(self, scope: Scope, attention: spec.CrossAttention, hidden_size: int, *, layer: int) -> None:
         self._engine = scope.engine

@@ -15,7 +15,7 @@ from triform.networks.scope import Scope
 
 
 class Learned:
-    """A vector for each position, of a table. Devlin et al. 2018, figure 2."""
+    """A learned vector for each position. Devlin et al. 2018, figure 2."""
 
     def __init__(self, scope: Scope, learned: spec.Learned, size: int) -> None:
         self._engine = scope.engine
@@ -23,7 +23,7 @@ class Learned:
         self._table = scope.table("weight", learned.num_positions, size)
 
     def lookup(self, context: ForwardContext) -> tuple[Array, Parameter]:
-        """(T,) rows of the table, (num_positions, D)."""
+        """Find the rows of the table, (T,), and the table, (num_positions, D)."""
         return self._engine.asarray(context.positions() + self._offset), self._table
 
     def __call__(self, context: ForwardContext) -> Array:
@@ -46,7 +46,7 @@ class Sinusoidal:
         return self._engine.rows(self._table(int(positions.max()) + 1), positions)
 
     def _table(self, length: int) -> Array:
-        """At least `length` rows; twice as many each time that they do not reach."""
+        """Compute at least `length` rows, and twice as many whenever they run out."""
         waves = self._waves
         if waves is None or waves.shape[0] < length:
             num_rows = min(1 << length.bit_length(), self._num_positions)
@@ -57,7 +57,7 @@ class Sinusoidal:
 def build_absolute_position(
     scope: Scope, position: spec.Learned | spec.Sinusoidal | None, size: int
 ) -> Learned | Sinusoidal | None:
-    """What a spec adds to the word vectors to say where they stand."""
+    """Build the positions that a spec adds to the word vectors."""
     match position:
         case spec.Learned():
             return Learned(scope, position, size)
@@ -68,7 +68,7 @@ def build_absolute_position(
 
 
 def sinusoids(num_positions: int, size: int) -> NDArray[np.float32]:
-    """sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
+    """Compute sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
     wavelengths = np.power(10000, 2 * np.arange((size + 1) // 2) / size)
     angles = np.arange(num_positions)[:, None] / wavelengths
     return np.concatenate([np.sin(angles), np.cos(angles)[:, : size // 2]], axis=1).astype(np.float32)
@@ -81,7 +81,7 @@ class Position(Protocol):
         """Rotate queries or keys by their positions: (T, N, H) → (T, N, H)."""
 
     def bias(self, context: ForwardContext) -> Bias | None:
-        """Compute what is added to the scores of the pass; None for nothing."""
+        """Compute the bias on the scores of the pass; None for no bias."""
 
 
 class NoPosition:
@@ -140,7 +140,7 @@ class RelativeBias:
 
 
 def build_position(scope: Scope, position: spec.AttentionPosition | None, projections: Projections) -> Position:
-    """Build the position scheme of a spec, for the attention at `scope` that has these projections."""
+    """Build the position scheme of a spec, for the attention at `scope` with these projections."""
     match position:
         case spec.Rotary():
             return Rotary(scope, position)
@@ -152,9 +152,9 @@ def build_position(scope: Scope, position: spec.AttentionPosition | None, projec
 
 
 def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
-    """Angle per position of each pair of channels, (dim/2,), in float32 as the reference implementation has them.
+    """Compute the angle per position of each pair of channels, (D/2,) of the rotary dim D.
 
-    Float32 matters: at position 10,000 its last bit is an angle of a thousandth.
+    In float32, as in the reference implementation: at position 10,000 the last bit is an angle of a thousandth.
     """
     exponents = np.arange(0, rotary.dim, 2, dtype=np.float32) / np.float32(rotary.dim)
     # NumPy's own float32 power is off by up to two units in the last place.
@@ -182,9 +182,9 @@ def _llama3_frequencies(frequencies: NDArray[np.float32], scaling: spec.Llama3Sc
 
 
 def distance_buckets(distances: Integers, bias: spec.RelativeBias) -> Integers:
-    """The bucket of each distance key − query: one each for near ones, then ever wider, on a logarithmic scale.
+    """Find the bucket of each distance key − query, (R,): exact near by, then logarithmic.
 
-    Float32, as in the reference implementation: the edges of buckets hang on its rounding.
+    In float32, as in the reference implementation: the edges of buckets depend on the rounding.
     """
     if bias.bidirectional:
         num_buckets = bias.num_buckets // 2

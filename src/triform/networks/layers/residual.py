@@ -12,14 +12,14 @@ from triform.networks.scope import Scope
 
 
 class Core(Protocol):
-    """An attention or a feed-forward network, which adds the residual itself if one is given."""
+    """An attention or a feed-forward network, residual included where given."""
 
     def __call__(self, x: Array, context: ForwardContext, *, dropout: float, residual: Array | None) -> Array:
         """Compute dropout(core(x)) + residual: (T, D) → (T, D)."""
 
 
 class Residual:
-    """A core with its norms, at `blocks.3.attention`, `.cross_attention` or `.feed_forward`."""
+    """A core and the norms around, at `blocks.3.attention`, `.cross_attention` or `.feed_forward`."""
 
     def __init__(self, scope: Scope, residual: spec.Residual, hidden_size: int, *, layer: int) -> None:
         scope = scope / core_name(residual.core)
@@ -45,7 +45,7 @@ class Residual:
 
 
 def core_name(core: spec.Core) -> str:
-    """Name the core's place in its block, as canonical names have it."""
+    """Name the place of a core in a block, for canonical names."""
     match core:
         case spec.SelfAttention():
             return "attention"
