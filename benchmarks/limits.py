@@ -14,9 +14,9 @@ import triform
 from benchmarks.machine import num_cores
 from benchmarks.measure import seconds
 from benchmarks.ours import linear_weights
-from triform.engines import Engine, Format, Parameter
+from triform.engines import FORMATS, Engine, Parameter, StoredTensor
 from triform.engines.native import NativeEngine
-from triform.engines.native.engine import FORMATS
+from triform.engines.native.engine import FORMAT_CODES
 
 BYTES_READ = 2**30
 """Many times the caches of a core; a shared last-level cache of hundreds of MiB would still help a little."""
@@ -64,7 +64,7 @@ def multiplication_rate() -> float:
 
 def arithmetic_peak(engine: Engine, format: str) -> float | None:
     """Operations per second of a kernel that only issues the instruction, on all cores; None where there is none."""
-    return engine._kernels.peak(FORMATS[Format(format)]) if isinstance(engine, NativeEngine) else None
+    return engine._kernels.peak(FORMAT_CODES[FORMATS[format]]) if isinstance(engine, NativeEngine) else None
 
 
 def weights_per_token(model: triform.Model) -> int:
@@ -78,9 +78,4 @@ def bytes_per_step(model: triform.Model) -> int:
 
 
 def _size(parameter: Parameter) -> int:
-    out, in_ = parameter.shape
-    if parameter.format == "int4":
-        return out * -(-in_ // 32) * (16 + 2)  # a group of 32 is 16 bytes and a scale of two
-    if parameter.format == "int8":
-        return out * (in_ + 4)
-    return out * in_ * (4 if parameter.format == "float32" else 2)
+    return StoredTensor.empty(parameter.format, *parameter.shape).nbytes

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import triform
-from triform.engines import Parameter, ParameterRole, create_engine
+from triform.engines import FORMATS, Parameter, ParameterRole, create_engine
 from triform.spec import Pooling
 
 ENGINE = os.environ.get("TRIFORM_ENGINE", "auto")
@@ -20,7 +20,7 @@ TOKEN_BUDGET = 2048
 
 def has(format: str) -> bool:
     """Whether the engine that is measured can hold weights in a format."""
-    return format in create_engine(ENGINE).formats
+    return FORMATS[format] in create_engine(ENGINE).formats
 
 
 def load_encoder(folder: Path, format: str) -> triform.Model:

@@ -1,6 +1,6 @@
 """What tests of formats share."""
 
-from triform.engines import Format
+from triform.engines import FORMATS
 
-FLOATS = [format for format in Format if not format.is_integer]
-INTEGERS = [format for format in Format if format.is_integer]
+FLOATS = [format for format in FORMATS.values() if not format.is_integer]
+INTEGERS = [format for format in FORMATS.values() if format.is_integer]

@@ -18,6 +18,7 @@ from triform.engines import (
     DistanceBias,
     Engine,
     Format,
+    KeysAndValues,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -64,7 +65,7 @@ def prepared(
 @pytest.mark.parametrize(
     "use", [ParameterRole.TABLE, ParameterRole.LINEAR, ParameterRole.TABLE | ParameterRole.LINEAR], ids=str
 )
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, use: ParameterRole) -> None:
     numpy, ours = prepared(engine, random_array(70, 24), format, use)
     assert ours.shape == (70, 24)
@@ -296,7 +297,7 @@ def test_attention(
             places = np.concatenate([np.arange(n) for n in num_keys])
             begins = np.repeat(table_spans.begins, num_keys)
             slots = pages[begins + places // size] * size + places % size
-            store = engine.key_value_store([heads[1:]])
+            store = engine.key_value_store([KeysAndValues(*heads[1:])])
             store.grow(len(pages))
             table = PageTable(pages, table_spans, num_keys, slots)
             store.write(0, convert(key), convert(value), table)

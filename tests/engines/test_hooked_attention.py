@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from triform.engines import (
     DistanceBias,
     Engine,
+    KeysAndValues,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -82,7 +83,7 @@ def in_pages(engine: Engine, keys: PackedKeyValues) -> PagedKeyValues:
     pages, lengths = Spans.of_lengths(counts), keys.spans.lengths
     places = np.concatenate([np.arange(length) for length in lengths])
     slots = np.repeat(pages.begins, lengths) * engine.page_size + places
-    store = engine.key_value_store([(GROUPS, HEAD_DIM)])
+    store = engine.key_value_store([KeysAndValues(GROUPS, HEAD_DIM)])
     store.grow(int(counts.sum()))
     table = PageTable(np.arange(counts.sum()), pages, lengths, slots)
     store.write(0, keys.key, keys.value, table)

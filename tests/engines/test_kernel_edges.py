@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from tests.engines import FLOATS, INTEGERS, guard_pages
 from triform.engines import (
+    FORMATS,
     Dense,
     DistanceBias,
     Engine,
     Format,
+    KeysAndValues,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -72,7 +74,7 @@ def both(native: Engine, array: Floats, use: ParameterRole, format: Format = For
     return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
 
 
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_linear(native: Engine, inputs: int, format: Format) -> None:
     for outputs in (1, 31, 32, 33, 100):
@@ -94,7 +96,7 @@ def test_linear(native: Engine, inputs: int, format: Format) -> None:
             close(found, expected)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_integers(native: Engine, inputs: int, format: Format) -> None:
     """To the last bit, one linear and several at once."""
@@ -116,7 +118,7 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
 def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:
     """In one call as linear by linear, to the last bit, and as the reference engine has it."""
@@ -233,7 +235,7 @@ def test_pages(native: Engine, length: int) -> None:
     for engine in (native, REFERENCE):
         count = -(-length // engine.page_size)
         spans, lengths, pages = Spans.of_lengths(np.array([count])), np.array([length]), np.arange(count)
-        store = engine.key_value_store([(2, 20)])
+        store = engine.key_value_store([KeysAndValues(2, 20)])
         store.grow(2 * count)
         store.write(0, key, value, PageTable(pages, spans, lengths, np.arange(length)))
         store.copy_pages(pages, pages + count)

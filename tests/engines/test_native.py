@@ -17,8 +17,10 @@ from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
 from triform import Batch
-from triform.engines import Format, Hook, Spans, create_engine
-from triform.engines.native import _kernels
+from triform.engines import FORMATS, Format, Hook, Spans, create_engine
+from triform.engines.native import NativeEngine, _kernels
+from triform.engines.native.engine import FALLBACKS, REFERENCE
+from triform.engines.reference import ReferenceEngine
 from triform.errors import EngineError
 from triform.spec import Pooling
 
@@ -48,7 +50,7 @@ def lengths_of(case: Case) -> tuple[int, ...]:
 def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
     for name, format in product(SETS, (Format.FLOAT32, *INTEGERS)):
-        model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
+        model = triform.load(tmp_path, engine=f"native:{name}", dtype=format.name)
         sources, targets = random_inputs(case, model, lengths=lengths_of(case))
 
         def run(chosen: list[int], model: Any = model, sources: Any = sources, targets: Any = targets) -> Any:
@@ -63,12 +65,12 @@ def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(alone.split(part)[0], together.split(part)[index])
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case", WRITERS, ids=lambda case: case.name)
 def test_the_same_token_by_token_and_in_ragged_pieces(case: Case, name: str, format: Format, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
+    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format.name)
     sources, targets = random_inputs(case, model, lengths=LENGTHS)
     source, sequences = Batch.from_ids(sources), targets or sources
     whole = model(source, None if targets is None else Batch.from_ids(targets)).split("logits")
@@ -89,14 +91,14 @@ def test_the_same_token_by_token_and_in_ragged_pieces(case: Case, name: str, for
         active = [active[place] for place in going]
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case", [*WRITERS, CASES[0]], ids=lambda case: case.name)
 def test_the_same_on_any_number_of_threads_and_with_hooks(
     case: Case, name: str, format: Format, threads: int, tmp_path: Path
 ) -> None:
     make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format)
+    model = triform.load(tmp_path, engine=f"native:{name}", dtype=format.name)
     sources, targets = random_inputs(case, model, lengths=[min(length, 60) for length in (200, 3, 70, 40, 40)])
 
     class Everything(Hook):
@@ -114,11 +116,11 @@ def test_the_same_on_any_number_of_threads_and_with_hooks(
     np.testing.assert_array_equal(model(*arguments).last_hidden_state, plain)
 
 
-@pytest.mark.parametrize("format", Format)
+@pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("case", WRITERS, ids=lambda case: case.name)
 def test_generation_is_the_same_alone_and_in_a_batch(case: Case, format: Format, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = triform.load(tmp_path, engine="native", dtype=format)
+    model = triform.load(tmp_path, engine="native", dtype=format.name)
     prompts = random_ids(case, lengths=(40, 1, 33, 7))
     for settings in ({}, {"num_beams": 3}, {"do_sample": True, "seed": 2}):
         arguments: dict[str, Any] = {"max_new_tokens": 20, "eos_token_id": EOS, "log_probabilities": True, **settings}
@@ -157,6 +159,13 @@ def test_rows_alone_as_in_a_batch(name: str) -> None:
             np.testing.assert_array_equal(engine.normalize(flat[own]), normal[own])
             turned = engine.rotary(x[own], engine.rotary_table(positions[own], frequencies))
             np.testing.assert_array_equal(turned, together[own])
+
+
+def test_operations_without_a_kernel_are_the_reference_engines() -> None:
+    assert FALLBACKS == ("asarray", "to_numpy", "add", "multiply", "transpose", "rotary_table"), FALLBACKS
+    for name in FALLBACKS:
+        assert getattr(NativeEngine, name) == getattr(REFERENCE, name)
+    assert not issubclass(NativeEngine, ReferenceEngine)
 
 
 def test_the_instruction_set_is_chosen_by_the_environment() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.engines import INTEGERS
 from triform.engines import Dense, Engine, Format, ParameterRole, StoredTensor, create_engine
+from triform.engines.formats import Floats
 from triform.engines.native import _kernels
-from triform.engines.reference.floats import Floats
 from triform.spec import Activation
 
 REFERENCE = create_engine("reference")
@@ -23,7 +24,7 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
-def dense(engine: Engine, weight: Floats, format: Format) -> Dense:
+def dense(engine: Engine, weight: Floats, format: Format) -> Dense[Any]:
     return Dense(
         engine.prepare("w", StoredTensor(weight, Format.FLOAT32), format, ParameterRole.LINEAR),
         engine.prepare("b", StoredTensor(weight[:, 0], Format.FLOAT32), Format.FLOAT32, ParameterRole.VECTOR),
@@ -31,7 +32,7 @@ def dense(engine: Engine, weight: Floats, format: Format) -> Dense:
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @settings(max_examples=40, deadline=None)
 @given(ROWS, SIZES, SIZES, st.booleans(), st.data())
 def test_linears(
@@ -54,7 +55,7 @@ def test_linears(
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @settings(max_examples=20, deadline=None)
 @given(ROWS, SIZES, st.lists(SIZES, min_size=1, max_size=4))
 def test_several_linears_at_once(
@@ -70,7 +71,7 @@ def test_several_linears_at_once(
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @settings(max_examples=20, deadline=None)
 @given(ROWS, SIZES, SIZES, st.sampled_from(Activation), st.booleans(), st.booleans())
 def test_feed_forward(
@@ -99,7 +100,7 @@ def test_feed_forward(
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @settings(max_examples=20, deadline=None)
 @given(SIZES, SIZES)
 def test_packing_loses_nothing(instruction_set: str, format: Format, inputs: int, outputs: int) -> None:
@@ -117,7 +118,7 @@ def test_packing_loses_nothing(instruction_set: str, format: Format, inputs: int
 
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_broken_row_is_nan_and_its_neighbours_are_not(instruction_set: str, format: Format, broken: float) -> None:
     engine = create_engine(f"native:{instruction_set}")

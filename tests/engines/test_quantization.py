@@ -11,10 +11,11 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from tests.engines import INTEGERS
-from triform.engines import Format, ParameterRole, StoredTensor, create_engine
-from triform.engines.reference.floats import widen
-from triform.engines.reference.parameter import BLOCK_NUMBERS, convert, float32
-from triform.engines.reference.quantization import dequantize, linear, quantize, quantize_rows
+from triform.engines import FORMATS, Format, ParameterRole, StoredTensor, create_engine
+from triform.engines.formats.conversion import BLOCK_NUMBERS, convert, to_float32
+from triform.engines.formats.floats import widen
+from triform.engines.formats.integers import dequantize, quantize, quantize_rows
+from triform.engines.reference.integer_linear import linear
 from triform.errors import WeightError
 from triform.spec import Activation
 
@@ -98,7 +99,7 @@ def test_int4_by_its_formula_number_by_number(weight: Floats) -> None:
                 assert nibble == min(max(np.rint(F(number * inverse)) + 8, 0), 15)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_what_integers_can_say_comes_back(format: Format) -> None:
     top = {Format.INT8: 127, Format.INT4: -8}[format]
     q = np.random.default_rng(0).integers(-7, 8, (5, 96))
@@ -107,7 +108,7 @@ def test_what_integers_can_say_comes_back(format: Format) -> None:
     np.testing.assert_array_equal(dequantize(quantize(weight, format)), weight)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_noughts_and_what_is_next_to_them(format: Format) -> None:
     weight = np.zeros((3, 40), np.float32)
     weight[1] = 1e-45
@@ -119,7 +120,7 @@ def test_noughts_and_what_is_next_to_them(format: Format) -> None:
     np.testing.assert_array_equal(dequantize(stored), weight.round())
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_a_weight_that_is_not_finite_is_refused(format: Format, number: float) -> None:
     weight = random_array(4, 50)
@@ -182,7 +183,7 @@ def test_int4_linear_is_a_loop_over_groups(in_: int) -> None:
             assert y[t, o] == total * scale[t]
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_a_linear_in_integers_is_near_the_one_in_floats(format: Format) -> None:
     """Bound: both errors are uniform within half a step, and add up like a random walk."""
     x, weight = random_array(20, 256), random_array(30, 256, seed=1)
@@ -193,7 +194,7 @@ def test_a_linear_in_integers_is_near_the_one_in_floats(format: Format) -> None:
     assert (np.abs(error) <= 6 * np.sqrt(variance)).all()
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_the_reference_engine_holds_them(format: Format) -> None:
     x, weight, bias, residual = random_array(7, 50), random_array(9, 50, seed=1), random_array(9), random_array(7, 9)
     w = ENGINE.prepare("w", StoredTensor(weight, Format.FLOAT32), format, ParameterRole.LINEAR | ParameterRole.TABLE)
@@ -209,21 +210,21 @@ def test_the_reference_engine_holds_them(format: Format) -> None:
     assert is_lost.tolist() == [row == 2 for row in range(7)]
 
 
-@pytest.mark.parametrize("target", Format)
-@pytest.mark.parametrize("source", Format)
+@pytest.mark.parametrize("target", FORMATS.values(), ids=str)
+@pytest.mark.parametrize("source", FORMATS.values(), ids=str)
 def test_every_format_becomes_every_other(source: Format, target: Format) -> None:
     tensor = convert(StoredTensor(random_array(5, 45), Format.FLOAT32), source)
     converted = convert(tensor, target)
     assert (converted.format, converted.shape) == (target, (5, 45))
     if target.is_integer and source is not target:
-        expected = quantize(float32(tensor), target)
+        expected = quantize(to_float32(tensor), target)
         np.testing.assert_array_equal(converted.array, expected.array)
         np.testing.assert_array_equal(converted.scales, expected.scales)
     else:
-        np.testing.assert_allclose(float32(converted), float32(tensor), rtol=0.005)
+        np.testing.assert_allclose(to_float32(converted), to_float32(tensor), rtol=0.005)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_a_large_weight_is_quantized_in_blocks_of_rows(format: Format) -> None:
     weight = random_array(BLOCK_NUMBERS // 700 * 2 + 3, 700)
     converted, whole = convert(StoredTensor(weight, Format.FLOAT32), format), quantize(weight, format)

@@ -15,6 +15,7 @@ from triform.engines import (
     DistanceBias,
     Format,
     Integers,
+    KeysAndValues,
     KeyValues,
     PackedKeyValues,
     PagedKeyValues,
@@ -69,11 +70,11 @@ def test_activations(activation: Activation, reference: object) -> None:
     assert set(FUNCTIONS) == set(Activation)
 
 
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 def test_formats_are_torchs(format: Format) -> None:
     special = [0.0, -0.0, 1.0, 65519.0, 65520.0, 1e38, 3.4e38, 1e-8, 1e-41, np.inf, -np.inf, np.nan]
     numbers = np.concatenate([random_array(1000), np.array(special, np.float32)])
-    dtype = getattr(torch, format.value)
+    dtype = getattr(torch, format.name)
     parameter = ENGINE.prepare("x", StoredTensor(numbers, Format.FLOAT32), format, ParameterRole.VECTOR)
     expected = torch.tensor(numbers).to(dtype)
     stored = ENGINE.stored(parameter)
@@ -223,7 +224,7 @@ def test_relative_embeddings_meet_queries_and_keys() -> None:
 
 def in_pages(key: Floats, value: Floats, spans: Spans, seed: int) -> KeyValues:
     """The same keys and values in a store, each sequence's pages taken at random."""
-    store = ENGINE.key_value_store([key.shape[1:], key.shape[1:]])
+    store = ENGINE.key_value_store([KeysAndValues(*key.shape[1:])] * 2)
     size = ENGINE.page_size
     counts = -(-spans.lengths // size)
     pages: Integers = np.random.default_rng(seed).permutation(int(counts.sum()) + 3)[: counts.sum()]

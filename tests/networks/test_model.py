@@ -241,7 +241,7 @@ def test_dtypes_round_as_transformers_does(tmp_path: Path, dtype: str) -> None:
             assert_close(actual, reference(torch.tensor([ids])).logits[0])
     model.save(tmp_path / "saved")
     again = triform.load(tmp_path / "saved")
-    assert {parameter.format.value for parameter in again.parameters.values()} == {dtype}
+    assert {parameter.format.name for parameter in again.parameters.values()} == {dtype}
     np.testing.assert_array_equal(again(batch).logits, model(batch).logits)
     with pytest.raises(EngineError, match="dtype='int3': the native engine has auto, bfloat16, float16, float32"):
         triform.load(tmp_path / "saved", dtype="int3")

@@ -19,7 +19,7 @@ from tests.cli.test_cli import triform_command
 from tests.parity.harness import compare, load_reference, random_ids
 from tests.weights import CASE, TensorDict, checkpoint, make, read_file, write_file
 from triform import spec
-from triform.engines import Format
+from triform.engines import FORMATS, Format
 from triform.errors import AdapterWarning, ModelError, UnsupportedModelError, WeightError
 from triform.hub import Checkpoint
 from triform.weights import Adapter
@@ -156,12 +156,12 @@ def test_a_change_of_half_precision_is_rounded_only_if_asked(dtype: str, tmp_pat
     model = triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
     equal(model, reference, "llama-lm")
     for name, parameter in model.parameters.items():
-        assert parameter.format is (Format.FLOAT32 if name in model.blueprint.updates else Format(dtype))
+        assert parameter.format is (Format.FLOAT32 if name in model.blueprint.updates else FORMATS[dtype])
     model.save(tmp_path / "saved")
     equal(model, load_reference(CASE["llama-lm"], tmp_path / "saved"), "llama-lm")
     assert json.loads((tmp_path / "saved" / "config.json").read_text())["dtype"] == "float32"
     rounded = triform.load(tmp_path / "base", adapter=tmp_path / "adapter", dtype=dtype)
-    assert {parameter.format for parameter in rounded.parameters.values()} == {Format(dtype)}
+    assert {parameter.format for parameter in rounded.parameters.values()} == {FORMATS[dtype]}
     for name, parameter in rounded.parameters.items():
         exact = torch.from_numpy(np.array(model.engine.stored(model.parameters[name]).array))
         if name in model.blueprint.updates:

@@ -69,7 +69,7 @@ def test_shards_that_triform_writes_are_read_by_transformers(tmp_path: Path) -> 
     assert torch.equal(load_reference(case, tmp_path).lm_head.weight, reference.lm_head.weight)
 
 
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 def test_tensors_that_do_not_lie_end_to_end_are_written_as_they_read(format: Format, tmp_path: Path) -> None:
     bits = np.arange(12, dtype=np.uint32 if format is Format.FLOAT32 else np.uint16).reshape(3, 4)
     numbers = {Format.FLOAT32: np.float32, Format.FLOAT16: np.float16, Format.BFLOAT16: np.uint16}[format]
@@ -79,7 +79,7 @@ def test_tensors_that_do_not_lie_end_to_end_are_written_as_they_read(format: For
     }
     write_tensors(tmp_path, written)
     assert_holds(tmp_path, written)
-    assert {str(tensor.dtype) for tensor in read_file(tmp_path).values()} == {f"torch.{format.value}"}
+    assert {str(tensor.dtype) for tensor in read_file(tmp_path).values()} == {f"torch.{format.name}"}
 
 
 @pytest.mark.parametrize(("first", "second"), [(8, 1000), (1000, 8)], ids=["shards, then one", "one, then shards"])

@@ -237,6 +237,6 @@ def test_tensors_of_mixed_formats_are_read_each_as_it_is(dtype: torch.dtype, tmp
     tensors = {name: t.to(dtype) if t.dim() == 2 else t for name, t in read_file(tmp_path).items()}
     write_file(tmp_path, tensors)
     model = triform.load(tmp_path)
-    formats = {model.parameters[name].format.value for name in model.parameters}
+    formats = {model.parameters[name].format.name for name in model.parameters}
     assert formats == {"float32", str(dtype).removeprefix("torch.")}
     assert_equals_reference("bert", tmp_path)

@@ -17,7 +17,7 @@ from tests.parity.cases import CASES
 from tests.parity.harness import Case, make_checkpoint, random_inputs
 from tests.weights import edit_config, edit_tensors, make, read_file
 from triform.engines import Format, ParameterRole, StoredTensor
-from triform.engines.reference.quantization import dequantize, quantize
+from triform.engines.formats.integers import dequantize, quantize
 from triform.errors import EngineError, UnsupportedModelError, WeightError
 from triform.model.blueprint import read_blueprint
 from triform.model.export import quantize as write_quantized
@@ -72,11 +72,11 @@ def reference_outputs(model: Any) -> Any:
     return torch.cat(rows).numpy()
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) -> None:
     folder = make_model("tied", tmp_path)
     edit_tensors(folder, lambda tensors: tensors.update({name: t.to(torch.bfloat16) for name, t in tensors.items()}))
-    exact, model = load(folder, "float32"), load(folder, format)
+    exact, model = load(folder, "float32"), load(folder, format.name)
     for name, parameter in model.parameters.items():
         is_linear = ParameterRole.LINEAR in model.blueprint.declared[name].use
         assert parameter.format is (format if is_linear else Format.BFLOAT16)
@@ -104,7 +104,7 @@ def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> Non
 
 
 @pytest.mark.filterwarnings("ignore:You passed `quantization_config`")
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format, tmp_path: Path) -> None:
     """Where both multiply floats with what the integers stand for, they agree as ever.
@@ -112,7 +112,7 @@ def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format,
     They may be apart by what Triform does beyond, rounding activations to int8; by steps of max / 127 there and
     max / 127.5 in compressed-tensors; and by bfloat16, in which the latter widens int4 at once.
     """
-    load(make_model(name, tmp_path / "floats"), format).save(tmp_path / "quantized")
+    load(make_model(name, tmp_path / "floats"), format.name).save(tmp_path / "quantized")
     widened = outputs(load(tmp_path / "quantized", "float32"))
     greatest = np.abs(widened).max()
     assert np.abs(outputs(load(tmp_path / "quantized")) - widened).max() <= 0.05 * greatest
@@ -130,16 +130,16 @@ def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format,
         assert error <= (1e-5 * max(1, greatest) if in_floats else 0.05 * greatest)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path: Path) -> None:
-    model = load(make_model(name, tmp_path / "floats"), format)
+    model = load(make_model(name, tmp_path / "floats"), format.name)
     model.save(tmp_path / "saved")
     write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized")
     assert read_file(tmp_path / "saved").keys() == read_file(tmp_path / "quantized").keys()
     again = load(tmp_path / "quantized")
     again.save(tmp_path / "again")
-    triform.load(tmp_path / "floats", engine="native", dtype=format).save(tmp_path / "native")
+    triform.load(tmp_path / "floats", engine="native", dtype=format.name).save(tmp_path / "native")
     triform.load(tmp_path / "quantized", engine="native").save(tmp_path / "native-again")
     for folder in ("saved", "again", "native", "native-again"):
         for tensor, numbers in read_file(tmp_path / "quantized").items():
@@ -147,7 +147,7 @@ def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path:
         configs = [json.loads((tmp_path / own / "config.json").read_text()) for own in (folder, "quantized")]
         assert configs[0] == configs[1]
     # As stored, the language head is in floats; it too is quantized for whoever asks.
-    np.testing.assert_array_equal(outputs(load(tmp_path / "quantized", format)), outputs(model))
+    np.testing.assert_array_equal(outputs(load(tmp_path / "quantized", format.name)), outputs(model))
     heads = {own.format for own in again.parameters.values()}
     assert heads == {format, Format.FLOAT32}
 
@@ -206,7 +206,7 @@ def test_what_the_layout_does_not_have_is_refused_before_work(
     case: str, format: Format, message: str, tmp_path: Path
 ) -> None:
     make(case, tmp_path / "floats")
-    model = load(tmp_path / "floats", format)
+    model = load(tmp_path / "floats", format.name)
     with pytest.raises(UnsupportedModelError, match=message):
         model.save(tmp_path / "quantized")
     with pytest.raises(UnsupportedModelError, match=message):
@@ -305,10 +305,10 @@ def test_other_quantized_checkpoints_are_refused(
         load(tmp_path / "quantized")
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path: Path) -> None:
     """Its config has more keys; scales of int8 may be in half precision; activations of int4 may be said to be int8."""
-    load(make_model("llama", tmp_path / "floats"), format).save(tmp_path / "quantized")
+    load(make_model("llama", tmp_path / "floats"), format.name).save(tmp_path / "quantized")
     expected = outputs(load(tmp_path / "quantized"))
     kind = transformers.LlamaForCausalLM
     config = kind.from_pretrained(tmp_path / "quantized").config.quantization_config.to_dict()
@@ -316,16 +316,16 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
     np.testing.assert_array_equal(outputs(load(tmp_path / "quantized")), expected)
 
 
-@pytest.mark.parametrize("format", INTEGERS)
+@pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
     """Of a tensor in float32, the largest; the word table is as large, and stays mapped."""
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    triform.load(tmp_path, engine=engine, dtype=format)  # what is imported on the way is no part of it
+    triform.load(tmp_path, engine=engine, dtype=format.name)  # what is imported on the way is no part of it
     tracemalloc.start()
-    model = triform.load(tmp_path, engine=engine, dtype=format)
+    model = triform.load(tmp_path, engine=engine, dtype=format.name)
     held, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(model.parameters) > 10

@@ -23,7 +23,7 @@ def bits(tensor: torch.Tensor) -> Any:
     return tensor.contiguous().view(torch.uint8).numpy()
 
 
-@pytest.mark.parametrize("format", FLOATS)
+@pytest.mark.parametrize("format", FLOATS, ids=str)
 def test_every_bit_pattern_is_read_as_it_was_stored(format: Format, tmp_path: Path) -> None:
     patterns = torch.arange(2**16, dtype=torch.int32).to(torch.uint16)
     wide = (patterns.to(torch.int32) << 16) | 0x1234

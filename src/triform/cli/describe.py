@@ -53,7 +53,7 @@ def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "shape": list(blueprint.declared[name].shape),
-            "dtype": info.format or info.dtype,
+            "dtype": str(info.format or info.dtype),
             "tensor": piece.tensor + part + (" transposed" if piece.transposed else "") + change,
             "file": info.file,
         }

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from triform.cli import debug
-from triform.engines import ENGINES, Format
+from triform.engines import ENGINES, FORMATS
 
 
 def complete_engine(incomplete: str) -> list[str]:
@@ -16,7 +16,7 @@ def complete_engine(incomplete: str) -> list[str]:
 
 def complete_dtype(incomplete: str) -> list[str]:
     """Formats of weights, for the shell."""
-    return [name for name in ("auto", *Format) if name.startswith(incomplete)]
+    return [name for name in ("auto", *FORMATS) if name.startswith(incomplete)]
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -81,7 +81,7 @@ Dtype = Annotated[
     str,
     typer.Option(
         envvar="TRIFORM_DTYPE",
-        help=f"How to hold the weights: auto, {', '.join(Format)}.",
+        help=f"How to hold the weights: auto, {', '.join(FORMATS)}.",
         autocompletion=complete_dtype,
     ),
 ]

@@ -14,7 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from triform.cli.parameters import Adapter, Debug, Engine, Json, ModelArgument, Revision
-from triform.engines import Format
+from triform.engines import FORMATS, Format
 from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import load
@@ -25,8 +25,8 @@ from triform.model.fidelity import SAMPLE, Fidelity, batches_of, compare, num_by
 class Integers(StrEnum):
     """The formats that weights can be quantized to."""
 
-    INT8 = Format.INT8.value
-    INT4 = Format.INT4.value
+    INT8 = Format.INT8.name
+    INT4 = Format.INT4.name
 
 
 Wanted = Annotated[
@@ -73,7 +73,7 @@ def quantize(
     else:
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
             steps = bar.add_task("Quantizing", total=len(original.parameters))
-            write_quantized(original.blueprint, Format(format), output, before_tensor=lambda name: bar.advance(steps))
+            write_quantized(original.blueprint, FORMATS[format], output, before_tensor=lambda name: bar.advance(steps))
         quantized = load(output, engine=engine)
     with Console(stderr=True).status("Comparing"):
         fidelity = compare(original, quantized, batches)

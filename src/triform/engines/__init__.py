@@ -1,9 +1,9 @@
-"""Where the arithmetic happens: one protocol, and the engines that implement it."""
+"""Engines do the arithmetic: one protocol, the formats of numbers, and the engines that implement the protocol."""
 
 import warnings
 from importlib import import_module
 
-from triform.engines.formats import GROUP, Format, StoredTensor
+from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert, to_float32
 from triform.engines.protocol import (
     Array,
     Bias,
@@ -12,8 +12,10 @@ from triform.engines.protocol import (
     Engine,
     Hook,
     Integers,
+    KeysAndValues,
     KeyValues,
     KeyValueStore,
+    LayerCache,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -27,7 +29,7 @@ from triform.engines.protocol import (
 from triform.errors import EngineError, EngineWarning
 
 ENGINES = ("native", "reference", "torch")
-"""The engines of this version; `auto` takes the first that can be used, the native one where its kernels were built."""
+"""The engines of this version; "auto" is the native engine where its kernels were built, else the reference engine."""
 
 
 def create_engine(name: str = "auto") -> Engine:
@@ -37,7 +39,7 @@ def create_engine(name: str = "auto") -> Engine:
     instruction set.
 
     Raises:
-        EngineError: there is no engine, device or instruction set of that name, or torch is not installed.
+        EngineError: no engine, device or instruction set has that name, or torch is not installed.
 
     Warns:
         EngineWarning: "auto" falls back on the slower reference engine.
@@ -79,17 +81,20 @@ def create_engine(name: str = "auto") -> Engine:
 
 __all__ = [
     "ENGINES",
-    "GROUP",
+    "FORMATS",
     "Array",
     "Bias",
     "Dense",
     "DistanceBias",
     "Engine",
+    "Floats",
     "Format",
     "Hook",
     "Integers",
     "KeyValueStore",
     "KeyValues",
+    "KeysAndValues",
+    "LayerCache",
     "PackedKeyValues",
     "PageTable",
     "PagedKeyValues",
@@ -100,5 +105,7 @@ __all__ = [
     "Selection",
     "Spans",
     "StoredTensor",
+    "convert",
     "create_engine",
+    "to_float32",
 ]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from triform import spec
-from triform.engines import Engine, Integers, KeyValueStore, PageTable, Spans
+from triform.engines import Engine, Integers, KeysAndValues, KeyValueStore, PageTable, Spans
 from triform.errors import InputError
 
 NO_PAGE = -1
@@ -22,7 +22,7 @@ class KeyValueCache:
             for residual in block
             if isinstance(residual.core, spec.SelfAttention)
         ]
-        layers = [(head.num_key_value_heads, head.head_dim) for head in heads]
+        layers = [KeysAndValues(head.num_key_value_heads, head.head_dim) for head in heads]
         self.engine = engine
         self.stack = stack
         self.store: KeyValueStore = engine.key_value_store(layers)

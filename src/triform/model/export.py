@@ -5,8 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from triform.engines import GROUP, Format, ParameterRole, StoredTensor
-from triform.engines.reference.parameter import convert
+from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
 from triform.model.blueprint import Blueprint
 from triform.weights import (
@@ -84,13 +83,13 @@ def _check_layout(blueprint: Blueprint, format: Format) -> None:
         in_features = blueprint.declared[name].shape[1]
         if piece.transposed:
             reason = f"{piece.tensor} is stored (in, out)"
-        elif format is Format.INT4 and in_features % GROUP:
-            reason = f"{piece.tensor} has {in_features} inputs, no multiple of {GROUP}"
+        elif format.group_size is not None and in_features % format.group_size:
+            reason = f"{piece.tensor} has {in_features} inputs, no multiple of {format.group_size}"
         else:
             continue
         raise UnsupportedModelError(
             f"{blueprint.checkpoint.source} cannot be written in {format}: {reason}, which the layout of quantized "
-            f"checkpoints does not have. Keep it in floats, and load it with dtype={format.value!r}."
+            f"checkpoints does not have. Keep it in floats, and load it with dtype={format.name!r}."
         )
 
 
@@ -116,7 +115,7 @@ def _tensors(
     for name in blueprint.assignment.unused:
         if blueprint.tensors[name].format is not None:
             stored = blueprint.tensors.read(name)
-            is_other = stored.format.is_integer and stored.format is not format
+            is_other = stored.format.is_integer and stored.format != format
             tensors[name] = convert(stored, Format.FLOAT32) if is_other else stored
     return tensors
 
@@ -137,7 +136,7 @@ def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: F
         floats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
     if len(floats) == 1:
         # transformers loads in the dtype that the config names, whatever the file holds.
-        config["torch_dtype" if "torch_dtype" in config else "dtype"] = floats.pop().value
+        config["torch_dtype" if "torch_dtype" in config else "dtype"] = floats.pop().name
     if format is not None:
         config[KEY] = quantization_config(format, _modules_in_floats(blueprint, tensors))
     return config

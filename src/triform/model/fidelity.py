@@ -105,8 +105,7 @@ def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iter
 
 def num_bytes(model: Model) -> int:
     """What its parameters take, scales included."""
-    stored = (model.engine.stored(parameter) for parameter in model.parameters.values())
-    return sum(own.array.nbytes + (0 if own.scales is None else own.scales.nbytes) for own in stored)
+    return sum(model.engine.stored(parameter).nbytes for parameter in model.parameters.values())
 
 
 def _read(model: Model, batch: Batch) -> Output:

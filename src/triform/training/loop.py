@@ -15,7 +15,7 @@ from typing import Generic
 import numpy as np
 import torch
 
-from triform.engines import Format
+from triform.engines import FORMATS
 from triform.errors import InputError, NonFiniteError
 from triform.model import Model
 from triform.training import checkpoint
@@ -47,14 +47,14 @@ class LoopSettings:
     metric: str = "loss"
     """Which score of an evaluation says what is best."""
     seed: int = 0
-    autocast: Format | None = None
+    autocast: str | None = None
     """bfloat16 for products of half as many bits, on GPUs that are faster with them."""
     recompute: bool = False
     """Whether activations are computed again for the gradients, and not kept: less memory, a third more time."""
 
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "steps", "evaluate_every", "checkpoint_every", "patience")
-        if self.autocast not in (None, Format.BFLOAT16):
+        if self.autocast not in (None, "bfloat16"):
             raise InputError(f"autocast = {self.autocast}: expected bfloat16, or nothing for float32.")
 
 
@@ -99,6 +99,7 @@ class Training(Generic[E]):
         self._optimizer_settings, self._optimizer = optimizer, adamw(self._parameters, optimizer)
         self.state = checkpoint.load_last(self.folder, run, self._parameters, self._optimizer) or State(run=run)
         self.batches.pool_steps = self.state.pool_steps
+        self._autocast = None if settings.autocast is None else FORMATS[settings.autocast]
         self.num_steps = settings.steps or math.ceil(settings.epochs * batches.steps_in_epoch())
         self._evaluate_every = settings.evaluate_every or settings.steps or batches.steps_in_epoch()
         self._checkpoint_every = settings.checkpoint_every or self._evaluate_every
@@ -151,7 +152,7 @@ class Training(Generic[E]):
         for number, examples in self._processes.share(list(enumerate(micro_batches))):
             rng = np.random.default_rng((self.settings.seed, step, number))
             torch.manual_seed(int(rng.integers(2**63)))
-            with self._model.engine.training(autocast=self.settings.autocast, recompute=self.settings.recompute):
+            with self._model.engine.training(autocast=self._autocast, recompute=self.settings.recompute):
                 loss = self._objective.loss(self._model, examples, rng)
             loss.total.backward()
             tokens = sum(map(self._objective.tokens, examples))

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from triform.engines import Format, StoredTensor
-from triform.engines.reference.floats import Floats
-from triform.engines.reference.parameter import float32
+from triform.engines import Floats, Format, StoredTensor, to_float32
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
 from triform.weights.table import Table, TensorSlice
@@ -76,7 +74,7 @@ class Update:
     def __call__(self, tensor: StoredTensor) -> StoredTensor:
         """The changed tensor, in float32."""
         delta = self.b @ self.a
-        weight = float32(tensor) + np.float32(self.scale) * (delta.T if self.is_table else delta)
+        weight = to_float32(tensor) + np.float32(self.scale) * (delta.T if self.is_table else delta)
         if self.magnitude is not None:
             # Columns of a table are its output channels.
             norm = np.linalg.norm(weight, axis=0 if self.is_table else 1)
@@ -252,7 +250,7 @@ class Adapter:
         )
 
     def _read(self, name: str) -> Floats:
-        return float32(self.tensors.read(name))
+        return to_float32(self.tensors.read(name))
 
     def _rank_and_scale(self, module: str) -> tuple[int, float]:
         rank = _by_pattern(self.config.get("rank_pattern"), module, self.config.get("r", 8))

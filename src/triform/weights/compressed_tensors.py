@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines import GROUP, Format, StoredTensor
-from triform.engines.reference.parameter import float32
+from triform.engines import Format, StoredTensor, to_float32
 from triform.errors import UnsupportedModelError, WeightError
 from triform.weights.tensors import FORMATS, TensorInfo, Tensors
 
@@ -27,6 +26,8 @@ IGNORED = frozenset(
     """.split()
 )
 """How the integers were found, and what the tensors themselves tell."""
+ACTIVATIONS = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
+"""Of the inputs of an int8 weight."""
 DEFAULTS = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
 REMEDY = "Take the model in floats, and load it with dtype='int8' or dtype='int4'."
 
@@ -41,15 +42,15 @@ def quantization_config(format: Format, ignore: Collection[str]) -> dict[str, An
         format: int8 or int4.
         ignore: the modules of linears that are kept in floats.
     """
-    weights = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False, "strategy": "channel"}
-    activations = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
-    if format is Format.INT4:
-        weights |= {"num_bits": 4, "strategy": "group", "group_size": GROUP}
+    symmetric = not format.has_zero_points
+    weights = {"num_bits": format.bits, "type": "int", "symmetric": symmetric, "dynamic": False, "strategy": "channel"}
+    if format.group_size is not None:
+        weights |= {"strategy": "group", "group_size": format.group_size}
     # Nothing is said of the activations of int4, since most readers have kernels only for floats.
-    group = {"weights": weights, "input_activations": activations if format is Format.INT8 else None}
+    group = {"weights": weights, "input_activations": ACTIVATIONS if format.group_size is None else None}
     return {
         "quant_method": "compressed-tensors",
-        "format": next(name for name, its in NAMES.items() if its is format),
+        "format": next(name for name, its in NAMES.items() if its == format),
         "quantization_status": "compressed",
         "config_groups": {"group_0": {"targets": ["Linear"], **group}},
         "ignore": sorted(ignore),
@@ -99,14 +100,10 @@ def _problems_of_config(given: Mapping[str, Any], format: Format) -> Iterator[st
             yield f"{path} = {own!r:.300}, expected an object"
             continue
         activations = own.get("input_activations")
-        if format is Format.INT4 and activations is not None:
-            # Triform quantizes activations whether this is said or not.
-            group = {**group, "input_activations": _activations()}
+        if activations is not None:
+            # Triform quantizes the activations of int4 too, and the file need not say it.
+            group = {**group, "input_activations": ACTIVATIONS}
         yield from _differences(own, {**group, "format": own.get("format") and expected["format"]}, path + ".")
-
-
-def _activations() -> Any:
-    return quantization_config(Format.INT8, ())["config_groups"]["group_0"]["input_activations"]
 
 
 def _differences(given: Mapping[str, Any], expected: Mapping[str, Any], path: str) -> Iterator[str]:
@@ -131,12 +128,14 @@ class CompressedTensors(Tensors):
         if info.scales is None:
             return super().read(name)
         scales = self.stored(info.scales)
-        if not np.isfinite(float32(scales)).all():
+        if not np.isfinite(to_float32(scales)).all():
             raise WeightError(f"{name}_scale holds NaN or infinity. Fetch the checkpoint again.")
-        if info.format is Format.INT8:
-            array = self.bytes(info).view(np.int8).reshape(info.shape)
-            return StoredTensor(array, Format.INT8, float32(scales).reshape(-1))
-        return StoredTensor(_reordered(self.bytes(info).reshape(info.shape[0], -1)), Format.INT4, scales.array)
+        assert info.format is not None
+        if (group_size := info.format.group_size) is None:
+            array = self.bytes(info).view(info.format.storage).reshape(info.shape)
+            return StoredTensor(array, info.format, to_float32(scales).reshape(-1))
+        array = _reordered(self.bytes(info).reshape(info.shape[0], -1), group_size)
+        return StoredTensor(array, info.format, scales.array)
 
 
 def taken_together(tensors: Tensors, format: Format) -> CompressedTensors:
@@ -145,7 +144,7 @@ def taken_together(tensors: Tensors, format: Format) -> CompressedTensors:
     Raises:
         WeightError: integers without scales, or parts that do not fit together. Lists them all.
     """
-    ending, dtype = (".weight", "I8") if format is Format.INT8 else (".weight_packed", "I32")
+    ending, dtype = (".weight", "I8") if format.group_size is None else (".weight_packed", "I32")
     infos, problems = dict(tensors), list[str]()
     for name, info in tensors.items():
         if not name.endswith(ending) or info.dtype != dtype:
@@ -156,7 +155,7 @@ def taken_together(tensors: Tensors, format: Format) -> CompressedTensors:
         problems += wrong
         if not wrong:
             del infos[name]
-            size = info.shape if format is Format.INT8 else (info.shape[0], 8 * info.shape[1])
+            size = info.shape if format.group_size is None else (info.shape[0], 8 * info.shape[1])
             infos[weight] = replace(info, shape=size, format=format, scales=scales)
     if problems:
         raise WeightError("The quantized checkpoint is damaged:\n  " + "\n  ".join(problems) + "\nFetch it again.")
@@ -174,18 +173,18 @@ def _problems_of_weight(
     if len(info.shape) != 2:
         yield f"misshapen   {weight} {list(info.shape)}, expected a matrix"
         return
-    out, size = info.shape
-    expected, dtypes = ([out, 1], tuple(FORMATS)) if format is Format.INT8 else ([out, 8 * size // GROUP], ("BF16",))
+    (out, size), group_size = info.shape, format.group_size
+    expected, dtypes = ([out, 1], tuple(FORMATS)) if group_size is None else ([out, 8 * size // group_size], ("BF16",))
     if scales is None:
         yield f"missing     {weight}_scale {expected}"
     elif list(scales.shape) != expected:
         yield f"misshapen   {weight}_scale {list(scales.shape)}, expected {expected}"
     elif scales.dtype not in dtypes:
         yield f"dtype       {weight}_scale {scales.dtype}, expected {' or '.join(dtypes)}"
-    if format is Format.INT8:
+    if group_size is None:
         return
-    if 8 * size % GROUP:
-        yield f"misshapen   {weight}_packed {list(info.shape)}, expected a multiple of {GROUP // 8} columns"
+    if 8 * size % group_size:
+        yield f"misshapen   {weight}_packed {list(info.shape)}, expected a multiple of {group_size // 8} columns"
     if shape is None or (shape.dtype, shape.shape) != ("I64", (2,)):
         yield f"missing     {weight}_shape, expected two I64"
     elif (said := tensors.bytes(shape).view(np.int64).tolist()) != [out, 8 * size]:
@@ -194,29 +193,27 @@ def _problems_of_weight(
 
 def parts(name: str, tensor: StoredTensor) -> Content:
     """The tensors of a checkpoint that one of floats or integers is written as; int4 in whole groups."""
-    if tensor.format is Format.INT8:
-        assert tensor.scales is not None
+    if tensor.scales is None:
+        return {name: (tensor.format.name, tensor.array)}
+    if (group_size := tensor.format.group_size) is None:
         return {name: ("int8", tensor.array), f"{name}_scale": ("float32", tensor.scales[:, None])}
-    if tensor.format is Format.INT4:
-        assert tensor.scales is not None
-        return {
-            f"{name}_packed": ("int32", _ordered(tensor.array).view(np.int32)),
-            f"{name}_scale": ("bfloat16", tensor.scales),
-            f"{name}_shape": ("int64", np.array(tensor.shape, np.int64)),
-        }
-    return {name: (tensor.format.value, tensor.array)}
+    return {
+        f"{name}_packed": ("int32", _ordered(tensor.array, group_size).view(np.int32)),
+        f"{name}_scale": ("bfloat16", tensor.scales),
+        f"{name}_shape": ("int64", np.array(tensor.shape, np.int64)),
+    }
 
 
-def _reordered(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Two neighbours in each byte → inputs j and j + 16 of a group."""
-    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1, 2, GROUP // 2)
+def _reordered(packed: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
+    """Move neighbours of a byte half a group apart: inputs j and j + 16 of a group of 32."""
+    nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1, 2, group_size // 2)
     array: NDArray[np.uint8] = nibbles[:, :, 0] | nibbles[:, :, 1] << 4
     return array.reshape(packed.shape)
 
 
-def _ordered(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The inverse."""
-    halves = array.reshape(len(array), -1, GROUP // 2)
+def _ordered(array: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
+    """Undo `_reordered`."""
+    halves = array.reshape(len(array), -1, group_size // 2)
     nibbles = np.concatenate([halves & 15, halves >> 4], axis=-1)
     packed: NDArray[np.uint8] = nibbles[..., 0::2] | nibbles[..., 1::2] << 4
     return packed.reshape(array.shape)

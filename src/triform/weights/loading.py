@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, replace
 
-from triform.engines import Engine, Format, Parameter, ParameterRole, StoredTensor
+from triform.engines import FORMATS, Engine, Format, Parameter, ParameterRole, StoredTensor
 from triform.errors import EngineError, WeightError
 from triform.weights.adapter import Update
 from triform.weights.packed_cache import LEAST_BYTES, PackedCache
@@ -55,7 +55,7 @@ class ParameterLoader:
             return
         identity = {
             "packing": self._engine.packing,
-            "format": self._format,
+            "format": None if self._format is None else self._format.name,
             "files": self._tensors.identity(),
             "pieces": {name: astuple(self._sources[name]) for name in names},
         }
@@ -104,7 +104,8 @@ def _chosen_format(engine: Engine, dtype: str) -> Format | None:
     """
     if dtype == "auto":
         return None
-    if dtype not in engine.formats:
-        known = ", ".join(sorted(engine.formats))
+    format = FORMATS.get(dtype)
+    if format not in engine.formats:
+        known = ", ".join(sorted(map(str, engine.formats)))
         raise EngineError(f"dtype={dtype!r}: the {engine.name} engine has auto, {known}.")
-    return Format(dtype)
+    return format

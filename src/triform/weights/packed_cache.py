@@ -256,7 +256,7 @@ def _write_tensors(file: BinaryIO, names: Sequence[str], pack: Callable[[str], S
         file.write(content)
         end = begin + len(content)
         header[name] = {
-            "dtype": DTYPES[Format(packed.format)],
+            "dtype": DTYPES[packed.format],
             "shape": list(packed.array.shape),
             "data_offsets": [begin, end],
         }

@@ -16,14 +16,6 @@ from triform.hub import MODEL, Checkpoint, Files
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
 """By their names in safetensors. Integers mean nothing without the scales that go with them."""
-NUMPY_TYPES = {
-    Format.FLOAT32: np.float32,
-    Format.FLOAT16: np.float16,
-    Format.BFLOAT16: np.uint16,
-    Format.INT8: np.uint8,
-    Format.INT4: np.uint8,
-}
-"""What the bytes of a file are read as."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +82,10 @@ class Tensors(Mapping[str, TensorInfo]):
         return self.stored(self[name])
 
     def stored(self, info: TensorInfo) -> StoredTensor:
-        """What the file holds."""
+        """What the file holds; integers as bytes, since each layout has an order of its own for them."""
         assert info.format is not None
-        return StoredTensor(self.bytes(info).view(NUMPY_TYPES[info.format]).reshape(info.shape), info.format)
+        numbers = self.bytes(info) if info.format.is_integer else self.bytes(info).view(info.format.storage)
+        return StoredTensor(numbers.reshape(info.shape), info.format)
 
     def equal(self, first: str, second: str) -> bool:
         """Whether two tensors are the same, bit for bit."""

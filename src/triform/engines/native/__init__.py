@@ -1,4 +1,4 @@
-"""The operations in C++: as exact as the reference engine, the same alone and in any batch to the last bit."""
+"""The native engine: kernels in C++, as exact as the reference engine, and batch-invariant bit for bit."""
 
 from triform.engines.native.engine import NativeEngine
 

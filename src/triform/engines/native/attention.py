@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
+from triform.engines.formats import Floats
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.memory import empty
 from triform.engines.protocol import (
@@ -18,7 +19,6 @@ from triform.engines.protocol import (
     Spans,
     split_queries,
 )
-from triform.engines.reference.floats import Floats
 from triform.errors import EngineError
 from triform.spec import Causal, ScoreRule
 

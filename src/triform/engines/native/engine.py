@@ -1,13 +1,12 @@
-"""The native engine: kernels in C++ for what takes time, NumPy for the rest."""
+"""The native engine: kernels in C++, and the reference engine's NumPy for operations without a kernel."""
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import Format, StoredTensor
+from triform.engines.formats import Floats, Format, StoredTensor, convert, to_float32
 from triform.engines.native.attention import attention
 from triform.engines.native.key_value_store import NativeStore, in_pages
 from triform.engines.native.memory import empty
@@ -18,18 +17,18 @@ from triform.engines.protocol import (
     Dense,
     Integers,
     KeyValues,
+    LayerCache,
     PagedKeyValues,
     ParameterRole,
     ProbabilityHook,
     Spans,
+    TypedEngine,
 )
 from triform.engines.reference.engine import ReferenceEngine
-from triform.engines.reference.floats import Floats
-from triform.engines.reference.parameter import convert, float32
 from triform.errors import EngineError
 from triform.spec import Activation, Pooling, ScoreRule
 
-FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
+FORMAT_CODES = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
 ACTIVATIONS = {
     None: 0,
     Activation.GELU: 1,
@@ -46,24 +45,35 @@ POOLINGS = {
     Pooling.MEAN_SQRT_LENGTH: 4,
     Pooling.WEIGHTED_MEAN: 5,
 }
+REFERENCE = ReferenceEngine()
+
 _kernels.set_num_threads(num_threads())
 
 
-class NativeEngine(ReferenceEngine):
-    """C++ on a CPU; computes in float32 whatever format the parameters have.
+class NativeEngine(TypedEngine[Floats, NativeParameter]):
+    """Kernels in C++ on a CPU, in float32 whatever format the parameters have.
 
-    The operations it does not have are the reference engine's: of rows, each by itself, so that they keep the promise.
+    Batch-invariant: a sequence has the same bits alone, in any batch and through the KV cache.
 
     Arguments:
-        instruction_set: one of `_kernels.instruction_sets()`; without it what `TRIFORM_ISA` says, or the best.
+        instruction_set: one of `_kernels.instruction_sets()`; None for `TRIFORM_ISA`, or else the best of the machine.
 
     Raises:
-        EngineError: this machine does not have it.
+        EngineError: this machine does not have the instruction set.
     """
 
     name = "native"
+    formats = frozenset(FORMAT_CODES)
     packing = f"blocks-of-{_kernels.BLOCK}-2"
     page_size = _kernels.BLOCK
+
+    # Operations without a kernel. NumPy computes each row by itself here, so they are batch-invariant too.
+    asarray = staticmethod(REFERENCE.asarray)
+    to_numpy = staticmethod(REFERENCE.to_numpy)
+    add = staticmethod(REFERENCE.add)
+    multiply = staticmethod(REFERENCE.multiply)
+    transpose = staticmethod(REFERENCE.transpose)
+    rotary_table = staticmethod(REFERENCE.rotary_table)
 
     def __init__(self, instruction_set: str | None = None) -> None:
         usable = _kernels.instruction_sets()
@@ -73,32 +83,32 @@ class NativeEngine(ReferenceEngine):
         self.instruction_set = chosen
         self._kernels = _kernels.Kernels(chosen)
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> Any:
-        if format not in self.formats:
-            raise EngineError(f"{name}: the native engine cannot hold {format}. Choose from {sorted(self.formats)}.")
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> NativeParameter:
+        self.check_format(name, format)
         if ParameterRole.LINEAR in use or format.is_integer:
             return self.adopt(self.pack(tensor, format), tensor.shape)
         converted = convert(tensor, format)
         # Kernels read rows end to end.
         array = np.ascontiguousarray(converted.array)
-        vector = float32(StoredTensor(array, format)) if array.ndim == 1 else None
-        return NativeParameter(array, format, tuple(array.shape), vector=vector)
+        vector = to_float32(StoredTensor(array, format)) if array.ndim == 1 else None
+        return NativeParameter(array, format, FORMAT_CODES[format], tuple(array.shape), vector=vector)
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
         return pack(convert(tensor, format))
 
     def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
         out, in_ = shape
-        weight = _kernels.Weight(as_bytes(packed.array), FORMATS[packed.format], in_, out)
-        return NativeParameter(packed.array, packed.format, (out, in_), weight)
+        code = FORMAT_CODES[packed.format]
+        weight = _kernels.Weight(as_bytes(packed.array), code, in_, out)
+        return NativeParameter(packed.array, packed.format, code, (out, in_), weight)
 
-    def stored(self, parameter: NativeParameter) -> StoredTensor:  # type: ignore[override]
+    def stored(self, parameter: NativeParameter) -> StoredTensor:
         return parameter.stored()
 
-    def embedding(self, ids: Integers, table: NativeParameter) -> Floats:  # type: ignore[override]
+    def embedding(self, ids: Integers, table: NativeParameter) -> Floats:
         return table.rows(ids)
 
-    def linear(  # type: ignore[override]
+    def linear(
         self,
         x: Floats,
         weight: NativeParameter,
@@ -119,8 +129,8 @@ class NativeEngine(ReferenceEngine):
         )
         return y
 
-    def linears(self, x: Floats, several: Sequence[Dense]) -> list[Floats]:
-        if len({each.weight.format for each in several}) > 1:
+    def linears(self, x: Floats, several: Sequence[Dense[NativeParameter]]) -> list[Floats]:
+        if len({each.weight.code for each in several}) > 1:
             return super().linears(x, several)
         ys = [empty(len(x), each.weight.shape[0]) for each in several]
         weights, biases = zip(*map(_weight_and_bias, several), strict=True)
@@ -130,18 +140,17 @@ class NativeEngine(ReferenceEngine):
     def feed_forward(
         self,
         x: Floats,
-        up: Dense,
-        down: Dense,
+        up: Dense[NativeParameter],
+        down: Dense[NativeParameter],
         activation: Activation,
         *,
-        gate: Dense | None = None,
+        gate: Dense[NativeParameter] | None = None,
         inner_dropout: float = 0.0,
         dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
-        if gate is not None and gate.weight.format != up.weight.format:
-            composed: Floats = super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
-            return composed
+        if gate is not None and gate.weight.code != up.weight.code:
+            return super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
         y = empty(len(x), down.weight.shape[0])
         self._kernels.feed_forward(
             np.ascontiguousarray(x),
@@ -154,14 +163,12 @@ class NativeEngine(ReferenceEngine):
         )
         return y
 
-    def layer_norm(  # type: ignore[override]
-        self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float
-    ) -> Floats:
+    def layer_norm(self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float) -> Floats:
         y = empty(*x.shape)
         self._kernels.layer_norm(np.ascontiguousarray(x), weight.vector, bias.vector, y, eps)
         return y
 
-    def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:  # type: ignore[override]
+    def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:
         y = empty(*x.shape)
         self._kernels.rms_norm(np.ascontiguousarray(x), weight.vector, y, eps)
         return y
@@ -182,20 +189,20 @@ class NativeEngine(ReferenceEngine):
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
         return in_pages(self._kernels, key_SKH, value_SKH, spans)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> Any:
+    def key_value_store(self, layers: Sequence[LayerCache]) -> NativeStore:
         return NativeStore(layers, self._kernels)
 
-    def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:  # type: ignore[override]
-        # A packed table is unpacked for the rows that are wanted, which are then read in order.
+    def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:
+        # Rows of a packed table are unpacked first, and then read in order.
         read = [
-            (np.arange(len(ids)), np.ascontiguousarray(table.rows(ids)), Format.FLOAT32)
+            (np.arange(len(ids)), np.ascontiguousarray(table.rows(ids)), FORMAT_CODES[Format.FLOAT32])
             if table.is_packed
-            else (np.ascontiguousarray(ids), table.array, table.format)
+            else (np.ascontiguousarray(ids), table.array, table.code)
             for ids, table in lookups
         ]
-        places, arrays, formats = zip(*read, strict=True)
+        places, arrays, codes = zip(*read, strict=True)
         y = empty(len(places[0]), lookups[0][1].shape[1])
-        self._kernels.embedding_sum([as_bytes(array) for array in arrays], [FORMATS[f] for f in formats], places, y)
+        self._kernels.embedding_sum([as_bytes(array) for array in arrays], list(codes), places, y)
         return y
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
@@ -204,7 +211,7 @@ class NativeEngine(ReferenceEngine):
         return y
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
-        # Whoever asks has checked the indices; the mode that checks them fills an array of its own first.
+        # Callers have checked the indices; numpy's checking mode would fill a second array first.
         return x.take(indices, axis=0, out=empty(len(indices), *x.shape[1:]), mode="clip")
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
@@ -237,12 +244,16 @@ class NativeEngine(ReferenceEngine):
         return self._kernels.all_finite(np.ascontiguousarray(x))
 
 
+FALLBACKS = tuple(name for name, member in vars(NativeEngine).items() if isinstance(member, staticmethod))
+"""The operations that the native engine takes from its reference engine; a new kernel shortens the list."""
+
+
 def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:
+    """Allocate values and indices (B, k) of the k greatest numbers of each row, (B, V)."""
     shape = len(x), min(k, x.shape[-1])
     return np.empty(shape, np.float32), np.empty(shape, np.int64)
 
 
-def _weight_and_bias(dense: Dense) -> tuple[_kernels.Weight | None, Floats | None]:
+def _weight_and_bias(dense: Dense[NativeParameter]) -> tuple[_kernels.Weight | None, Floats | None]:
     weight, bias = dense
-    assert isinstance(weight, NativeParameter)
-    return weight.weight, bias.vector if isinstance(bias, NativeParameter) else None
+    return weight.weight, None if bias is None else bias.vector

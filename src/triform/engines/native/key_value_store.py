@@ -1,22 +1,33 @@
-"""Keys and values in pages as attention reads them: keys with their channels apart, values with them together."""
+"""Pages of keys and values in the layout of the attention kernel: channels of a key apart, of a value together."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.protocol import Integers, KeyValueStore, PagedKeyValues, PageTable, Spans
-from triform.engines.reference.floats import Floats
+from triform.engines.formats import Floats
+from triform.engines.protocol import (
+    Integers,
+    KeysAndValues,
+    KeyValueStore,
+    LayerCache,
+    PagedKeyValues,
+    PageTable,
+    Spans,
+)
 
 
 class NativeStore(KeyValueStore):
-    """For each layer keys (pages, K, H, BLOCK) and values (pages, K, BLOCK, H rounded up to whole blocks)."""
+    """Keys (pages, K, H, BLOCK) and values (pages, K, BLOCK, H rounded up to whole blocks) of each layer."""
 
-    def __init__(self, layers: Sequence[tuple[int, int]], kernels: _kernels.Kernels) -> None:
+    def __init__(self, layers: Sequence[LayerCache], kernels: _kernels.Kernels) -> None:
         self._kernels = kernels
         size = _kernels.BLOCK
-        self.keys = [np.zeros((0, groups, head_dim, size), np.float32) for groups, head_dim in layers]
-        self.values = [np.zeros((0, groups, size, -(-dim // size) * size), np.float32) for groups, dim in layers]
+        self.keys, self.values = [], []
+        for layer in layers:
+            groups, head_dim = layer.num_key_value_heads, layer.head_dim
+            self.keys.append(np.zeros((0, groups, head_dim, size), np.float32))
+            self.values.append(np.zeros((0, groups, size, -(-head_dim // size) * size), np.float32))
 
     def grow(self, num_pages: int) -> None:
         for arrays in (self.keys, self.values):
@@ -36,7 +47,10 @@ class NativeStore(KeyValueStore):
 
 
 def in_pages(kernels: _kernels.Kernels, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
-    """Keys and values in pages of their own."""
+    """Copy the keys and values of sequences, (S, K, H) each, to a store of their own, for passes that read them again.
+
+    The spans may skip rows, and may name rows in any order.
+    """
     _, groups, head_dim = key_SKH.shape
     size = _kernels.BLOCK
     counts = -(-spans.lengths // size)
@@ -44,7 +58,7 @@ def in_pages(kernels: _kernels.Kernels, key_SKH: Floats, value_SKH: Floats, span
     places = np.arange(spans.lengths.sum()) - np.repeat(np.cumsum(spans.lengths) - spans.lengths, spans.lengths)
     slots = np.repeat(page_spans.begins, spans.lengths) * size + places
     table = PageTable(np.arange(counts.sum()), page_spans, spans.lengths, slots)
-    store = NativeStore([(groups, head_dim)], kernels)
+    store = NativeStore([KeysAndValues(groups, head_dim)], kernels)
     store.grow(int(counts.sum()))
     rows = np.repeat(spans.begins, spans.lengths) + places
     is_all = len(rows) == len(key_SKH) and bool((np.diff(rows) == 1).all())

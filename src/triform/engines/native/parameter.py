@@ -1,83 +1,96 @@
-"""Parameters as the kernels read them: linears in blocks of output channels, all else as stored."""
+"""Parameters as the kernels read them: linears in blocks of output channels, all others as stored."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import GROUP, Format, StoredTensor
+from triform.engines.formats import Floats, Format, StoredTensor, to_float32
 from triform.engines.protocol import Integers
-from triform.engines.reference.floats import Floats
-from triform.engines.reference.parameter import float32
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NativeParameter:
-    """A tensor, packed where a linear reads it. A table that is also a linear is there once."""
+    """A tensor, packed where a linear reads it. A table that is also a linear is held once."""
 
     array: NDArray[Any]
     """As stored; or, packed, blocks of output channels as `kernels/layout.h` draws them: (blocks, in, BLOCK) floats, or
     bytes for integers and their scales."""
     format: Format
+    code: int
+    """The format as kernels know it."""
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
-    """As the kernels of linears take it; there where it is packed."""
+    """The packed array as the kernels of linears take it; None where it is not packed."""
     vector: Floats | None = None
-    """As all other kernels take it; there where it has one axis."""
+    """The numbers as all other kernels take them; None where the tensor has more than one axis."""
 
     @property
     def is_packed(self) -> bool:
-        """Whether it lies in blocks."""
+        """The array is in blocks of output channels."""
         return self.weight is not None
 
     def stored(self) -> StoredTensor:
-        """All of it, as it was before packing."""
+        """The whole tensor, as it was before packing."""
         return self._unpacked(np.arange(self.shape[0])) if self.is_packed else StoredTensor(self.array, self.format)
 
     def rows(self, indices: Integers) -> Floats:
         """Some rows of a table or of a linear's weight, as float32."""
         if self.is_packed:
-            return float32(self._unpacked(indices))
-        return float32(StoredTensor(self.array[indices], self.format))
+            return to_float32(self._unpacked(indices))
+        return to_float32(StoredTensor(self.array[indices], self.format))
 
     def _unpacked(self, indices: Integers) -> StoredTensor:
-        indices = np.ascontiguousarray(indices)
-        packed, count, in_ = as_bytes(self.array), len(indices), self.shape[1]
-        if self.format is Format.INT8:
-            array, scales = np.empty((count, in_), np.int8), np.empty(count, np.float32)
-            _kernels.unpack_int8(packed, indices, in_, as_bytes(array), scales)
-            return StoredTensor(array, self.format, scales)
-        if self.format is Format.INT4:
-            groups = -(-in_ // GROUP)
-            array, bits = np.empty((count, groups * GROUP // 2), np.uint8), np.empty((count, groups), np.uint16)
-            _kernels.unpack_int4(packed, indices, in_, as_bytes(array), as_bytes(bits))
-            return StoredTensor(array, self.format, bits, in_)
-        floats = np.empty((count, in_), self.array.dtype)
-        _kernels.unpack(packed, indices, in_, floats.itemsize, as_bytes(floats))
-        return StoredTensor(floats, self.format)
+        packed, indices = as_bytes(self.array), np.ascontiguousarray(indices)
+        in_features = self.shape[1]
+        rows = StoredTensor.empty(self.format, len(indices), in_features)
+        if rows.scales is None:
+            _kernels.unpack(packed, indices, in_features, rows.array.itemsize, as_bytes(rows.array))
+        else:
+            unpack = INTEGER_KERNELS[self.format].unpack
+            unpack(packed, indices, in_features, as_bytes(rows.array), _as_scales(rows.scales))
+        return rows
+
+
+class IntegerKernels(NamedTuple):
+    """The kernels that lay the weights of an integer format in blocks of output channels."""
+
+    block_size: Callable[[int], int]
+    """in → bytes of a block."""
+    pack: Callable[..., None]
+    """(numbers, scales, out, in, packed)"""
+    unpack: Callable[..., None]
+    """(packed, rows, in, numbers, scales)"""
+
+
+INTEGER_KERNELS = {
+    Format.INT8: IntegerKernels(_kernels.int8_block, _kernels.pack_int8, _kernels.unpack_int8),
+    Format.INT4: IntegerKernels(_kernels.int4_block, _kernels.pack_int4, _kernels.unpack_int4),
+}
 
 
 def pack(tensor: StoredTensor) -> StoredTensor:
-    """A weight (out, in) in blocks of output channels, the last one filled up with noughts."""
-    out, in_ = tensor.shape
-    blocks, array = -(-out // _kernels.BLOCK), np.ascontiguousarray(tensor.array)
+    """Lay a weight (out, in) in blocks of output channels, the last one padded with zeros."""
+    out, in_features = tensor.shape
+    num_blocks, array = -(-out // _kernels.BLOCK), np.ascontiguousarray(tensor.array)
     if tensor.scales is None:
-        packed = np.empty((blocks, in_, _kernels.BLOCK), array.dtype)
-        _kernels.pack(as_bytes(array), out, in_, array.itemsize, as_bytes(packed))
-        return StoredTensor(packed, tensor.format)
-    scales = np.ascontiguousarray(tensor.scales)
-    if tensor.format is Format.INT8:
-        size, lay = _kernels.int8_block(in_), partial(_kernels.pack_int8, as_bytes(array), scales)
+        packed = np.empty((num_blocks, in_features, _kernels.BLOCK), array.dtype)
+        _kernels.pack(as_bytes(array), out, in_features, array.itemsize, as_bytes(packed))
     else:
-        size, lay = _kernels.int4_block(in_), partial(_kernels.pack_int4, as_bytes(array), as_bytes(scales))
-    integers = np.empty(blocks * size, np.uint8)
-    lay(out, in_, integers)
-    return StoredTensor(integers, tensor.format)
+        kernels, scales = INTEGER_KERNELS[tensor.format], np.ascontiguousarray(tensor.scales)
+        packed = np.empty(num_blocks * kernels.block_size(in_features), np.uint8)
+        kernels.pack(as_bytes(array), _as_scales(scales), out, in_features, packed)
+    return StoredTensor(packed, tensor.format)
 
 
 def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The bytes of a contiguous array."""
+    """View a contiguous array as bytes."""
     return array.reshape(-1).view(np.uint8)
+
+
+def _as_scales(scales: NDArray[Any]) -> NDArray[Any]:
+    """Scales as kernels take them: float32, or the bytes of a bfloat16."""
+    return scales if scales.dtype == np.float32 else as_bytes(scales)

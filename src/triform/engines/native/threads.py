@@ -1,4 +1,4 @@
-"""How many threads the pool of the kernels has."""
+"""The number of threads of the kernels' pool."""
 
 import os
 from collections.abc import Iterator
@@ -11,10 +11,10 @@ MOST = 1024
 
 
 def num_threads() -> int:
-    """What `TRIFORM_THREADS` says, or else as many as the cores that this process may use.
+    """Read `TRIFORM_THREADS`, or else count the cores that this process may use.
 
     Raises:
-        EngineError: `TRIFORM_THREADS` is no number of threads.
+        EngineError: `TRIFORM_THREADS` is not a number of threads.
     """
     asked = os.environ.get("TRIFORM_THREADS", "")
     if not asked:
@@ -25,13 +25,13 @@ def num_threads() -> int:
 
 
 def usable_cores(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
-    """Those that the process is bound to, and no more than its control groups give it time for."""
+    """Count the cores of the process's affinity, and no more than the CPU time of its control groups allows."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([cores, *(-(-quota // period) for quota, period in _limits(groups, mounted))])
 
 
 def _limits(groups: Path, mounted: Path) -> Iterator[tuple[int, int]]:
-    """(quota, period) in microseconds, of the process's control groups and of those around them, version 1 or 2."""
+    """List (quota, period) in microseconds of the process's control groups and their parents, version 1 or 2."""
     with suppress(OSError):
         for line in groups.read_text().splitlines():
             _, controllers, group = line.split(":", 2)

@@ -1,8 +1,13 @@
-"""The operations that every model is written against, and the things that engines and upper floors share.
+"""The engine protocol: the operations that layers call, and the values that engines and upper floors share.
 
-An engine owns arrays: NumPy arrays or torch tensors, opaque to the layers, which hand them from one operation to the
-next and do no arithmetic of their own. Operations are functional: none
-changes its arguments. Arrays are contiguous in the order of their shape.
+An engine owns arrays: NumPy arrays or torch tensors. Layers pass them from one operation to the next and do no
+arithmetic on them. Operations are functional: an operation never changes its arguments. Arrays are contiguous in the
+order of their shape.
+
+    arrays.py      parameters and arrays       dense.py      embeddings, linears, norms
+    attention.py   attention, rotary           key_values.py the KV cache's pages, spans of sequences
+    answers.py     pooling, top-k, softmax     training.py   dropout, gradients
+    hooks.py       hooks of tracing            engine.py     all groups together
 
 Shape letters, used in all tensor code:
 
@@ -18,11 +23,13 @@ Shape letters, used in all tensor code:
 from triform.engines.protocol.arrays import Array, Integers, Parameter, ParameterRole
 from triform.engines.protocol.attention import Bias, DistanceBias, RelativeEmbeddings
 from triform.engines.protocol.dense import Dense
-from triform.engines.protocol.engine import Engine
+from triform.engines.protocol.engine import Engine, TypedEngine
 from triform.engines.protocol.hooks import Hook, ProbabilityHook, QueryRun, Selection, split_queries
 from triform.engines.protocol.key_values import (
+    KeysAndValues,
     KeyValues,
     KeyValueStore,
+    LayerCache,
     PackedKeyValues,
     PagedKeyValues,
     PageTable,
@@ -39,6 +46,8 @@ __all__ = [
     "Integers",
     "KeyValueStore",
     "KeyValues",
+    "KeysAndValues",
+    "LayerCache",
     "PackedKeyValues",
     "PageTable",
     "PagedKeyValues",
@@ -49,5 +58,6 @@ __all__ = [
     "RelativeEmbeddings",
     "Selection",
     "Spans",
+    "TypedEngine",
     "split_queries",
 ]

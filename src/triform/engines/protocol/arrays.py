@@ -1,33 +1,38 @@
-"""Arrays and parameters: what an engine owns, and how it makes a checkpoint's tensors ready."""
+"""Arrays and parameters: an engine makes them from the tensors of a checkpoint and the ids of a batch."""
 
 from abc import ABC, abstractmethod
 from enum import Flag, auto
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triform.engines.formats import Format, StoredTensor
+from triform.errors import EngineError
 
 Array = Any
-"""An engine's own array; NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
+"""An engine's array as layers see one: opaque."""
 
 Integers = NDArray[np.int64]
+"""Ids, positions, row numbers and lengths, in NumPy on every engine."""
 
 
 class ParameterRole(Flag):
-    """What a parameter is for, which decides how an engine packs it. A tied head makes a table a linear as well."""
+    """A parameter serves in one role or more, and the roles decide how an engine packs it.
+
+    A word table that is tied to a language head is a table and a linear.
+    """
 
     VECTOR = auto()
-    """A bias, or the weight of a norm: always float."""
+    """The bias of a linear, or the weight or bias of a norm; always float."""
     TABLE = auto()
-    """Rows are looked up."""
+    """A matrix (rows, D) whose rows are looked up."""
     LINEAR = auto()
     """The weight of a linear, (out, in)."""
 
 
 class Parameter(Protocol):
-    """A handle to a parameter that an engine has made ready; only that engine looks inside."""
+    """A handle to a parameter that an engine has prepared; the contents are known to that engine alone."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -35,40 +40,72 @@ class Parameter(Protocol):
 
     @property
     def format(self) -> Format:
-        """How it is held in memory."""
+        """The format in memory."""
 
 
-class ParameterOperations(ABC):
-    """Parameters and arrays."""
+ArrayT = TypeVar("ArrayT")
+"""The array of an engine: NumPy on the CPU engines, `torch.Tensor` on the torch engine."""
+ParameterT = TypeVar("ParameterT", bound=Parameter)
+"""The handle that an engine makes of a parameter."""
 
+
+class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
+    """An engine prepares parameters, and converts arrays from and to NumPy."""
+
+    name: str
+    """The name in `engine` arguments."""
     formats: frozenset[Format]
-    """The formats it can hold parameters in."""
+    """The formats in which the engine can hold parameters."""
     packing: str | None = None
-    """Name and version of the form in which it holds the weights of linears, where a file of them is worth keeping."""
+    """Name and version of the layout in which the engine packs the weights of linears; None where no file of packed
+    weights is worth keeping."""
 
     @abstractmethod
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> Parameter:
-        """Make a tensor of the checkpoint ready for all it is used for, in one of `formats`.
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ParameterT:
+        """Prepare a tensor of the checkpoint for all its roles. Called once for each parameter, shared or not.
 
-        `name` is its canonical name. It is called once for each parameter, however many layers share it.
+        Arguments:
+            name: the canonical name, such as `blocks.3.attention.query.weight`.
+            tensor: the numbers of the checkpoint.
+            format: the format to hold them in, one of `formats`.
+            use: all roles of the parameter.
+
+        Raises:
+            EngineError: the engine cannot hold the format.
+            WeightError: NaN or infinity cannot become integers.
         """
 
+    def check_format(self, name: str, format: Format) -> None:
+        """Refuse a format that is not one of `formats`.
+
+        Raises:
+            EngineError: naming the parameter and the formats of this engine.
+        """
+        if format not in self.formats:
+            known = ", ".join(sorted(map(str, self.formats)))
+            raise EngineError(f"{name}: the {self.name} engine cannot hold {format}. Choose a dtype from {known}.")
+
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
-        """The weight of a linear in the form that `packing` names."""
+        """Convert the weight of a linear (out, in) to the layout that `packing` names."""
         raise NotImplementedError
 
-    def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> Parameter:
-        """What `prepare` would make of the weight of a linear, (out, in), of what `pack` made of it."""
+    def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> ParameterT:
+        """Make the parameter of a linear from its packed weight, as `prepare` would from the checkpoint's tensor.
+
+        Arguments:
+            packed: the result of `pack`, perhaps a view of a mapped file.
+            shape: (out, in).
+        """
         raise NotImplementedError
 
     @abstractmethod
-    def stored(self, parameter: Parameter) -> StoredTensor:
-        """The inverse of `prepare`, for export; float formats come back as they were given."""
+    def stored(self, parameter: ParameterT) -> StoredTensor:
+        """Undo `prepare`, for export; float formats come back bit for bit."""
 
     @abstractmethod
-    def asarray(self, values: NDArray[Any]) -> Array:
-        """A NumPy array of ids, positions, row numbers or float32 numbers, as the engine's own."""
+    def asarray(self, values: NDArray[Any]) -> ArrayT:
+        """Convert a NumPy array of integers or float32 numbers to the engine's own, of the same shape."""
 
     @abstractmethod
-    def to_numpy(self, x: Array) -> NDArray[Any]:
-        """An array of the engine as a NumPy array."""
+    def to_numpy(self, x: ArrayT) -> NDArray[Any]:
+        """Convert an array of the engine to NumPy, of the same shape."""

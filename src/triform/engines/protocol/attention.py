@@ -1,15 +1,16 @@
-"""Operations between the rows of a sequence: attention, positions, keys and values."""
+"""Operations between the rows of a sequence: attention, rotary positions, keys and values."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol.arrays import Array, Integers
+from triform.engines.protocol.arrays import Array, ArrayT, Integers
 from triform.engines.protocol.hooks import ProbabilityHook
-from triform.engines.protocol.key_values import KeyValues, KeyValueStore, PackedKeyValues, Spans
+from triform.engines.protocol.key_values import KeyValues, KeyValueStore, LayerCache, PackedKeyValues, Spans
 from triform.spec import ScoreRule
 
 
@@ -44,28 +45,31 @@ Bias = DistanceBias | RelativeEmbeddings
 """The biases that a position scheme may add to the scaled scores."""
 
 
-class AttentionOperations(ABC):
-    """Operations between the rows of a sequence."""
+class AttentionOperations(ABC, Generic[ArrayT]):
+    """An engine computes attention, and owns the store of the KV cache."""
 
     page_size: int
-    """Keys in a page of a key/value store: as many as its attention takes at a time."""
+    """Keys in a page of a key/value store: the width of a tile of the engine's attention."""
 
     @abstractmethod
-    def transpose(self, x: Array) -> Array:
+    def transpose(self, x: ArrayT) -> ArrayT:
         """Transpose a matrix: (R, N) → (N, R)."""
 
     @abstractmethod
-    def rotary_table(self, positions: Array, frequencies: NDArray[np.float32]) -> Array:
-        """Compute cosines and sines of positions · frequencies, in float32: (T,) and (H/2,) → a table for `rotary`."""
+    def rotary_table(self, positions: ArrayT, frequencies: NDArray[np.float32]) -> ArrayT:
+        """Compute cosines and sines of positions · frequencies in float32: (T,) and (dim/2,) → a table for `rotary`.
+
+        Su et al. 2021, arXiv:2104.09864, section 3.4.
+        """
 
     @abstractmethod
-    def rotary(self, x_TNH: Array, table: Array) -> Array:
-        """Rotate each pair of channels (i, i + dim/2) of the first dim = 2 · frequencies: (T, N, H) → (T, N, H)."""
+    def rotary(self, x_TNH: ArrayT, table: ArrayT) -> ArrayT:
+        """Rotate each pair of channels (i, i + dim/2) of the first dim channels by its angle: (T, N, H) → (T, N, H)."""
 
     @abstractmethod
     def attention(
         self,
-        query_TNH: Array,
+        query_TNH: ArrayT,
         queries: Spans,
         keys: KeyValues,
         rule: ScoreRule,
@@ -73,7 +77,7 @@ class AttentionOperations(ABC):
         bias: Bias | None = None,
         dropout: float = 0.0,
         hook: ProbabilityHook | None = None,
-    ) -> Array:
+    ) -> ArrayT:
         """Compute dropout(softmax(scale · QKᵀ + bias))·V for each sequence by itself. Vaswani et al. 2017, section 3.2.
 
         Query head n reads key/value head n // (N/K). Self, cross, cached and packed attention differ only in `queries`
@@ -96,10 +100,13 @@ class AttentionOperations(ABC):
             EngineError: the engine has no such bias, or the keys lie in another engine's store.
         """
 
-    def key_values(self, key_SKH: Array, value_SKH: Array, spans: Spans) -> KeyValues:
-        """Lay out keys and values, (S, K, H), for many passes to read, such as the keys and values of an encoder."""
+    def key_values(self, key_SKH: ArrayT, value_SKH: ArrayT, spans: Spans) -> KeyValues:
+        """Lay keys and values that many passes read, such as cross-attention's, out as attention reads them best.
+
+        (S, K, H) each.
+        """
         return PackedKeyValues(key_SKH, value_SKH, spans)
 
     @abstractmethod
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> KeyValueStore:
-        """Make an empty store for layers of (num_key_value_heads, head_dim)."""
+    def key_value_store(self, layers: Sequence[LayerCache]) -> KeyValueStore:
+        """Make an empty store for what each of these layers caches."""

@@ -1,80 +1,80 @@
-"""Operations on each row by itself: embeddings, linears, feed-forward networks, norms."""
+"""Operations that treat each row by itself: embeddings, linears, feed-forward networks, norms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
-from typing import NamedTuple
+from typing import Generic, NamedTuple
 
-from triform.engines.protocol.arrays import Array, Parameter
+from triform.engines.protocol.arrays import ArrayT, ParameterT
 from triform.engines.protocol.training import TrainingOperations
 from triform.spec import Activation
 
 
-class Dense(NamedTuple):
+class Dense(NamedTuple, Generic[ParameterT]):
     """The parameters of a linear."""
 
-    weight: Parameter
+    weight: ParameterT
     """(out, in)"""
-    bias: Parameter | None
+    bias: ParameterT | None
     """(out,)"""
 
 
-class DenseOperations(TrainingOperations, ABC):
-    """Operations on each row by itself."""
+class DenseOperations(TrainingOperations[ArrayT], ABC, Generic[ArrayT, ParameterT]):
+    """An engine computes the rows of a packed batch, each row by itself."""
 
     @abstractmethod
-    def embedding(self, ids: Array, table: Parameter) -> Array:
-        """Rows of a table: (T,) ids and (rows, D) → (T, D)."""
+    def embedding(self, ids: ArrayT, table: ParameterT) -> ArrayT:
+        """Look rows of a table up: (T,) ids and (rows, D) → (T, D)."""
 
-    def embedding_sum(self, lookups: Sequence[tuple[Array, Parameter]]) -> Array:
-        """Rows of several tables, added in the order given: for each (T,) ids and (rows, D) → (T, D)."""
+    def embedding_sum(self, lookups: Sequence[tuple[ArrayT, ParameterT]]) -> ArrayT:
+        """Look rows of several tables up and add them in the order given: (T,) ids and (rows, D) each → (T, D)."""
         return reduce(self.add, [self.embedding(ids, table) for ids, table in lookups])
 
     @abstractmethod
     def linear(
         self,
-        x: Array,
-        weight: Parameter,
-        bias: Parameter | None = None,
+        x: ArrayT,
+        weight: ParameterT,
+        bias: ParameterT | None = None,
         *,
         activation: Activation | None = None,
         dropout: float = 0.0,
-        residual: Array | None = None,
-    ) -> Array:
-        """dropout(activation(x·weightᵀ + bias)) + residual: (T, in) and (out, in) → (T, out)."""
+        residual: ArrayT | None = None,
+    ) -> ArrayT:
+        """Compute dropout(activation(x·weightᵀ + bias)) + residual: (T, in) and (out, in) → (T, out)."""
 
     def gated_linear(
         self,
-        x: Array,
-        gate: Parameter,
-        up: Parameter,
-        gate_bias: Parameter | None,
-        up_bias: Parameter | None,
+        x: ArrayT,
+        gate: ParameterT,
+        up: ParameterT,
+        gate_bias: ParameterT | None,
+        up_bias: ParameterT | None,
         activation: Activation,
-    ) -> Array:
-        """activation(x·gateᵀ) ⊙ (x·upᵀ): (T, D) → (T, F). Shazeer 2020, equation 5."""
+    ) -> ArrayT:
+        """Compute activation(x·gateᵀ) ⊙ (x·upᵀ): (T, D) → (T, F). Shazeer 2020, equation 5."""
         return self.multiply(self.linear(x, gate, gate_bias, activation=activation), self.linear(x, up, up_bias))
 
-    def linears(self, x: Array, several: Sequence[Dense]) -> list[Array]:
-        """x·weightᵀ + bias for several weights, such as those of queries, keys and values."""
+    def linears(self, x: ArrayT, several: Sequence[Dense[ParameterT]]) -> list[ArrayT]:
+        """Compute x·weightᵀ + bias for several weights, such as query, key and value: (T, in) → (T, out) each."""
         return [self.linear(x, *each) for each in several]
 
     def feed_forward(
         self,
-        x: Array,
-        up: Dense,
-        down: Dense,
+        x: ArrayT,
+        up: Dense[ParameterT],
+        down: Dense[ParameterT],
         activation: Activation,
         *,
-        gate: Dense | None = None,
+        gate: Dense[ParameterT] | None = None,
         inner_dropout: float = 0.0,
         dropout: float = 0.0,
-        residual: Array | None = None,
-    ) -> Array:
-        """down(activation(up(x))) + residual, or with a gate down(activation(gate(x)) ⊙ up(x)) + residual.
+        residual: ArrayT | None = None,
+    ) -> ArrayT:
+        """Compute down(activation(up(x))) + residual, or with a gate down(activation(gate(x)) ⊙ up(x)) + residual.
 
-        Of the inner states some are dropped, and of what `down` gives. (T, D) → (T, D). Vaswani et al. 2017,
-        section 3.3; Shazeer 2020, equation 6.
+        `inner_dropout` is the rate for the input of `down`, `dropout` for its output. (T, D) → (T, D). Vaswani et al.
+        2017, section 3.3; Shazeer 2020, equation 6.
         """
         if gate is None:
             inner = self.linear(x, *up, activation=activation)
@@ -83,17 +83,17 @@ class DenseOperations(TrainingOperations, ABC):
         return self.linear(self.dropout(inner, inner_dropout), *down, dropout=dropout, residual=residual)
 
     @abstractmethod
-    def layer_norm(self, x: Array, weight: Parameter, bias: Parameter, eps: float) -> Array:
-        """(x − mean) / √(variance + eps) · weight + bias, over the last axis."""
+    def layer_norm(self, x: ArrayT, weight: ParameterT, bias: ParameterT, eps: float) -> ArrayT:
+        """Compute (x − mean) / √(variance + eps) · weight + bias over the last axis: (T, D) → (T, D)."""
 
     @abstractmethod
-    def rms_norm(self, x: Array, weight: Parameter, eps: float) -> Array:
-        """x / √(mean(x²) + eps) · weight, over the last axis."""
+    def rms_norm(self, x: ArrayT, weight: ParameterT, eps: float) -> ArrayT:
+        """Compute x / √(mean(x²) + eps) · weight over the last axis: (T, D) → (T, D)."""
 
     @abstractmethod
-    def add(self, x: Array, y: Array) -> Array:
-        """x + y, of equal shapes."""
+    def add(self, x: ArrayT, y: ArrayT) -> ArrayT:
+        """Add two arrays of equal shapes."""
 
     @abstractmethod
-    def multiply(self, x: Array, y: Array | float) -> Array:
-        """x ⊙ y, of equal shapes, or x by a number."""
+    def multiply(self, x: ArrayT, y: ArrayT | float) -> ArrayT:
+        """Multiply two arrays of equal shapes, or an array by a number."""

@@ -1,16 +1,25 @@
-"""The engine: all groups of operations together."""
+"""An engine does all arithmetic: the groups of operations together."""
+
+from typing import Any
 
 from triform.engines.protocol.answers import AnswerOperations
-from triform.engines.protocol.arrays import ParameterOperations
+from triform.engines.protocol.arrays import ArrayT, ParameterOperations, ParameterT
 from triform.engines.protocol.attention import AttentionOperations
 from triform.engines.protocol.dense import DenseOperations
 
 
-class Engine(ParameterOperations, DenseOperations, AttentionOperations, AnswerOperations):
-    """Where the arithmetic happens.
+class TypedEngine(
+    ParameterOperations[ArrayT, ParameterT],
+    DenseOperations[ArrayT, ParameterT],
+    AttentionOperations[ArrayT],
+    AnswerOperations[ArrayT],
+):
+    """An engine owns arrays and parameters of its own types, and does all arithmetic on them.
 
-    A new engine implements the abstract operations; the others are compositions of them that it may fuse,
-    as long as the result stays the same.
+    A new engine implements the abstract operations. The other operations are compositions of these; an engine may
+    fuse them, as long as the result stays the same.
     """
 
-    name: str
+
+Engine = TypedEngine[Any, Any]
+"""An engine as layers and upper floors see one, whose arrays and parameters are opaque."""

@@ -1,4 +1,4 @@
-"""Which rows are whose, and where keys and values lie: packed in this very pass, or in the pages of a store.
+"""Spans of packed sequences, and the keys and values of attention: packed, or in the pages of a KV cache's store.
 
 Shape letters are listed in `protocol/__init__.py`.
 """
@@ -6,6 +6,7 @@ Shape letters are listed in `protocol/__init__.py`.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,9 @@ from triform.engines.protocol.arrays import Array, Integers
 
 @dataclass(frozen=True, eq=False)
 class Spans:
-    """Which rows of a packed array belong to which sequence: those from `begins[b]` up to `ends[b]`.
+    """The rows of each sequence in a packed array: sequence b has rows `begins[b]` up to, not including, `ends[b]`.
 
-    Two sequences may name the same rows: the beams of one sentence share its cross keys and values.
+    Two sequences may have the same rows: the beams of one sentence share its cross keys and values.
     """
 
     begins: Integers
@@ -24,30 +25,30 @@ class Spans:
 
     @classmethod
     def of_lengths(cls, lengths: Integers) -> "Spans":
-        """Spans of sequences that lie end to end."""
+        """Make the spans of sequences that lie end to end, from their (B,) lengths."""
         ends = np.cumsum(lengths)
         return cls(ends - lengths, ends)
 
     @cached_property
     def lengths(self) -> Integers:
-        """(B,) rows of each sequence."""
+        """Number of rows of each sequence, (B,)."""
         return self.ends - self.begins
 
     def __len__(self) -> int:
         return len(self.begins)
 
     def select(self, sequences: Integers) -> "Spans":
-        """The spans of some sequences, in the order given."""
+        """Select the spans of some sequences, in the order given."""
         return Spans(self.begins[sequences], self.ends[sequences])
 
     def pairs(self) -> list[tuple[int, int]]:
-        """(begin, end) of each sequence, as Python integers."""
+        """List (begin, end) of each sequence as Python integers."""
         return list(zip(self.begins.tolist(), self.ends.tolist(), strict=True))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PackedKeyValues:
-    """Keys and values computed in this very pass; key j of a sequence is row `begins + j`."""
+    """Keys and values of this forward pass, packed; key j of a sequence is row `begins + j`."""
 
     key: Array
     """(S, K, H)"""
@@ -56,57 +57,75 @@ class PackedKeyValues:
     spans: Spans
 
     def select(self, sequences: Integers) -> "PackedKeyValues":
-        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select sequences in the order given, a sequence perhaps twice. Nothing is copied."""
         return replace(self, spans=self.spans.select(sequences))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PageTable:
-    """Where the keys of each sequence lie in a store.
+    """The pages of each sequence in a store (paged attention: Kwon et al. 2023, arXiv:2309.06180).
 
     Key j of sequence b is in place j mod page_size of page `pages[spans.begins[b] + j // page_size]`.
     """
 
     pages: Integers
-    """(P,) page numbers: those of the first sequence in order, then those of the next. Sequences may share pages."""
+    """(P,) page numbers: the pages of the first sequence in order, then of the next. Sequences may share pages."""
     spans: Spans
-    """Which of them belong to which sequence."""
+    """The part of `pages` that belongs to each sequence."""
     lengths: Integers
-    """(B,) keys of each sequence, those of this pass included."""
+    """(B,) number of keys of each sequence, the new ones of this pass included."""
     slots: Integers
-    """(T,) where this pass puts its new rows: page · page_size + place in the page; never in a page that is shared."""
+    """(T,) slots for the new rows of this pass: page · page_size + place in the page; never in a shared page."""
 
     def select(self, sequences: Integers) -> "PageTable":
-        """The table of some sequences, for reading; one may be named twice."""
+        """Select sequences in the order given, a sequence perhaps twice, for reading."""
         return replace(self, spans=self.spans.select(sequences), lengths=self.lengths[sequences])
 
 
+class KeysAndValues(NamedTuple):
+    """A layer that caches a key and a value for each token and key/value head, in float32."""
+
+    num_key_value_heads: int
+    head_dim: int
+
+
+LayerCache = KeysAndValues
+"""The cache of one layer, as a sum type: each kind of cache is a class with its own fields.
+
+Latent rows (multi-head latent attention) and recurrent states would be further members. A format of the cached numbers
+would be a field of a member.
+"""
+
+
 class KeyValueStore(ABC):
-    """Keys and values of all layers, in pages of `Engine.page_size`. The engine owns them, `generation/` deals them."""
+    """The memory of a KV cache: pages of `Engine.page_size` tokens, for all layers.
+
+    The engine owns the pages; `generation/` decides which sequence has which page.
+    """
 
     @abstractmethod
     def grow(self, num_pages: int) -> None:
-        """Make room for `num_pages` pages in all; those there keep their contents."""
+        """Make room for `num_pages` pages in all; present pages keep their contents."""
 
     @abstractmethod
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
-        """Make the contents of each page of `targets` those of its page of `sources`, in all layers."""
+        """Copy the pages `sources` to the pages `targets`, (P,) each, in all layers."""
 
     @abstractmethod
     def write(self, layer: int, key_TKH: Array, value_TKH: Array, table: PageTable) -> None:
-        """Put new rows where `table.slots` says."""
+        """Write new keys and values of a layer, (T, K, H) each, to `table.slots`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PagedKeyValues:
-    """Keys and values of one layer, in the pages of a store."""
+    """Keys and values of one layer in the pages of a store."""
 
     store: KeyValueStore
     layer: int
     table: PageTable
 
     def select(self, sequences: Integers) -> "PagedKeyValues":
-        """Those of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select sequences in the order given, a sequence perhaps twice. Nothing is copied."""
         return replace(self, table=self.table.select(sequences))
 
 

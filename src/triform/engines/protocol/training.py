@@ -1,52 +1,58 @@
-"""What training adds: dropout, gradients, and blocks that are computed again for them."""
+"""Operations of training: gradients, dropout, LayerDrop and activation checkpointing."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from triform.engines.formats import Format
-from triform.engines.protocol.arrays import Array
+from triform.engines.protocol.arrays import ArrayT
 from triform.errors import EngineError
 
 T = TypeVar("T")
 
 
-class TrainingOperations:
-    """What an engine with gradients does otherwise; the defaults are for engines without."""
+class TrainingOperations(Generic[ArrayT]):
+    """An engine with gradients overrides these operations; the defaults are for engines without."""
 
     name: str
 
     def inference(self) -> AbstractContextManager[None]:
-        """Inside, nobody will ask for gradients."""
+        """Compute without gradients inside this context."""
         return nullcontext()
 
     def training(self, *, autocast: Format | None = None, recompute: bool = False) -> AbstractContextManager[None]:
-        """Inside, dropout is on; elsewhere, and on engines without gradients, rates of dropout mean nothing.
+        """Turn dropout on inside this context. Elsewhere, and on engines without gradients, dropout rates are ignored.
 
         Arguments:
-            autocast: a half precision for products, beside float32 for what needs its range; None for float32.
-            recompute: whether a block keeps only its input, and is computed again for its gradients.
+            autocast: the half precision of products (mixed precision); None for float32.
+            recompute: activation checkpointing: a block keeps its input only, and is computed again for gradients.
 
         Raises:
             EngineError: the engine has no gradients.
         """
         raise EngineError(f"The {self.name} engine has no gradients. Train with the torch engine.")
 
-    def dropout(self, x: Array, rate: float) -> Array:
-        """While training, each number nought with probability `rate`, or else divided by 1 − rate.
+    def dropout(self, x: ArrayT, rate: float) -> ArrayT:
+        """Set each number to zero with probability `rate` while training, and divide the others by 1 − rate.
 
-        Srivastava et al. 2014, section 10, where what is kept is scaled so that inference need not be.
+        Srivastava et al. 2014, section 10; scaled while training, so that inference needs no scaling.
         """
         return x
 
     def keeps(self, rate: float) -> bool:
-        """Whether a block is gone through: while training, it is passed over with probability `rate`."""
+        """Decide whether a block runs: LayerDrop skips a block with probability `rate` while training.
+
+        Fan et al. 2019, arXiv:1909.11556.
+        """
         return True
 
-    def recomputed(self, compute: Callable[[Array], Array], x: Array) -> Array:
-        """compute(x), which an engine may do again when gradients are wanted, to keep less until then."""
+    def recomputed(self, compute: Callable[[ArrayT], ArrayT], x: ArrayT) -> ArrayT:
+        """Compute `compute(x)` under activation checkpointing: an engine may compute it again for gradients.
+
+        Chen et al. 2016, arXiv:1604.06174. (T, D) → (T, D).
+        """
         return compute(x)
 
     def shared(self, compute: Callable[[], T]) -> T:
-        """compute(), done once and kept where several blocks need it, though these be computed again."""
+        """Compute `compute()` once and keep its activations, though the blocks that share it are recomputed."""
         return compute()

@@ -1,4 +1,4 @@
-"""The plainest correct definition of every operation, in NumPy."""
+"""The reference engine: the plainest correct definition of every operation, in NumPy."""
 
 from triform.engines.reference.engine import ReferenceEngine
 

@@ -1,10 +1,10 @@
-"""Nonlinearities, in place on float32, in pieces that stay in the cache of a core."""
+"""Activation functions on float32, in place, in pieces that stay in a core's cache."""
 
 from collections.abc import Callable
 
 import numpy as np
 
-from triform.engines.reference.floats import Floats
+from triform.engines.formats import Floats
 from triform.spec import Activation
 
 PIECE = 16_384
@@ -18,7 +18,7 @@ NumPy has no erf, but a fast tanh. The largest error is 1.4e-7, float32's own ro
 
 
 def erf(x: Floats) -> Floats:
-    """The error function of float32 numbers."""
+    """Compute the error function of float32 numbers."""
     # From 4.1 on the polynomial has carried tanh to 1 exactly, as erf is in float32; gelu(−100) must be 0.
     x = np.clip(x, -4.2, 4.2)
     square = x * x
@@ -63,7 +63,7 @@ FUNCTIONS: dict[Activation, Callable[[Floats], Floats]] = {
 
 
 def activate(x: Floats, activation: Activation) -> None:
-    """Replace the numbers of a C-contiguous array by their activation."""
+    """Replace the numbers of a C-contiguous array of any shape by their activation."""
     function = FUNCTIONS[activation]
     flat = x.reshape(-1)
     for begin in range(0, flat.size, PIECE):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from triform.engines.formats import Floats
 from triform.engines.protocol import (
     Bias,
     DistanceBias,
@@ -12,7 +13,6 @@ from triform.engines.protocol import (
     Spans,
     split_queries,
 )
-from triform.engines.reference.floats import Floats
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.errors import EngineError
 from triform.spec import Causal, Mask, ScoreRule

@@ -1,4 +1,4 @@
-"""The reference engine: every operation of the protocol as its formula, on NumPy arrays."""
+"""The reference engine: each operation of the protocol as its formula, on NumPy arrays."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,32 +6,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.formats import Format, StoredTensor
-from triform.engines.protocol import Bias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
+from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert
+from triform.engines.protocol import (
+    Bias,
+    Integers,
+    KeyValues,
+    LayerCache,
+    ParameterRole,
+    ProbabilityHook,
+    Spans,
+    TypedEngine,
+)
 from triform.engines.reference.activation import activate
 from triform.engines.reference.attention import attention
-from triform.engines.reference.floats import Floats
+from triform.engines.reference.integer_linear import linear
 from triform.engines.reference.key_value_store import ReferenceStore
-from triform.engines.reference.parameter import ReferenceParameter, convert
-from triform.engines.reference.quantization import linear
-from triform.errors import EngineError
+from triform.engines.reference.parameter import ReferenceParameter
 from triform.spec import Activation, Pooling, ScoreRule
 
 
-class ReferenceEngine(Engine):
-    """NumPy on a CPU; computes in float32, but for the products of integer weights."""
+class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
+    """NumPy on a CPU; the arithmetic is float32, except in products with integer weights."""
 
     name = "reference"
-    formats = frozenset(Format)
+    formats = frozenset(FORMATS.values())
     page_size = 32
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ReferenceParameter:
-        if format not in self.formats:
-            known = ", ".join(sorted(self.formats))
-            raise EngineError(f"{name}: the reference engine cannot hold {format}. Choose a dtype from {known}.")
+        self.check_format(name, format)
         return ReferenceParameter(convert(tensor, format))
 
-    def stored(self, parameter: ReferenceParameter) -> StoredTensor:  # type: ignore[override]
+    def stored(self, parameter: ReferenceParameter) -> StoredTensor:
         return parameter.tensor
 
     def asarray(self, values: NDArray[Any]) -> NDArray[Any]:
@@ -40,10 +45,10 @@ class ReferenceEngine(Engine):
     def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
         return x
 
-    def embedding(self, ids: Integers, table: ReferenceParameter) -> Floats:  # type: ignore[override]
+    def embedding(self, ids: Integers, table: ReferenceParameter) -> Floats:
         return table.rows(ids)
 
-    def linear(  # type: ignore[override]
+    def linear(
         self,
         x: Floats,
         weight: ReferenceParameter,
@@ -62,16 +67,14 @@ class ReferenceEngine(Engine):
             y += residual
         return y
 
-    def layer_norm(  # type: ignore[override]
-        self, x: Floats, weight: ReferenceParameter, bias: ReferenceParameter, eps: float
-    ) -> Floats:
+    def layer_norm(self, x: Floats, weight: ReferenceParameter, bias: ReferenceParameter, eps: float) -> Floats:
         y = x - x.mean(axis=-1, keepdims=True)
         y /= np.sqrt(_mean_square(y) + np.float32(eps))
         y *= weight.float32()
         y += bias.float32()
         return y
 
-    def rms_norm(self, x: Floats, weight: ReferenceParameter, eps: float) -> Floats:  # type: ignore[override]
+    def rms_norm(self, x: Floats, weight: ReferenceParameter, eps: float) -> Floats:
         y: Floats = x / np.sqrt(_mean_square(x) + np.float32(eps))
         y *= weight.float32()
         return y
@@ -111,7 +114,7 @@ class ReferenceEngine(Engine):
     ) -> Floats:
         return attention(query_TNH, queries, keys, rule, bias, hook)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> ReferenceStore:
+    def key_value_store(self, layers: Sequence[LayerCache]) -> ReferenceStore:
         return ReferenceStore(layers, self.page_size)
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
@@ -144,13 +147,13 @@ class ReferenceEngine(Engine):
 
 
 def _mean_square(x: Floats) -> Floats:
-    """mean(x²) over the last axis, kept as an axis of one."""
-    # Unlike einsum, which sums long rows in pieces that depend on their number.
+    """Compute mean(x²) over the last axis: (…, D) → (…, 1)."""
+    # einsum would sum long rows in pieces that depend on the number of rows.
     return np.vecdot(x, x)[..., None] / np.float32(x.shape[-1])
 
 
 def _top(x: Floats, k: int) -> Integers:
-    """Where the k greatest of a vector stand, in order, without sorting all."""
+    """Find the indices of the k greatest of a vector (V,), in order, without sorting all → (k,)."""
     k = min(k, len(x))
     if k == 1:
         return x.argmax(axis=0, keepdims=True)
@@ -159,6 +162,7 @@ def _top(x: Floats, k: int) -> Integers:
 
 
 def _pool_one(x_TD: Floats, pooling: Pooling) -> Floats:
+    """Pool the rows of one sequence: (T, D) → (D,)."""
     length = len(x_TD)
     match pooling:
         case Pooling.FIRST:

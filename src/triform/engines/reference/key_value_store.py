@@ -1,19 +1,20 @@
-"""Keys and values in pages: one array of pages for each layer."""
+"""Pages of keys and values: two arrays for each layer."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from triform.engines.protocol import Integers, KeyValueStore, PageTable
-from triform.engines.reference.floats import Floats
+from triform.engines.formats import Floats
+from triform.engines.protocol import Integers, KeyValueStore, LayerCache, PageTable
 
 
 class ReferenceStore(KeyValueStore):
-    """Pages as the first axis of two arrays for each layer, (pages, page_size, K, H)."""
+    """Keys and values of each layer, (pages, page_size, K, H)."""
 
-    def __init__(self, layers: Sequence[tuple[int, int]], page_size: int) -> None:
-        self._keys = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
-        self._values = [np.empty((0, page_size, *layer), np.float32) for layer in layers]
+    def __init__(self, layers: Sequence[LayerCache], page_size: int) -> None:
+        shapes = [(0, page_size, layer.num_key_value_heads, layer.head_dim) for layer in layers]
+        self._keys = [np.empty(shape, np.float32) for shape in shapes]
+        self._values = [np.empty(shape, np.float32) for shape in shapes]
 
     def grow(self, num_pages: int) -> None:
         for arrays in (self._keys, self._values):
@@ -32,14 +33,14 @@ class ReferenceStore(KeyValueStore):
             array.reshape(-1, *array.shape[2:])[table.slots] = rows
 
     def read(self, layer: int, table: PageTable, sequence: int) -> tuple[Floats, Floats]:
-        """The keys and values of one sequence, (S, K, H) each."""
+        """Read the keys and values of one sequence, (S, K, H) each."""
         pages = table.pages[table.spans.begins[sequence] : table.spans.ends[sequence]]
         length = int(table.lengths[sequence])
         return _gather(self._keys[layer], pages, length), _gather(self._values[layer], pages, length)
 
 
 def _gather(array: Floats, pages: Integers, length: int) -> Floats:
-    # Pages in a row are a view: a lone sequence is read without a copy.
+    # Consecutive pages are a view: a lone sequence is read without a copy.
     first = int(pages[0])
     in_a_row = int(pages[-1]) - first == len(pages) - 1 and bool((np.diff(pages) == 1).all())
     chosen = array[first : first + len(pages)] if in_a_row else array[pages]

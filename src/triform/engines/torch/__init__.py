@@ -1,4 +1,4 @@
-"""The operations in PyTorch: for GPUs, and for gradients."""
+"""The torch engine: PyTorch, for GPUs and gradients."""
 
 from triform.engines.torch.engine import TorchEngine
 

@@ -1,4 +1,4 @@
-"""The torch engine: every operation of the protocol by PyTorch's, on a CPU or a GPU, with gradients."""
+"""The torch engine: each operation of the protocol in PyTorch, on a CPU or a GPU, with gradients."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -11,9 +11,17 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from triform.engines.formats import Format, StoredTensor
-from triform.engines.protocol import Bias, Engine, Integers, KeyValues, ParameterRole, ProbabilityHook, Spans
-from triform.engines.reference.parameter import convert
+from triform.engines.formats import Format, StoredTensor, convert
+from triform.engines.protocol import (
+    Bias,
+    Integers,
+    KeyValues,
+    LayerCache,
+    ParameterRole,
+    ProbabilityHook,
+    Spans,
+    TypedEngine,
+)
 from triform.engines.torch import dropout
 from triform.engines.torch.attention import Scores, attention
 from triform.engines.torch.key_value_store import TorchStore
@@ -32,14 +40,14 @@ ACTIVATIONS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-class TorchEngine(Engine):
-    """PyTorch; computes in float32 whatever format the parameters have.
+class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
+    """PyTorch; the arithmetic is float32, whatever format the parameters have.
 
     Arguments:
-        device: as torch names them, such as "cuda:1"; without it a GPU if there is one, else the CPU.
+        device: a name of torch's, such as "cuda:1"; None for a GPU if there is one, else the CPU.
 
     Raises:
-        EngineError: there is no such device.
+        EngineError: torch has no such device here.
     """
 
     name = "torch"
@@ -81,7 +89,7 @@ class TorchEngine(Engine):
             return compute(x)
 
         def computed(x: torch.Tensor) -> torch.Tensor:
-            # For the second time, whoever asked for the gradients may have left training.
+            # The second time is during backward, which may run outside `training`.
             with self.training(recompute=True):
                 return compute(x)
 
@@ -89,7 +97,7 @@ class TorchEngine(Engine):
         return again
 
     def shared(self, compute: Callable[[], T]) -> T:
-        # Hooks of our own stand before those by which a block that is computed again keeps nothing.
+        # Own hooks take precedence over those of checkpoint(), which would keep nothing.
         with saved_tensors_hooks(_itself, _itself):
             return compute()
 
@@ -100,12 +108,10 @@ class TorchEngine(Engine):
         return not (self._is_training and rate) or torch.rand(()).item() >= rate
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> TorchParameter:
-        if format not in self.formats:
-            known = ", ".join(sorted(self.formats))
-            raise EngineError(f"{name}: the torch engine cannot hold {format}. Choose a dtype from {known}.")
+        self.check_format(name, format)
         return TorchParameter(torch.nn.Parameter(to_torch(convert(tensor, format), self.device)), format)
 
-    def stored(self, parameter: TorchParameter) -> StoredTensor:  # type: ignore[override]
+    def stored(self, parameter: TorchParameter) -> StoredTensor:
         if isinstance(parameter, LowRankParameter):
             return to_stored(parameter.float32(), Format.FLOAT32)
         return to_stored(parameter.tensor, parameter.format)
@@ -117,10 +123,10 @@ class TorchEngine(Engine):
         numbers: NDArray[Any] = x.detach().cpu().numpy()
         return numbers
 
-    def embedding(self, ids: torch.Tensor, table: TorchParameter) -> torch.Tensor:  # type: ignore[override]
+    def embedding(self, ids: torch.Tensor, table: TorchParameter) -> torch.Tensor:
         return table.lookup(ids)
 
-    def linear(  # type: ignore[override]
+    def linear(
         self,
         x: torch.Tensor,
         weight: TorchParameter,
@@ -136,12 +142,10 @@ class TorchEngine(Engine):
         y = self.dropout(y, dropout)
         return y if residual is None else y + residual
 
-    def layer_norm(  # type: ignore[override]
-        self, x: torch.Tensor, weight: TorchParameter, bias: TorchParameter, eps: float
-    ) -> torch.Tensor:
+    def layer_norm(self, x: torch.Tensor, weight: TorchParameter, bias: TorchParameter, eps: float) -> torch.Tensor:
         return functional.layer_norm(x, weight.shape, weight.float32(), bias.float32(), eps)
 
-    def rms_norm(self, x: torch.Tensor, weight: TorchParameter, eps: float) -> torch.Tensor:  # type: ignore[override]
+    def rms_norm(self, x: torch.Tensor, weight: TorchParameter, eps: float) -> torch.Tensor:
         x = x.float()
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight.float32()
 
@@ -178,7 +182,7 @@ class TorchEngine(Engine):
         dropout = dropout if self._is_training else 0.0
         return attention(query_TNH, queries, keys, Scores(rule=rule, bias=bias, dropout=dropout), hook)
 
-    def key_value_store(self, layers: Sequence[tuple[int, int]]) -> TorchStore:
+    def key_value_store(self, layers: Sequence[LayerCache]) -> TorchStore:
         return TorchStore(layers, self.page_size, self.device)
 
     def rows(self, x: torch.Tensor, indices: Integers) -> torch.Tensor:

@@ -1,21 +1,22 @@
-"""Keys and values in pages: two tensors for each layer."""
+"""Pages of keys and values: two tensors for each layer."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from triform.engines.protocol import Integers, KeyValueStore, PageTable
+from triform.engines.protocol import Integers, KeyValueStore, LayerCache, PageTable
 from triform.errors import EngineError
 
 
 class TorchStore(KeyValueStore):
-    """Pages as the first axis of two tensors for each layer, (pages, page_size, K, H)."""
+    """Keys and values of each layer, (pages, page_size, K, H)."""
 
-    def __init__(self, layers: Sequence[tuple[int, int]], page_size: int, device: torch.device) -> None:
+    def __init__(self, layers: Sequence[LayerCache], page_size: int, device: torch.device) -> None:
         self._device = device
-        self._keys = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
-        self._values = [torch.empty((0, page_size, *layer), device=device) for layer in layers]
+        shapes = [(0, page_size, layer.num_key_value_heads, layer.head_dim) for layer in layers]
+        self._keys = [torch.empty(shape, device=device) for shape in shapes]
+        self._values = [torch.empty(shape, device=device) for shape in shapes]
 
     def grow(self, num_pages: int) -> None:
         for tensors in (self._keys, self._values):
@@ -33,7 +34,7 @@ class TorchStore(KeyValueStore):
     def write(self, layer: int, key_TKH: torch.Tensor, value_TKH: torch.Tensor, table: PageTable) -> None:
         if key_TKH.requires_grad or value_TKH.requires_grad:
             raise EngineError(
-                "A key/value cache would lose the gradients of what it holds. Call the model without a cache to train "
+                "A KV cache would lose the gradients of its keys and values. Call the model without a cache to train "
                 "it, or inside engine.inference() to generate."
             )
         slots = torch.from_numpy(table.slots).to(self._device)
@@ -43,7 +44,7 @@ class TorchStore(KeyValueStore):
     def read(
         self, layer: int, table: PageTable, sequences: Integers, num_keys: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The keys and values of sequences that hold `num_keys` each: (B, S, K, H)."""
+        """Read the keys and values of sequences with `num_keys` keys each: (B, S, K, H) each."""
         pages = torch.from_numpy(
             table.pages[table.spans.begins[sequences][:, None] + np.arange(-(-num_keys // self._keys[layer].shape[1]))]
         ).to(self._device)

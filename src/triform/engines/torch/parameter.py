@@ -1,4 +1,4 @@
-"""Parameters as torch knows them, so that its optimisers can be handed them."""
+"""Parameters as `torch.nn.Parameter`, for torch's optimisers; and low-rank changes of them (LoRA)."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ DTYPES = {Format.FLOAT32: torch.float32, Format.FLOAT16: torch.float16, Format.B
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TorchParameter:
-    """A tensor on a device. Always a copy: training writes into it, and a mapped file is for reading only."""
+    """A tensor on a device. Always a copy: training writes into the tensor, and a mapped file is read-only."""
 
     tensor: torch.nn.Parameter
     format: Format
     padding: int | None = None
-    """The row of a table that has no gradient from being looked up."""
+    """The row of a table whose lookups give no gradient; torch's `padding_idx`."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -30,17 +30,17 @@ class TorchParameter:
         return self.tensor.float()
 
     def lookup(self, ids: torch.Tensor) -> torch.Tensor:
-        """Rows of a table: (T,) and (rows, D) → (T, D)."""
+        """Look rows of a table up: (T,) and (rows, D) → (T, D)."""
         return functional.embedding(ids, self.tensor, self.padding).float()
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None, *, is_training: bool) -> torch.Tensor:
-        """x·weightᵀ + bias: (T, in) and (out, in) → (T, out)."""
+        """Compute x·weightᵀ + bias: (T, in) and (out, in) → (T, out)."""
         return functional.linear(x, self.float32(), bias)
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class LowRankParameter(TorchParameter):
-    """The weight of a linear that stays what it is, and a change that is trained: W + scale·B·A.
+    """A frozen weight of a linear and a low-rank change that is trained: W + scale·B·A.
 
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
@@ -51,30 +51,30 @@ class LowRankParameter(TorchParameter):
     """(out, r)"""
     scale: float
     dropout: float
-    """Of what A is given, while training."""
+    """Dropout rate of A's input while training."""
 
     def float32(self) -> torch.Tensor:
-        """Both as one, in float32."""
+        """The sum W + scale·B·A, in float32."""
         return self.tensor.float() + self.scale * self.b @ self.a
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None, *, is_training: bool) -> torch.Tensor:
-        """Both apart, which needs no gradient of the whole weight."""
+        """Compute x·Wᵀ and the change apart, which needs no gradient of the whole weight: (T, in) → (T, out)."""
         y = functional.linear(x, self.tensor.float(), bias)
         kept = functional.dropout(x, self.dropout, training=is_training)
         return y + self.scale * functional.linear(functional.linear(kept, self.a), self.b)
 
 
 def to_torch(stored: StoredTensor, device: torch.device) -> torch.Tensor:
-    """A stored tensor on a device, in its own format."""
-    # torch has no uint16 to take the bits of a bfloat16 from, but int16.
-    array = stored.array.view(np.int16) if stored.format is Format.BFLOAT16 else stored.array
+    """Copy a stored float tensor to a device, in its own format; any shape."""
+    # torch reads the bits of a bfloat16 from int16, not from uint16.
+    array = stored.array.view(np.int16) if stored.format == Format.BFLOAT16 else stored.array
     tensor = torch.tensor(array, device=device)
-    return tensor.view(torch.bfloat16) if stored.format is Format.BFLOAT16 else tensor
+    return tensor.view(torch.bfloat16) if stored.format == Format.BFLOAT16 else tensor
 
 
 def to_stored(tensor: torch.Tensor, format: Format) -> StoredTensor:
-    """The inverse."""
+    """Undo `to_torch`."""
     tensor = tensor.detach().cpu().contiguous()
-    if format is Format.BFLOAT16:
+    if format == Format.BFLOAT16:
         return StoredTensor(tensor.view(torch.int16).numpy().view(np.uint16), format)
     return StoredTensor(tensor.numpy(), format)
