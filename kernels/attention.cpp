@@ -98,13 +98,12 @@ void attention(const Operations& operations, Attention a, int64_t count) {
     });
 }
 
-void attention_of_one(const Operations& operations, const Attention& a, int64_t sequence, Pass pass,
-                      float* probabilities) {
-    int64_t count = a.query_ends[sequence] - a.query_begins[sequence], rows = count * (a.heads / a.groups);
-    int64_t width = whole_blocks(a.num_keys[sequence]) * kBlock;
+void attention_pass(const Operations& operations, const Attention& a, int64_t sequence, int64_t begin, int64_t end,
+                    Pass pass, float* probabilities) {
+    int64_t rows = (end - begin) * (a.heads / a.groups), width = whole_blocks(a.num_keys[sequence]) * kBlock;
     run(a.groups, [&](int64_t group) {
         thread_local std::vector<float> scaled;
-        operations.attention(a, tiles_of(operations, a, sequence, group), {sequence, group, 0, count}, pass,
+        operations.attention(a, tiles_of(operations, a, sequence, group), {sequence, group, begin, end}, pass,
                              probabilities + group * rows * width, at_least(scaled, rows * a.head_dim));
     });
 }

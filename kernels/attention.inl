@@ -132,8 +132,8 @@ void attention(const Attention& a, const Tiles& tiles, const Queries& queries, P
     int64_t past = all_keys - (a.query_ends[queries.sequence] - begin);
     Work work;
     work.position = past + queries.begin;
-    // Under a causal mask no query of these sees a later key.
-    work.num_keys = a.causal ? past + queries.end : all_keys;
+    // Under a causal mask no query of these sees a later key, but changed probabilities may give weight to one.
+    work.num_keys = a.causal && pass != Pass::kValues ? past + queries.end : all_keys;
     work.width = whole_blocks(all_keys) * kBlock;
     work.per_group = a.heads / a.groups;
     work.head = queries.group * work.per_group;

@@ -55,6 +55,27 @@ struct Weight {
     int64_t in, out;
 };
 
+// The arguments of one attention, which several calls may use; the arrays are kept alive. Shapes as in triform::Attention.
+struct AttentionArguments {
+    In query;
+    Out output;
+    In keys, values;
+    std::optional<Integers> pages;
+    Integers query_begins, query_ends, key_begins, num_keys;
+    float scale;
+    bool causal;
+    std::optional<int64_t> window;
+    std::optional<In> bias;
+    int64_t bias_zero;
+
+    Attention pointers() const {
+        return {query.data(), output.data(), keys.data(), values.data(), pages ? pages->data() : nullptr,
+                query_begins.data(), query_ends.data(), num_keys.data(), key_begins.data(), int64_t(query.shape(1)),
+                int64_t(keys.shape(1)), int64_t(query.shape(2)), scale, causal, window.value_or(kNoWindow),
+                bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, bias_zero};
+    }
+};
+
 // A set of kernels for one instruction set.
 struct Kernels {
     const Operations* operations;
@@ -134,21 +155,37 @@ struct Kernels {
         });
     }
 
-    // All sequences; or, with `probabilities` (groups, queries · heads / groups, width), one pass over one of them.
-    // Keys and values of this pass lie in rows: then there are no pages, and `key_begins` counts rows.
-    void attention(In query, Out output, In keys, In values, std::optional<Integers> pages, Integers query_begins,
-                   Integers query_ends, Integers key_begins, Integers num_keys, float scale, bool causal,
-                   int64_t window, std::optional<In> bias, int64_t zero, int64_t sequence, int pass,
-                   std::optional<Out> probabilities) const {
-        Attention a{query.data(), output.data(), keys.data(), values.data(), pages ? pages->data() : nullptr,
-                    query_begins.data(), query_ends.data(), num_keys.data(), key_begins.data(),
-                    int64_t(query.shape(1)), int64_t(keys.shape(1)), int64_t(query.shape(2)), scale, causal, window,
-                    bias ? bias->data() : nullptr, bias ? int64_t(bias->shape(1)) : 0, zero};
+    void attention(const AttentionArguments& arguments) const {
         nb::gil_scoped_release release;
-        if (probabilities)
-            attention_of_one(*operations, a, sequence, Pass(pass), probabilities->data());
-        else
-            triform::attention(*operations, a, int64_t(num_keys.shape(0)));
+        triform::attention(*operations, arguments.pointers(), int64_t(arguments.num_keys.shape(0)));
+    }
+
+    // Fills `probabilities` (groups, queries · heads / groups, keys in whole blocks) of queries [begin, end) of a sequence.
+    void attention_probabilities(const AttentionArguments& arguments, int64_t sequence, int64_t begin, int64_t end,
+                                 Out probabilities) const {
+        one_pass(arguments, sequence, begin, end, Pass::kProbabilities, probabilities);
+    }
+
+    // Writes the output rows of queries [begin, end) of a sequence, from `probabilities`.
+    void attention_values(const AttentionArguments& arguments, int64_t sequence, int64_t begin, int64_t end,
+                          Out probabilities) const {
+        one_pass(arguments, sequence, begin, end, Pass::kValues, probabilities);
+    }
+
+    void one_pass(const AttentionArguments& arguments, int64_t sequence, int64_t begin, int64_t end, Pass pass,
+                  const Out& probabilities) const {
+        Attention a = arguments.pointers();
+        if (sequence < 0 || sequence >= int64_t(arguments.num_keys.shape(0)))
+            throw std::invalid_argument("sequence is not one of the attention's");
+        if (begin < 0 || begin > end || end > a.query_ends[sequence] - a.query_begins[sequence])
+            throw std::invalid_argument("queries are not those of the sequence");
+        int64_t rows = (end - begin) * (a.heads / a.groups), width = whole_blocks(a.num_keys[sequence]) * kBlock;
+        if (probabilities.ndim() != 3 || int64_t(probabilities.shape(0)) != a.groups ||
+            int64_t(probabilities.shape(1)) != rows || int64_t(probabilities.shape(2)) != width)
+            throw std::invalid_argument(
+                "probabilities: expected the shape (groups, queries * heads / groups, keys in whole blocks)");
+        nb::gil_scoped_release release;
+        attention_pass(*operations, a, sequence, begin, end, pass, probabilities.data());
     }
 
     // Operations a second of all threads, doing nothing else; two for each multiply-add.
@@ -412,7 +449,6 @@ NB_MODULE(_kernels, m) {
         }
     });
     m.attr("BLOCK") = kBlock;
-    m.attr("NO_WINDOW") = kNoWindow;
     m.def("int8_block", &int8_block);
     m.def("int4_block", &int4_block);
     m.def("instruction_sets", [] {
@@ -431,6 +467,13 @@ NB_MODULE(_kernels, m) {
     m.def("unpack_int4", &unpack_int4);
     m.def("copy_pages", &copy_pages);
     nb::class_<Weight>(m, "Weight").def(nb::init<ConstBytes, int, int64_t, int64_t>());
+    nb::class_<AttentionArguments>(m, "AttentionArguments")
+        .def(nb::init<In, Out, In, In, std::optional<Integers>, Integers, Integers, Integers, Integers, float, bool,
+                      std::optional<int64_t>, std::optional<In>, int64_t>(),
+             nb::kw_only(), nb::arg("query"), nb::arg("output").noconvert(), nb::arg("keys"), nb::arg("values"),
+             nb::arg("pages").none(), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("key_begins"),
+             nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window").none(),
+             nb::arg("bias").none(), nb::arg("bias_zero"));
     nb::class_<Kernels>(m, "Kernels")
         .def(nb::init<const std::string&>())
         .def("linear", &Kernels::linear, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg())
@@ -439,11 +482,11 @@ NB_MODULE(_kernels, m) {
              nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg(), nb::arg().none(), nb::arg())
         .def("layer_norm", &Kernels::layer_norm)
         .def("rms_norm", &Kernels::rms_norm)
-        .def("attention", &Kernels::attention, nb::arg("query"), nb::arg("output"), nb::arg("keys"), nb::arg("values"),
-             nb::arg("pages").none(), nb::arg("query_begins"), nb::arg("query_ends"), nb::arg("key_begins"),
-             nb::arg("num_keys"), nb::arg("scale"), nb::arg("causal"), nb::arg("window"), nb::arg("bias").none(),
-             nb::arg("zero"), nb::arg("sequence") = 0, nb::arg("pass_") = 0,
-             nb::arg("probabilities").none() = nb::none())
+        .def("attention", &Kernels::attention)
+        .def("attention_probabilities", &Kernels::attention_probabilities, nb::arg(), nb::kw_only(),
+             nb::arg("sequence"), nb::arg("query_begin"), nb::arg("query_end"), nb::arg("probabilities").noconvert())
+        .def("attention_values", &Kernels::attention_values, nb::arg(), nb::kw_only(), nb::arg("sequence"),
+             nb::arg("query_begin"), nb::arg("query_end"), nb::arg("probabilities").noconvert())
         .def("peak", &Kernels::peak, nb::call_guard<nb::gil_scoped_release>())
         .def("write_pages", &Kernels::write_pages)
         .def("all_finite", &all_finite)

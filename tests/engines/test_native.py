@@ -17,7 +17,7 @@ from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
 from triform import Batch
-from triform.engines import FORMATS, Format, Spans, create_engine
+from triform.engines import FORMATS, Format, Hook, Spans, create_engine
 from triform.engines.native import NativeEngine, _kernels
 from triform.engines.native.engine import FALLBACKS, REFERENCE
 from triform.engines.reference import ReferenceEngine
@@ -94,19 +94,16 @@ def test_the_same_token_by_token_and_in_ragged_pieces(case: Case, name: str, for
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case", [*WRITERS, CASES[0]], ids=lambda case: case.name)
-def test_the_same_on_any_number_of_threads_and_under_taps(
+def test_the_same_on_any_number_of_threads_and_with_hooks(
     case: Case, name: str, format: Format, threads: int, tmp_path: Path
 ) -> None:
     make_checkpoint(case, tmp_path)
     model = triform.load(tmp_path, engine=f"native:{name}", dtype=format.name)
     sources, targets = random_inputs(case, model, lengths=[min(length, 60) for length in (200, 3, 70, 40, 40)])
 
-    class Everything:
+    class Everything(Hook):
         def wants(self, name: str) -> bool:
             return True
-
-        def tensor(self, name: str, value: Any) -> Any:
-            return value
 
         def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Any) -> Any:
             np.testing.assert_allclose(value_NQK.sum(axis=-1), 1, atol=1e-5)

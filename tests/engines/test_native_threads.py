@@ -130,11 +130,12 @@ LONG = {
     "one operation": """
 import numpy as np
 from triform.engines import PackedKeyValues, Spans, create_engine
+from triform.spec import Bidirectional, ScoreRule
 engine = create_engine("native")
 def answer(length):
     x = np.ones((length, 8, 32), np.float32)
     spans = Spans.of_lengths(np.array([length]))
-    return engine.attention(x, spans, PackedKeyValues(x, x, spans), scale=1.0)
+    return engine.attention(x, spans, PackedKeyValues(x, x, spans), ScoreRule(scale=1.0, mask=Bidirectional()))
 long = lambda: answer(30_000)
 short = lambda: answer(100)
 """,

@@ -21,13 +21,14 @@ from triform.engines import (
     PagedKeyValues,
     PageTable,
     ParameterRole,
+    RelativeEmbeddings,
     Spans,
     StoredTensor,
     create_engine,
 )
 from triform.engines.reference.activation import FUNCTIONS, PIECE, activate, erf
 from triform.errors import EngineError
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Bidirectional, Causal, Mask, Pooling, ScoreRule
 
 ENGINE = create_engine("reference")
 Floats = NDArray[np.float32]
@@ -174,8 +175,7 @@ def test_attention(
         query,
         Spans.of_lengths(queries),
         in_pages(key, value, spans, seed) if paged else PackedKeyValues(key, value, spans),
-        scale=0.3,
-        mask=Mask.CAUSAL if causal else Mask.BIDIRECTIONAL,
+        ScoreRule(scale=0.3, mask=Causal() if causal else Bidirectional()),
         bias=DistanceBias(distances, zero) if biased else None,
     )
     for (first, last), (begin, end) in zip(Spans.of_lengths(queries).pairs(), spans.pairs(), strict=True):
@@ -191,6 +191,35 @@ def test_attention(
                 zero=zero,
             )
             close(output[first:last, head], expected)
+
+
+def test_relative_embeddings_meet_queries_and_keys() -> None:
+    """Shaw et al. 2018 and He et al. 2021: each score against the sum over its own row of the embeddings."""
+    length, past, num_heads, num_groups, head_dim = 9, 4, 4, 2, 8
+    query = random_array(length - past, num_heads, head_dim)
+    key, value = (random_array(length, num_groups, head_dim, seed=seed) for seed in (1, 2))
+    rows = np.random.default_rng(3).integers(0, 6, 2 * length - 1)
+    bias = RelativeEmbeddings(
+        query=random_array(6, num_heads, head_dim, seed=4),
+        key=random_array(6, num_groups, head_dim, seed=5),
+        rows=rows,
+        zero=length - 1,
+    )
+    spans, keys = Spans.of_lengths(np.array([length - past])), Spans.of_lengths(np.array([length]))
+    rule = ScoreRule(scale=0.3, mask=Bidirectional())
+    output = ENGINE.attention(query, spans, PackedKeyValues(key, value, keys), rule, bias=bias)
+    distance = np.arange(length) - np.arange(past, length)[:, None]
+    e = rows[distance + length - 1]
+    for head in range(num_heads):
+        q, k = query[:, head].astype(np.float64), key[:, head // 2].astype(np.float64)
+        scores = q @ k.T + (q[:, None] * bias.key[e, head // 2]).sum(-1) + (bias.query[e, head] * k).sum(-1)
+        weights = np.exp(0.3 * scores)
+        close(output[:, head], weights / weights.sum(-1, keepdims=True) @ value[:, head // 2])
+    for name in ("native", "torch:cpu"):
+        engine = create_engine(name)
+        own_query, *own = (engine.asarray(x) for x in (query, key, value))
+        with pytest.raises(EngineError, match="no relative embeddings yet. Load the model with engine='reference'"):
+            engine.attention(own_query, spans, PackedKeyValues(own[0], own[1], keys), rule, bias=bias)
 
 
 def in_pages(key: Floats, value: Floats, spans: Spans, seed: int) -> KeyValues:
@@ -219,7 +248,7 @@ def test_attention_never_holds_the_scores_of_a_long_text() -> None:
     query = random_array(length, heads, head_dim)
     spans = Spans.of_lengths(np.array([length]))
     tracemalloc.start()
-    ENGINE.attention(query, spans, PackedKeyValues(query, query, spans), scale=1.0)
+    ENGINE.attention(query, spans, PackedKeyValues(query, query, spans), ScoreRule(scale=1.0, mask=Bidirectional()))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * length * heads * 4 * 128 < 4 * length * length * heads
@@ -263,15 +292,16 @@ def test_an_unknown_engine_or_format_is_refused() -> None:
         create_engine("cuda")
 
 
-@pytest.mark.parametrize("mask", list(Mask))
+@pytest.mark.parametrize("mask", [Bidirectional, Causal])
 @pytest.mark.parametrize("window", [1, 3, 200])
-def test_a_window_hides_keys_that_are_far(mask: Mask, window: int) -> None:
+def test_a_window_hides_keys_that_are_far(mask: type[Mask], window: int) -> None:
     length = 150
     query, key, value = (random_array(length, 2, 4, seed=seed) for seed in range(3))
     spans = Spans.of_lengths(np.array([length]))
-    output = ENGINE.attention(query, spans, PackedKeyValues(key, value, spans), scale=0.5, mask=mask, window=window)
+    rule = ScoreRule(scale=0.5, mask=mask(window=window))
+    output = ENGINE.attention(query, spans, PackedKeyValues(key, value, spans), rule)
     distance = np.arange(length) - np.arange(length)[:, None]
-    visible = (np.abs(distance) < window) & ((distance <= 0) | (mask is Mask.BIDIRECTIONAL))
+    visible = (np.abs(distance) < window) & ((distance <= 0) | (mask is Bidirectional))
     for head in range(2):
         scores = np.where(visible, 0.5 * query[:, head].astype(np.float64) @ key[:, head].T, -np.inf)
         weights = np.exp(scores - scores.max(-1, keepdims=True))

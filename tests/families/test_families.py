@@ -129,9 +129,8 @@ def test_bert_is_an_encoder_with_norms_on_the_residual() -> None:
         assert [(step.pre_norm, step.residual_norm) for step in block] == [(None, norm), (None, norm)]
     attention = stack.blocks[0][0].core
     assert isinstance(attention, spec.SelfAttention)
-    assert attention.mask is spec.Mask.BIDIRECTIONAL
     assert attention.heads.head_dim == 8
-    assert attention.scale == 8**-0.5
+    assert attention.rule == spec.ScoreRule(scale=8**-0.5, mask=spec.Bidirectional())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +146,7 @@ def test_llama_is_a_decoder_with_norms_before(case: str, biases: set[str]) -> No
         assert [(step.pre_norm, step.residual_norm) for step in block] == [(norm, None), (norm, None)]
     attention = form.stack.blocks[0][0].core
     assert isinstance(attention, spec.SelfAttention)
-    assert attention.mask is spec.Mask.CAUSAL
+    assert attention.rule == spec.ScoreRule(scale=12**-0.5, mask=spec.Causal())
     assert (attention.heads.num_attention_heads, attention.heads.num_key_value_heads) == (4, 2)
     assert attention.heads.biases == biases
     assert attention.position == spec.Rotary(dim=12, theta=10_000.0)
@@ -164,7 +163,8 @@ def test_t5_has_two_stacks_that_share_the_embedding_and_scale_no_scores() -> Non
     for stack, is_bidirectional in ((form.encoder, True), (form.decoder, False)):
         attention = stack.blocks[0][0].core
         assert isinstance(attention, spec.SelfAttention)
-        assert attention.scale == 1
+        mask = spec.Bidirectional() if is_bidirectional else spec.Causal()
+        assert attention.rule == spec.ScoreRule(scale=1.0, mask=mask)
         assert attention.position == spec.RelativeBias(
             num_buckets=8, max_distance=20, bidirectional=is_bidirectional, shared=True
         )

@@ -11,7 +11,7 @@ import triform
 from tests.parity.cases import CASES
 from tests.parity.harness import Case, assert_close, make_checkpoint
 from triform import Batch, Model
-from triform.engines import Array, Format, ParameterRole, StoredTensor, create_engine
+from triform.engines import Array, Format, Hook, ParameterRole, StoredTensor, create_engine
 from triform.errors import EngineError, InputError, NonFiniteError, WrongTaskError
 from triform.networks.context import ForwardContext
 from triform.networks.layers.residual import Residual
@@ -38,8 +38,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return get
 
 
-class Recorder:
-    """A tap that keeps all it sees, and may change one trace point."""
+class Recorder(Hook):
+    """A hook that keeps all it sees, and may change one trace point."""
 
     def __init__(self, change: str = "", factor: float = 1.0) -> None:
         self.seen: dict[str, list[Array]] = {}
@@ -59,7 +59,7 @@ class Recorder:
 
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "llama-grouped", "t5-lm"])
-def test_a_tap_sees_every_stage_and_changes_nothing(models: Any, name: str) -> None:
+def test_a_hook_sees_every_stage_and_changes_nothing(models: Any, name: str) -> None:
     model, recorder = models(name), Recorder()
     batch = Batch.from_ids(IDS)
     target = batch if name == "t5-lm" else None
@@ -89,7 +89,7 @@ def test_a_tap_sees_every_stage_and_changes_nothing(models: Any, name: str) -> N
         ("t5-lm", "encoder.blocks.2"),
     ],
 )
-def test_a_tap_can_intervene(models: Any, name: str, point: str) -> None:
+def test_a_hook_can_intervene(models: Any, name: str, point: str) -> None:
     model, batch = models(name), Batch.from_ids(IDS)
     target = batch if name == "t5-lm" else None
     plain = model(batch, target)

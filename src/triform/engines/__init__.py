@@ -6,6 +6,7 @@ from importlib import import_module
 from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert, to_float32
 from triform.engines.protocol import (
     Array,
+    Bias,
     Dense,
     DistanceBias,
     Engine,
@@ -21,6 +22,8 @@ from triform.engines.protocol import (
     Parameter,
     ParameterRole,
     ProbabilityHook,
+    RelativeEmbeddings,
+    Selection,
     Spans,
 )
 from triform.errors import EngineError, EngineWarning
@@ -80,6 +83,7 @@ __all__ = [
     "ENGINES",
     "FORMATS",
     "Array",
+    "Bias",
     "Dense",
     "DistanceBias",
     "Engine",
@@ -97,6 +101,8 @@ __all__ = [
     "Parameter",
     "ParameterRole",
     "ProbabilityHook",
+    "RelativeEmbeddings",
+    "Selection",
     "Spans",
     "StoredTensor",
     "convert",

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from triform import spec
-from triform.families.kit.attention import biased_heads, scaled_attention
+from triform.families.kit.attention import biased_heads, scaled_attention, scaled_rule
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, end_token_head, source_again, span_head
@@ -65,11 +65,12 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
     num_heads = config.integer(f"{side}_attention_heads")
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
     is_decoder = side == "decoder"
-    mask = spec.Mask.CAUSAL if is_decoder else spec.Mask.BIDIRECTIONAL
+    mask = spec.Causal() if is_decoder else spec.Bidirectional()
     dropout, heads = config.rate("attention_dropout"), biased_heads(num_heads, head_dim)
     cores: list[spec.Core] = [scaled_attention(num_heads, head_dim, mask, dropout=dropout)]
     if is_decoder:
-        cores.append(spec.CrossAttention(heads=heads, scale=head_dim**-0.5, dropout=dropout))
+        rule = scaled_rule(head_dim, spec.Bidirectional())
+        cores.append(spec.CrossAttention(heads=heads, rule=rule, dropout=dropout))
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer(f"{side}_ffn_dim"),
         activation=config.activation("activation_function", "gelu"),

@@ -33,7 +33,7 @@ def encoder(
     config.ignore("tie_word_embeddings", "layer_norm_eps")
     num_heads, head_dim = config.integer("num_attention_heads"), config.quotient("hidden_size", "num_attention_heads")
     rate = config.rate("attention_probs_dropout_prob", 0.1)
-    attention = scaled_attention(num_heads, head_dim, spec.Mask.BIDIRECTIONAL, relative_bias, dropout=rate)
+    attention = scaled_attention(num_heads, head_dim, spec.Bidirectional(), relative_bias, dropout=rate)
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("intermediate_size"), activation=config.activation("hidden_act"), bias=True
     )

@@ -21,7 +21,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
     num_heads, head_dim = config.integer("n_heads", 12), config.quotient("dim", "n_heads")
     dropout = config.rate("dropout", 0.1)
     attention = scaled_attention(
-        num_heads, head_dim, spec.Mask.BIDIRECTIONAL, dropout=config.rate("attention_dropout", 0.1)
+        num_heads, head_dim, spec.Bidirectional(), dropout=config.rate("attention_dropout", 0.1)
     )
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer("hidden_dim"), activation=config.activation("activation", "gelu"), bias=True

@@ -22,7 +22,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     hidden_size, num_heads = config.integer("n_embd", 768), config.integer("n_head", 12)
     head_dim = config.quotient("n_embd", "n_head")
     dropout = config.rate("resid_pdrop", 0.1)
-    attention = scaled_attention(num_heads, head_dim, spec.Mask.CAUSAL, dropout=config.rate("attn_pdrop", 0.1))
+    attention = scaled_attention(num_heads, head_dim, spec.Causal(), dropout=config.rate("attn_pdrop", 0.1))
     feed_forward = spec.FeedForward(
         intermediate_size=config.optional_integer("n_inner") or 4 * hidden_size,
         activation=config.activation("activation_function", "gelu_new"),

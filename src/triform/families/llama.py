@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from triform import spec
-from triform.families.kit.attention import ALL_BIASES
+from triform.families.kit.attention import ALL_BIASES, scaled_rule
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
@@ -42,8 +42,7 @@ def decoder(
             head_dim=head_dim,
             biases=biases,
         ),
-        scale=head_dim**-0.5,
-        mask=spec.Mask.CAUSAL,
+        rule=scaled_rule(head_dim, spec.Causal()),
         position=config.rotary(head_dim),
         head_norm=norm if has_head_norm else None,
         dropout=config.rate("attention_dropout"),
@@ -53,12 +52,14 @@ def decoder(
         activation=config.activation("hidden_act", "silu"),
         bias=feed_forward_bias,
     )
+    windows = windows or [None] * config.num_layers("num_hidden_layers")
+    rules = [scaled_rule(head_dim, spec.Causal(window=window)) for window in windows]
     blocks = [
         (
-            spec.Residual(core=replace(attention, window=window), pre_norm=norm),
+            spec.Residual(core=replace(attention, rule=rule), pre_norm=norm),
             spec.Residual(core=feed_forward, pre_norm=norm),
         )
-        for window in windows or [None] * config.num_layers("num_hidden_layers")
+        for rule in rules
     ]
     return spec.Decoder(
         stack=spec.Stack(

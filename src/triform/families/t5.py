@@ -21,15 +21,15 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encode
     # n_positions is the length of pretraining; relative positions know no limit.
     config.ignore("tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "n_positions")
     num_layers = config.num_layers("num_layers", 6)
-    encoder = stack(config, num_layers, spec.Mask.BIDIRECTIONAL)
-    decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), spec.Mask.CAUSAL)
+    encoder = stack(config, num_layers, is_decoder=False)
+    decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), is_decoder=True)
     if architecture in ENCODER_ALONE:
         return spec.Encoder(stack=encoder)
     target = source_again(config) if architecture in READS_SOURCE_AGAIN else None
     return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True, target=target)
 
 
-def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
+def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
     """The encoder, or the decoder with its cross-attention."""
     norm = spec.RMSNorm(eps=config.number("layer_norm_epsilon", 1e-6))
     num_heads, dropout = config.integer("num_heads"), config.rate("dropout_rate", 0.1)
@@ -41,11 +41,14 @@ def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
             "relative_attention_num_buckets", f"at least 4, and below twice the maximum distance {max_distance}"
         )
     position = spec.RelativeBias(
-        num_buckets=num_buckets, max_distance=max_distance, bidirectional=mask is spec.Mask.BIDIRECTIONAL, shared=True
+        num_buckets=num_buckets, max_distance=max_distance, bidirectional=not is_decoder, shared=True
     )
-    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, scale=1.0, mask=mask, position=position, dropout=dropout)]
-    if mask is spec.Mask.CAUSAL:
-        cores.append(spec.CrossAttention(heads=heads, scale=1.0, dropout=dropout))
+    mask = spec.Causal() if is_decoder else spec.Bidirectional()
+    rule = spec.ScoreRule(scale=1.0, mask=mask)
+    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, rule=rule, position=position, dropout=dropout)]
+    if is_decoder:
+        cross_rule = spec.ScoreRule(scale=1.0, mask=spec.Bidirectional())
+        cores.append(spec.CrossAttention(heads=heads, rule=cross_rule, dropout=dropout))
     cores.append(feed_forward(config, dropout))
     block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
     vocab_size, hidden_size = config.integer("vocab_size"), config.integer("d_model")

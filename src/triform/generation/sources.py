@@ -55,7 +55,7 @@ class SourceMemory:
         self._cache.keep(rows)
         self._table = None
 
-    def key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+    def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
         """Return the keys and values of one layer for all rows; a hook sees those of a source when they are made."""
         if self._new_states is not None and layer not in self._projected:
             assert self._new_table is not None

@@ -114,7 +114,7 @@ class Model:
             cache: of `new_cache`; each sequence goes on where the cache left it.
             hidden_states: whether to keep those of every layer.
             logits_at: the rows of the packed batch whose logits are wanted, ascending; without it all.
-            tap: sees, and may change, what passes the trace points.
+            hook: sees, and may change, the tensors at the trace points.
 
         Raises:
             InputError: ids outside the vocabulary, too long a sequence, a target missing or not wanted.

@@ -1,4 +1,4 @@
-"""Spec → model: the one place where a form is chosen."""
+"""Spec → network: build chooses the form."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ Network = Encoder | Decoder | EncoderDecoder | ShiftedEncoderDecoder
 
 
 def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network:
-    """Build a model, taking each parameter from `source` by its canonical name."""
+    """Build a network; `source` gives each parameter by canonical name."""
     scope = Scope(engine, source)
     match model.form:
         case spec.Encoder() as form:
@@ -29,16 +29,16 @@ def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What a spec asks of a parameter, before there is one."""
+    """The shape, role and format of a parameter, before a tensor is loaded."""
 
     shape: tuple[int, ...]
     use: ParameterRole
-    """All that its layers do with it."""
+    """Every use that layers make of it."""
     format: Format = Format.FLOAT32
 
 
 def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
-    """Every parameter that a spec asks for by its canonical name, in the order of the data; nothing is loaded."""
+    """List the parameters of a spec by canonical name, in the order in which data meets them; nothing is loaded."""
     declared: dict[str, Declaration] = {}
 
     def record(name: str, shape: tuple[int, ...], use: ParameterRole) -> Declaration:

@@ -1,6 +1,7 @@
-"""What the layers of one forward pass share."""
+"""The forward context: state shared by the layers of a forward pass."""
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from triform.engines import (
     PagedKeyValues,
     PageTable,
     ProbabilityHook,
+    Selection,
     Spans,
 )
 
@@ -23,21 +25,21 @@ T = TypeVar("T")
 
 
 class Cache(Protocol):
-    """The keys and values of sequences that are still growing, as `generation/` keeps them."""
+    """The KV cache of growing sequences, kept by `generation/`."""
 
     @property
     def store(self) -> KeyValueStore:
-        """Where they are."""
+        """The pages of keys and values."""
 
     @property
     def lengths(self) -> Integers:
-        """(B,) tokens that each sequence holds."""
+        """(B,) tokens of each sequence in the cache."""
 
     def reserve(self, counts: Integers) -> PageTable:
-        """Find pages for so many new tokens of each sequence."""
+        """Find pages for the new tokens of each sequence, (B,) counts."""
 
     def commit(self, counts: Integers) -> None:
-        """The tokens reserved are written: count them."""
+        """Count the reserved tokens, (B,), once all layers have written their keys and values."""
 
 
 ProjectKeyValues = Callable[[Array], tuple[Array, Array]]
@@ -47,7 +49,7 @@ ProjectKeyValues = Callable[[Array], tuple[Array, Array]]
 class Memory(Protocol):
     """The cross-attention's keys and values of the sequences of a pass."""
 
-    def key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+    def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
         """Return the keys and values of a layer, projecting encoder states that have not been projected yet.
 
         `is_hooked` tells that a hook may change what `project` returns.
@@ -64,7 +66,7 @@ class EncoderMemory:
         self._chosen: Integers | None = None
         self._key_values: dict[int, KeyValues] = {}  # of all sequences, by layer; shared with selections
 
-    def key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+    def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
         if is_hooked:
             # A hook may change them in this pass alone: they are not kept for the next.
             key, value = project(self._states_SD)
@@ -84,12 +86,21 @@ class EncoderMemory:
 
 
 class ForwardContext:
-    """One forward pass of one stack: where its tokens stand, whom they may see, and who looks on."""
+    """The forward pass of a stack: rows and positions, KV cache, encoder memory and hook.
+
+    Arguments:
+        spans: the rows of the packed batch that belong to each sequence.
+        stack: the prefix of the stack's names: "", "encoder." or "decoder.".
+        cache: the KV cache that the sequences continue.
+        memory: what cross-attention reads.
+        hook: sees the trace points of the pass.
+    """
 
     def __init__(
         self,
         spans: Spans,
         *,
+        stack: str = "",
         cache: Cache | None = None,
         memory: Memory | None = None,
         hook: Hook | None = None,
@@ -101,6 +112,8 @@ class ForwardContext:
         self._table = None if cache is None else cache.reserve(spans.lengths)
         self._starts = np.zeros(len(spans), np.int64) if cache is None else cache.lengths.copy()
         self._shared: dict[Hashable, Any] = {}
+        if hook is not None:
+            hook.enter(stack, spans, self._starts)
 
     @property
     def key_lengths(self) -> Integers:
@@ -108,42 +121,43 @@ class ForwardContext:
         return self._starts + self.spans.lengths
 
     def positions(self) -> Integers:
-        """(T,) each token's place in its sequence, from 0."""
+        """Compute the position of each token in the sequence, from 0: (T,)."""
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
         return np.arange(len(first_rows)) - first_rows
 
-    def once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """What several layers need alike, computed by the first that asks."""
+    def compute_once(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Compute a value for the first layer that asks, and return the same value to the next."""
         if key not in self._shared:
             self._shared[key] = compute()
         shared: T = self._shared[key]
         return shared
 
-    def keys_and_values(self, layer: int, key_TKH: Array, value_TKH: Array) -> KeyValues:
-        """All keys and values that the new tokens may see: the new ones behind those of the cache, if there is one."""
+    def append_key_values(self, layer: int, key_TKH: Array, value_TKH: Array) -> KeyValues:
+        """Append new keys and values, (T, K, H), to the cache if there is a cache; return old and new."""
         if self._cache is None or self._table is None:
             return PackedKeyValues(key_TKH, value_TKH, self.spans)
         self._cache.store.write(layer, key_TKH, value_TKH, self._table)
         return PagedKeyValues(self._cache.store, layer, self._table)
 
-    def finish(self) -> None:
-        """All layers are through: the cache may count the new tokens."""
+    def commit_cache(self) -> None:
+        """Count the new tokens in the cache, after the last layer has written keys and values."""
         if self._cache is not None:
             self._cache.commit(self.spans.lengths)
 
-    def wants(self, name: str) -> bool:
-        """Whether somebody looks at this trace point."""
-        return self._hook is not None and self._hook.wants(name)
+    def wants_hook(self, name: str) -> bool:
+        """Check whether the hook wants this trace point."""
+        return self._hook is not None and bool(self._hook.wants(name))
 
     def apply_hook(self, name: str, value: Array) -> Array:
-        """Show a tensor to whoever looks, and take what they give back."""
+        """Show a tensor of any shape to a hook that wants this trace point; return the tensor to go on with."""
         if self._hook is not None and self._hook.wants(name):
             return self._hook.tensor(name, value)
         return value
 
-    def probabilities(self, name: str) -> ProbabilityHook | None:
-        """A tap for the attention probabilities of this trace point, if somebody looks."""
-        hook = self._hook
-        if hook is None or not hook.wants(name):
+    def probability_hook(self, name: str) -> ProbabilityHook | None:
+        """Prepare the hook for the attention probabilities of this trace point; None if not wanted."""
+        wanted = self._hook is not None and self._hook.wants(name)
+        if self._hook is None or not wanted:
             return None
-        return lambda sequence, first_query, value: hook.probabilities(name, sequence, first_query, value)
+        show = partial(self._hook.probabilities, name)
+        return ProbabilityHook(show, wanted) if isinstance(wanted, Selection) else ProbabilityHook(show)

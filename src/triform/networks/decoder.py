@@ -1,4 +1,4 @@
-"""Decoder-only: every token sees those before it. Radford et al. 2018."""
+"""Decoder-only: every token sees the tokens before. Radford et al. 2018."""
 
 from triform import spec
 from triform.engines import Hook, Integers
@@ -26,7 +26,7 @@ class Decoder:
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """Batch → Output. With a cache, sequence b goes on where sequence b of the cache ended."""
+        """Run the decoder: Batch → Output. With a cache, sequence b continues sequence b of the cache."""
         states, layers = self._stack(batch, cache=cache, hook=hook, hidden_states=hidden_states)
         return with_head(self._head, states, batch.ids, batch.spans, logits_at=logits_at, hidden_states=layers)
 

@@ -1,4 +1,4 @@
-"""Encoder-only: every token sees every other of its sequence. Devlin et al. 2018."""
+"""Encoder-only: every token sees the whole sequence. Devlin et al. 2018."""
 
 from triform import spec
 from triform.engines import Hook, Integers
@@ -27,7 +27,7 @@ class Encoder:
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """Batch → Output."""
+        """Run the encoder: Batch → Output."""
         if cache is not None:
             raise InputError("cache: an encoder sees whole sequences, so it keeps no cache. Call it without one.")
         states, layers = self._stack(batch, hook=hook, hidden_states=hidden_states)

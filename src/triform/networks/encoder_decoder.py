@@ -1,4 +1,4 @@
-"""Encoder-decoder: a causal stack that also sees the states of an encoder. Vaswani et al. 2017."""
+"""Encoder-decoder: a causal stack with cross-attention to an encoder. Vaswani et al. 2017."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from triform.networks.stack import Stack
 
 
 class EncoderDecoder:
-    """A bidirectional stack, a causal one with cross-attention, and a head."""
+    """A bidirectional stack, a causal stack with cross-attention, and a head."""
 
     def __init__(self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None) -> None:
         self._engine = scope.engine
@@ -24,7 +24,7 @@ class EncoderDecoder:
         self._head = build_head(scope, head, form.decoder.embedding, self._decoder.word)
 
     def encode(self, source: Batch, *, hidden_states: bool = False, hook: Hook | None = None) -> EncoderOutput:
-        """The encoder alone."""
+        """Run the encoder alone."""
         states, layers = self._encoder(source, hook=hook, hidden_states=hidden_states)
         memory = EncoderMemory(self._engine, states, source.spans)
         return EncoderOutput(last_hidden_state=states, spans=source.spans, hidden_states=layers, memory=memory)
@@ -40,9 +40,10 @@ class EncoderDecoder:
         hook: Hook | None = None,
         head_ids: Integers | None = None,
     ) -> Output:
-        """Source, or its states, and the decoder's ids as fed → Output, with one target for each source.
+        """Run both stacks: source or encoder states, and the ids fed to the decoder → Output.
 
-        To the head, the decoder's rows stand for the target's tokens, or else for those of `head_ids`.
+        Sources and targets pair up. The head takes the decoder's rows for the target's tokens, or for the tokens
+        `head_ids`, (T,), where they are given.
         """
         if isinstance(source, Batch):
             source = self.encode(source, hidden_states=hidden_states, hook=hook)

@@ -1,4 +1,4 @@
-"""What stands on the last hidden states: token-level and sequence-level heads."""
+"""Heads on the last hidden states: token-level and sequence-level."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -15,10 +15,10 @@ from triform.networks.scope import Scope
 
 
 class Head(Protocol):
-    """Last hidden states → logits, and which of their rows belong to which sequence."""
+    """Last hidden states → logits, with the spans of the sequences among the rows of logits."""
 
     def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
-        """(T, D) and the (T,) ids that the rows stand for → (T, V), for `rows` or for all; or (B, labels)."""
+        """Compute logits: (T, D) states of the (T,) ids → (T, V) for `rows` or for all; or (B, labels)."""
 
 
 def with_head(
@@ -30,7 +30,7 @@ def with_head(
     logits_at: Integers | None,
     hidden_states: tuple[Array, ...] | None,
 ) -> Output:
-    """The output of a form: its last hidden states, and what the head makes of them."""
+    """Apply the head to the last hidden states, (T, D), and put the output together."""
     logits, logits_spans = (None, None) if head is None else head(states_TD, ids, spans, logits_at)
     return Output(
         last_hidden_state=states_TD,
@@ -66,7 +66,7 @@ class LanguageHead:
 
 
 class TokenHead:
-    """Scores for every token: one for every label, or those of a start and of an end."""
+    """Scores for every token: for each label, or for the start and the end of a span."""
 
     def __init__(self, scope: Scope, head: spec.TokenHead | spec.SpanHead, hidden_size: int, num_scores: int) -> None:
         self._engine = scope.engine
@@ -99,7 +99,7 @@ class SequenceHead:
 
 
 def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callable[[Array, Integers, Spans], Array]:
-    """(states, ids, spans) → one vector for each sequence."""
+    """Build a pooling: (T, D) states, (T,) ids and spans → (B, D), a vector for each sequence."""
     match pooling:
         case spec.Pooling():
             return lambda states_TD, ids, spans: engine.pool(states_TD, spans, pooling)
@@ -108,7 +108,7 @@ def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callab
 
 
 def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
-    """(B,) the last row of each sequence that has this id.
+    """Find the last row with this id in each sequence: (B,).
 
     Raises:
         InputError: a sequence has none.
@@ -125,7 +125,7 @@ def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
 
 
 def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
-    """Some rows of a packed array, ascending, and which of them belong to which sequence; None is all."""
+    """Select ascending rows of a packed array, and the spans of the sequences among them; None selects all."""
     if rows is None:
         return x_TD, spans
     rows = np.asarray(rows, np.int64)
@@ -141,7 +141,7 @@ def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None
 
 
 def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Scope) -> Head | None:
-    """The head of a spec; `word` is the place of the table that a tied one projects with."""
+    """Build the head of a spec; a tied head projects with the table at `word`."""
     match head:
         case spec.LanguageHead():
             return LanguageHead(scope, head, embedding, word)

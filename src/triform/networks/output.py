@@ -1,17 +1,17 @@
-"""What a forward pass gives back."""
+"""The outputs of a forward pass."""
 
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from triform.engines import Array, Hook, Integers, Spans
+from triform.engines import Array, Hook, Integers, Selection, Spans
 from triform.errors import InputError
 from triform.networks.context import EncoderMemory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class EncoderOutput:
-    """The encoder of an encoder-decoder alone: `model(states, target)` takes it in place of the source."""
+    """Encoder states of an encoder-decoder: `model(states, target)` takes them in place of the source."""
 
     last_hidden_state: Array
     """(T, D) packed"""
@@ -22,17 +22,17 @@ class EncoderOutput:
     memory: EncoderMemory = field(repr=False)
 
     def split(self, name: str) -> list[Array]:
-        """One array for each sequence of the packed array `name`."""
+        """Split the packed array `name`, (T, D), into an array for each sequence."""
         return _split(self, name, {"last_hidden_state": self.spans})
 
     def select(self, sequences: Integers) -> "EncoderOutput":
-        """The states of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select sequences by number, (B,), in the order given and with repeats; nothing is copied."""
         return replace(self, spans=self.spans.select(sequences), memory=self.memory.select(sequences))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Output:
-    """Tensors of a batch, in the engine's own arrays: NumPy on a CPU."""
+    """Tensors of a batch, as arrays of the engine: NumPy on a CPU."""
 
     last_hidden_state: Array
     """(T, D) packed"""
@@ -48,7 +48,7 @@ class Output:
     """What the decoder saw, in an encoder-decoder."""
 
     def split(self, name: str) -> list[Array]:
-        """One array for each sequence of the packed array `name`, "last_hidden_state" or "logits"."""
+        """Split "last_hidden_state", (T, D), or "logits", (T, V), into an array for each sequence."""
         return _split(self, name, {"last_hidden_state": self.spans, "logits": self.logits_spans})
 
 
@@ -62,15 +62,19 @@ def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array
     return [packed[begin:end] for begin, end in chosen.pairs()]
 
 
-class HiddenStates:
-    """A tap that keeps the tensors of some trace points, behind another tap that may change them."""
+class HiddenStates(Hook):
+    """A recorder of the tensors at some trace points, behind an optional hook that may change them."""
 
     def __init__(self, names: Collection[str], inner: Hook | None) -> None:
         self._names = list(names)
         self._inner = inner
         self._seen: dict[str, Array] = {}
 
-    def wants(self, name: str) -> bool:
+    def enter(self, stack: str, spans: Spans, starts: Integers) -> None:
+        if self._inner is not None:
+            self._inner.enter(stack, spans, starts)
+
+    def wants(self, name: str) -> bool | Selection:
         return name in self._names or (self._inner is not None and self._inner.wants(name))
 
     def tensor(self, name: str, value: Array) -> Array:
@@ -81,9 +85,9 @@ class HiddenStates:
         return value
 
     def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
-        assert self._inner is not None, "asks for no probabilities of its own"
+        assert self._inner is not None, "only the inner hook wants probabilities"
         return self._inner.probabilities(name, sequence, first_query, value_NQK)
 
     def collect(self) -> tuple[Array, ...]:
-        """What was seen, in the order of the names."""
+        """Return the tensors, (T, D) each, in the order of the names."""
         return tuple(self._seen[name] for name in self._names)

@@ -1,4 +1,4 @@
-"""Where a layer finds its engine and its parameters while it is built."""
+"""Scope: the engine and the parameters at a place of the network, for building layers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from triform.engines import Engine, Parameter, ParameterRole
 
 ParameterSource = Callable[[str, tuple[int, ...], ParameterRole], Parameter]
-"""(canonical name, shape, use) → the parameter; asked again for a name, it answers with the same one."""
+"""(canonical name, shape, use) → the parameter; the same parameter each time that a name is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Scope:
         return replace(self, path=f"{self.path}.{name}" if self.path else name)
 
     def of_stack(self, name: str) -> "Scope":
-        """The place of one of several stacks."""
+        """Enter the stack of this name: encoder or decoder."""
         return replace(self, stack=f"{name}.")
 
     def top(self) -> "Scope":
-        """The stack's own place, for what its layers share."""
+        """Return to the stack's top, for parameters that layers share."""
         return replace(self, path="")
 
     @property
@@ -36,13 +36,13 @@ class Scope:
         return self.stack + self.path
 
     def vector(self, name: str, size: int) -> Parameter:
-        """The bias or norm of this name at this place."""
+        """Take the bias or norm of this name at this place."""
         return self.source((self / name).name, (size,), ParameterRole.VECTOR)
 
     def table(self, name: str, num_rows: int, size: int) -> Parameter:
-        """The table of this name at this place."""
+        """Take the table of this name at this place."""
         return self.source((self / name).name, (num_rows, size), ParameterRole.TABLE)
 
     def linear(self, name: str, out_features: int, in_features: int) -> Parameter:
-        """The weight of a linear of this name at this place."""
+        """Take the weight of a linear of this name at this place."""
         return self.source((self / name).name, (out_features, in_features), ParameterRole.LINEAR)

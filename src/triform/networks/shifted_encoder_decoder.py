@@ -1,4 +1,4 @@
-"""Encoder-decoder that classifies: both its stacks read the one text it is given. Lewis et al. 2019, section 3.1."""
+"""Encoder-decoder for classification: both stacks read the same text. Lewis et al. 2019, section 3.1."""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from triform.networks.scope import Scope
 
 
 class ShiftedEncoderDecoder:
-    """An encoder-decoder whose decoder reads the source again, called with one batch as an encoder is."""
+    """An encoder-decoder called with a single batch: the decoder reads the source, shifted right."""
 
     def __init__(
         self, scope: Scope, form: spec.EncoderDecoder, head: spec.Head | None, target: spec.ShiftTokensRight
@@ -32,7 +32,7 @@ class ShiftedEncoderDecoder:
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """Batch → Output: row t is the decoder's as it comes to token t, for which it stands to the head."""
+        """Run both stacks: Batch → Output. The head takes row t of the decoder for token t of the batch."""
         if cache is not None:
             raise InputError("cache: this model reads whole sequences, so it keeps no cache. Call it without one.")
         return self._both(
@@ -46,7 +46,7 @@ class ShiftedEncoderDecoder:
 
 
 def shift_tokens_right(batch: Batch, start: int) -> Batch:
-    """Each sequence behind `start` and without its last token."""
+    """Shift each sequence right: `start` comes first and the last token goes."""
     ids = np.roll(batch.ids, 1)
     ids[batch.offsets[:-1]] = start
     return replace(batch, ids=ids, texts=None)

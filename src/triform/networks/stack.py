@@ -16,7 +16,7 @@ from triform.networks.scope import Scope
 
 
 class Stack:
-    """Ids → last hidden states."""
+    """The body of a form: ids → last hidden states."""
 
     def __init__(self, scope: Scope, stack: spec.Stack, *, word: Scope | None = None) -> None:
         self.spec = stack
@@ -33,7 +33,7 @@ class Stack:
 
     @property
     def hidden_state_names(self) -> list[str]:
-        """The trace points of the embedding and of each block, the last one's output after the final norm."""
+        """The trace points of the embedding and of each block; after the last block, of the final norm."""
         blocks = [f"{self._name}blocks.{layer}" for layer in range(len(self._blocks) - 1)]
         return [f"{self._name}embedding", *blocks, f"{self._name}last_hidden_state"]
 
@@ -46,18 +46,18 @@ class Stack:
         hook: Hook | None = None,
         hidden_states: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """(T,) ids → (T, D), and the hidden states of every layer if asked for.
+        """Run the stack: (T,) ids → (T, D), and the hidden states of every layer if asked for.
 
-        With a cache each sequence of the batch goes on where the cache left it.
+        With a cache each sequence of the batch continues the sequence in the cache.
 
         Raises:
             InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
         """
         recorder = HiddenStates(self.hidden_state_names, hook) if hidden_states else None
-        context = ForwardContext(batch.spans, cache=cache, memory=memory, hook=recorder or hook)
+        context = ForwardContext(batch.spans, stack=self._name, cache=cache, memory=memory, hook=recorder or hook)
         self.check_input(batch, context.key_lengths)
         states = self._run(batch, context)
-        context.finish()
+        context.commit_cache()
         return states, recorder.collect() if recorder else None
 
     def _run(self, batch: Batch, context: ForwardContext) -> Array:

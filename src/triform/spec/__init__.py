@@ -5,19 +5,31 @@ Every transformer here is a stack of blocks, every block a tuple of residual ste
     x ← residual_norm(x + post_norm(core(pre_norm(x))))
 """
 
-from triform.spec.attention import CrossAttention, Heads, Mask, SelfAttention
+from triform.spec.attention import Bidirectional, Causal, CrossAttention, Heads, Mask, ScoreRule, SelfAttention
 from triform.spec.block import Block, Core, Residual
 from triform.spec.embedding import Embedding
-from triform.spec.feed_forward import Activation, FeedForward, GatedFeedForward
+from triform.spec.feed_forward import Activation, AnyFeedForward, FeedForward, GatedFeedForward
 from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
 from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, ShiftTokensRight, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
 from triform.spec.pooling import LastOf, Pooling
-from triform.spec.position import Learned, LinearScaling, Llama3Scaling, RelativeBias, Rotary, Sinusoidal
+from triform.spec.position import (
+    AttentionPosition,
+    Learned,
+    LinearScaling,
+    Llama3Scaling,
+    RelativeBias,
+    Rotary,
+    Sinusoidal,
+)
 
 __all__ = [
     "Activation",
+    "AnyFeedForward",
+    "AttentionPosition",
+    "Bidirectional",
     "Block",
+    "Causal",
     "Core",
     "CrossAttention",
     "Decoder",
@@ -44,6 +56,7 @@ __all__ = [
     "RelativeBias",
     "Residual",
     "Rotary",
+    "ScoreRule",
     "SelfAttention",
     "SequenceHead",
     "ShiftTokensRight",

@@ -1,19 +1,41 @@
-"""σ(QKᵀ·scale + bias)·V and what surrounds it. Vaswani et al. 2017, section 3.2."""
+"""Attention: softmax(scale · QKᵀ + bias)·V and the projections around. Vaswani et al. 2017, section 3.2."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from triform.spec.norm import RMSNorm
-from triform.spec.position import RelativeBias, Rotary
+from triform.spec.position import AttentionPosition
 
 
-class Mask(StrEnum):
-    """Which keys a query may see."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bidirectional:
+    """A query sees keys on both sides."""
 
-    BIDIRECTIONAL = "bidirectional"
-    """All keys of its own sequence."""
-    CAUSAL = "causal"
-    """Its own position and those before."""
+    window: int | None = None
+    """Two-sided: a query at position i sees the keys j with |i − j| < window. None shows the whole sequence."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Causal:
+    """A query sees the key at the same position and earlier keys."""
+
+    window: int | None = None
+    """One-sided: a query at position i sees the keys j with 0 ≤ i − j < window. None shows all earlier keys."""
+
+
+Mask = Bidirectional | Causal
+"""Which keys a query sees."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoreRule:
+    """The rule from scores to probabilities: softmax(scale · QKᵀ + bias) over the keys shown by `mask`.
+
+    The bias, which is an array, is an argument of its own. An engine reads the rule in one place.
+    """
+
+    scale: float
+    """Multiplies QKᵀ: 1/√head_dim, or 1 in T5."""
+    mask: Mask
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +47,7 @@ class Heads:
     """Groups of `num_attention_heads / num_key_value_heads` queries share keys and values. Ainslie et al. 2023."""
     head_dim: int
     biases: frozenset[str] = frozenset()
-    """Those of query, key, value and output that add a bias."""
+    """The projections that add a bias, among query, key, value and output."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,16 +55,12 @@ class SelfAttention:
     """A sequence attends to itself."""
 
     heads: Heads
-    scale: float
-    """Multiplies QKᵀ: 1/√head_dim, or 1 in T5."""
-    mask: Mask
-    window: int | None = None
-    """A query sees keys nearer than this: itself and `window − 1` before it. None: however far."""
-    position: Rotary | RelativeBias | None = None
+    rule: ScoreRule
+    position: AttentionPosition | None = None
     head_norm: RMSNorm | None = None
-    """Over the channels of each head of queries and keys, before positions turn them, as in Qwen 3."""
+    """QK-norm: over the channels of each head of queries and keys, before positions rotate them, as in Qwen 3."""
     dropout: float = 0.0
-    """Of the probabilities, while training."""
+    """Dropout rate of the probabilities, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +68,6 @@ class CrossAttention:
     """A decoder's sequence attends to the encoder's last hidden states."""
 
     heads: Heads
-    scale: float
+    rule: ScoreRule
     dropout: float = 0.0
-    """Of the probabilities, while training."""
+    """Dropout rate of the probabilities, while training."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from triform.spec.attention import CrossAttention, SelfAttention
-from triform.spec.feed_forward import FeedForward, GatedFeedForward
+from triform.spec.feed_forward import AnyFeedForward
 from triform.spec.norm import Norm
 
-Core = SelfAttention | CrossAttention | FeedForward | GatedFeedForward
+Core = SelfAttention | CrossAttention | AnyFeedForward
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,7 +22,7 @@ class Residual:
     post_norm: Norm | None = None
     residual_norm: Norm | None = None
     dropout: float = 0.0
-    """Of what the core gives, before it is added, while training. Srivastava et al. 2014."""
+    """Dropout rate of the core's output, before it is added, while training. Srivastava et al. 2014."""
 
 
 Block = tuple[Residual, ...]

@@ -1,4 +1,4 @@
-"""The position-wise networks. Vaswani et al. 2017, section 3.3; Shazeer 2020 for the gated form."""
+"""Feed-forward networks, position by position. Vaswani et al. 2017, section 3.3; Shazeer 2020 for the gated form."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,7 +25,12 @@ class FeedForward:
     activation: Activation
     bias: bool
     dropout: float = 0.0
-    """Of the inner states, before `down`, while training."""
+    """Dropout rate of the inner states, before `down`, while training."""
+
+    @property
+    def inner_width(self) -> int:
+        """Numbers computed for each token by the linears before `down`."""
+        return self.intermediate_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,4 +41,13 @@ class GatedFeedForward:
     activation: Activation
     bias: bool
     dropout: float = 0.0
-    """Of the inner states, before `down`, while training."""
+    """Dropout rate of the inner states, before `down`, while training."""
+
+    @property
+    def inner_width(self) -> int:
+        """Numbers computed for each token by the linears before `down`."""
+        return 2 * self.intermediate_size
+
+
+AnyFeedForward = FeedForward | GatedFeedForward
+"""The feed-forward networks that a block may have."""

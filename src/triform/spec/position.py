@@ -1,11 +1,11 @@
-"""How a model knows where a token stands."""
+"""Positions: how a model knows the order of tokens."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
-    """One learned vector per position, added to the word embedding. Devlin et al. 2018, figure 2."""
+    """A learned vector per position, added to the word embedding. Devlin et al. 2018, figure 2."""
 
     num_positions: int
     """Rows of the table."""
@@ -30,7 +30,7 @@ class LinearScaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Llama3Scaling:
-    """Low rotary frequencies divided by `factor`, high ones kept, a ramp between. Llama 3 model card, 2024."""
+    """Low rotary frequencies divided by `factor`, high frequencies kept, a ramp between. Llama 3 model card, 2024."""
 
     factor: float
     low_freq_factor: float
@@ -43,10 +43,10 @@ class Llama3Scaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rotary:
-    """Queries and keys turned by an angle that grows with their position. Su et al. 2021, section 3.2."""
+    """Queries and keys rotated by an angle in proportion to the position. Su et al. 2021, section 3.2."""
 
     dim: int
-    """How many of a head's channels turn; channel i is paired with channel i + dim/2."""
+    """Channels of a head that rotate; channel i is paired with channel i + dim/2."""
     theta: float
     """Base of the geometric series of frequencies."""
     scaling: LinearScaling | Llama3Scaling | None = None
@@ -63,3 +63,7 @@ class RelativeBias:
     """Whether keys to the right have buckets of their own (half of them)."""
     shared: bool
     """Whether one table serves every block of the stack (T5), or each block has its own (umT5)."""
+
+
+AttentionPosition = Rotary | RelativeBias
+"""Positions that act inside an attention: they rotate queries and keys, or add a bias to the scores."""

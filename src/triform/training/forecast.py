@@ -75,7 +75,6 @@ def _kept(residual: spec.Residual, hidden_size: int) -> int:
             # What is projected; queries, keys and values; the context, as attention and as the last linear keep it.
             width = heads.head_dim * (3 * heads.num_attention_heads + 2 * heads.num_key_value_heads)
             return kept + hidden_size + width
-        case spec.GatedFeedForward(intermediate_size=size):
-            return kept + hidden_size + 4 * size
-        case spec.FeedForward(intermediate_size=size):
-            return kept + hidden_size + 2 * size
+        case feed_forward:
+            # The inner states, before and after the activation.
+            return kept + hidden_size + 2 * feed_forward.inner_width

@@ -5,7 +5,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK: int
-NO_WINDOW: int
 
 def instruction_sets() -> list[str]: ...
 def num_threads() -> int: ...
@@ -27,6 +26,28 @@ def copy_pages(pages: NDArray[Any], sources: NDArray[Any], targets: NDArray[Any]
 
 class Weight:
     def __init__(self, packed: NDArray[Any], format: int, in_: int, out: int, /) -> None: ...
+
+class AttentionArguments:
+    """The arguments of one attention, as `struct Attention` in kernels/ describes them."""
+
+    def __init__(
+        self,
+        *,
+        query: NDArray[Any],
+        output: NDArray[Any],
+        keys: NDArray[Any],
+        values: NDArray[Any],
+        pages: NDArray[Any] | None,
+        query_begins: NDArray[Any],
+        query_ends: NDArray[Any],
+        key_begins: NDArray[Any],
+        num_keys: NDArray[Any],
+        scale: float,
+        causal: bool,
+        window: int | None,
+        bias: NDArray[Any] | None,
+        bias_zero: int,
+    ) -> None: ...
 
 class Kernels:
     def __init__(self, instruction_set: str, /) -> None: ...
@@ -53,7 +74,27 @@ class Kernels:
         self, x: NDArray[Any], weight: NDArray[Any] | None, bias: NDArray[Any] | None, y: NDArray[Any], eps: float, /
     ) -> None: ...
     def rms_norm(self, x: NDArray[Any], weight: NDArray[Any] | None, y: NDArray[Any], eps: float, /) -> None: ...
-    def attention(self, *arguments: Any) -> None: ...
+    def attention(self, arguments: AttentionArguments, /) -> None: ...
+    def attention_probabilities(
+        self,
+        arguments: AttentionArguments,
+        /,
+        *,
+        sequence: int,
+        query_begin: int,
+        query_end: int,
+        probabilities: NDArray[Any],
+    ) -> None: ...
+    def attention_values(
+        self,
+        arguments: AttentionArguments,
+        /,
+        *,
+        sequence: int,
+        query_begin: int,
+        query_end: int,
+        probabilities: NDArray[Any],
+    ) -> None: ...
     def peak(self, format: int, /) -> float: ...
     def write_pages(
         self, key: NDArray[Any], value: NDArray[Any], slots: NDArray[Any], keys: NDArray[Any], values: NDArray[Any], /

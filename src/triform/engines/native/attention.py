@@ -1,4 +1,4 @@
-"""Attention by its kernel, in one pass, or in two where probabilities are shown between them."""
+"""Attention by the kernels: in a single pass, or in two with the probabilities shown between."""
 
 from typing import Any
 
@@ -8,12 +8,19 @@ import triform.engines.native._kernels as _kernels
 from triform.engines.formats import Floats
 from triform.engines.native.key_value_store import NativeStore
 from triform.engines.native.memory import empty
-from triform.engines.protocol import DistanceBias, Integers, KeyValues, PackedKeyValues, ProbabilityHook, Spans
+from triform.engines.protocol import (
+    Bias,
+    Integers,
+    KeyValues,
+    PackedKeyValues,
+    ProbabilityHook,
+    QueryRun,
+    RelativeEmbeddings,
+    Spans,
+    split_queries,
+)
 from triform.errors import EngineError
-from triform.spec import Mask
-
-PROBABILITIES, VALUES = 1, 2
-"""The two passes of attention, where somebody looks at what lies between."""
+from triform.spec import Causal, ScoreRule
 
 
 def attention(
@@ -21,68 +28,70 @@ def attention(
     query_TNH: Floats,
     queries: Spans,
     keys: KeyValues,
-    *,
-    scale: float,
-    mask: Mask,
-    window: int | None,
-    bias: DistanceBias | None,
-    probabilities: ProbabilityHook | None,
+    rule: ScoreRule,
+    bias: Bias | None,
+    hook: ProbabilityHook | None,
 ) -> Floats:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
+    if isinstance(bias, RelativeEmbeddings):
+        raise EngineError("The native engine has no relative embeddings yet. Load the model with engine='reference'.")
     output_TNH = empty(*query_TNH.shape)
-    key, value, pages, spans, lengths = _where_keys_lie(keys)
-    arguments = (
-        np.ascontiguousarray(query_TNH),
-        output_TNH,
-        key,
-        value,
-        pages,
-        np.ascontiguousarray(queries.begins),
-        np.ascontiguousarray(queries.ends),
-        np.ascontiguousarray(spans.begins),
-        np.ascontiguousarray(lengths),
-        scale,
-        mask is Mask.CAUSAL,
-        _kernels.NO_WINDOW if window is None else window,
-        None if bias is None else np.ascontiguousarray(bias.values),
-        0 if bias is None else bias.zero,
+    key, value, pages, spans, lengths = _locate_keys(keys)
+    arguments = _kernels.AttentionArguments(
+        query=query_TNH,
+        output=output_TNH,
+        keys=key,
+        values=value,
+        pages=pages,
+        query_begins=queries.begins,
+        query_ends=queries.ends,
+        key_begins=spans.begins,
+        num_keys=lengths,
+        scale=rule.scale,
+        causal=isinstance(rule.mask, Causal),
+        window=rule.mask.window,
+        bias=None if bias is None else bias.values,
+        bias_zero=0 if bias is None else bias.zero,
     )
-    if probabilities is None:
-        kernels.attention(*arguments)
-        return output_TNH
-    for sequence, (begin, end) in enumerate(queries.pairs()):
-        if begin < end:
-            _traced(kernels, arguments, sequence, end - begin, key.shape[1], int(lengths[sequence]), probabilities)
+    if hook is None or hook.selection.rows is not None:
+        kernels.attention(arguments)
+    if hook is not None:
+        # Queries are independent of each other: two passes over those selected repeat the bits of the one pass.
+        heads, groups = query_TNH.shape[1], key.shape[1]
+        for run in split_queries(queries, lengths, rule.mask, heads, selection=hook.selection):
+            _show_run(kernels, arguments, run, heads, groups, int(lengths[run.sequence]), hook)
     return output_TNH
 
 
-def _traced(
+def _show_run(
     kernels: _kernels.Kernels,
-    arguments: tuple[Any, ...],
-    sequence: int,
-    num_queries: int,
-    groups: int,
+    arguments: _kernels.AttentionArguments,
+    run: QueryRun,
+    num_heads: int,
+    num_groups: int,
     num_keys: int,
-    probabilities: ProbabilityHook,
+    hook: ProbabilityHook,
 ) -> None:
-    """One sequence in two passes of the same kernel, the probabilities shown between them."""
-    heads = arguments[0].shape[1]
-    width = -(-num_keys // _kernels.BLOCK) * _kernels.BLOCK
-    # Rows of a group are its heads for the first query, then for the next.
-    p_KRS = np.zeros((groups, num_queries * heads // groups, width), np.float32)
-    kernels.attention(*arguments, sequence, PROBABILITIES, p_KRS)
-    p_KQGS = p_KRS.reshape(groups, num_queries, heads // groups, width)
-    p_NQS = p_KQGS.transpose(0, 2, 1, 3).reshape(heads, num_queries, width)[..., :num_keys]
-    changed = probabilities(sequence, 0, p_NQS)
-    p_KQGS[..., :num_keys] = changed.reshape(groups, -1, num_queries, num_keys).transpose(0, 2, 1, 3)
-    kernels.attention(*arguments, sequence, VALUES, p_KRS)
+    """Compute some queries in two passes of the kernel, and show the probabilities between them."""
+    # Rows of a group are its heads for the first query, then for the next; keys come in whole tiles.
+    shape = num_groups, run.num_queries, num_heads // num_groups, -(-num_keys // _kernels.BLOCK) * _kernels.BLOCK
+    p_KQGS = np.empty(shape, np.float32)
+    both_passes: Any = {
+        "sequence": run.sequence,
+        "query_begin": run.first_query,
+        "query_end": run.first_query + run.num_queries,
+        "probabilities": p_KQGS.reshape(num_groups, -1, shape[3]),
+    }
+    kernels.attention_probabilities(arguments, **both_passes)
+    seen_KGQS = p_KQGS[..., : run.num_keys].transpose(0, 2, 1, 3)
+    seen_KGQS[...] = hook.apply(run, seen_KGQS.copy().reshape(num_heads, run.num_queries, -1)).reshape(seen_KGQS.shape)
+    kernels.attention_values(arguments, **both_passes)
 
 
-def _where_keys_lie(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
-    """Keys and values; for those in a store its pages; which rows or pages are whose; and how many keys each has."""
+def _locate_keys(keys: KeyValues) -> tuple[Floats, Floats, Integers | None, Spans, Integers]:
+    """Find keys, values and the pages of a store; the rows or pages of each sequence, and its number of keys."""
     if isinstance(keys, PackedKeyValues):
-        key, value = np.ascontiguousarray(keys.key), np.ascontiguousarray(keys.value)
-        return key, value, None, keys.spans, keys.spans.lengths
+        return keys.key, keys.value, None, keys.spans, keys.spans.lengths
     if not isinstance(keys.store, NativeStore):
         raise EngineError("The key/value store belongs to another engine. Make it with this engine's key_value_store.")
     key, value = keys.store.keys[keys.layer], keys.store.values[keys.layer]

@@ -13,8 +13,8 @@ from triform.engines.native.memory import empty
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.native.threads import num_threads
 from triform.engines.protocol import (
+    Bias,
     Dense,
-    DistanceBias,
     Integers,
     KeyValues,
     LayerCache,
@@ -26,7 +26,7 @@ from triform.engines.protocol import (
 )
 from triform.engines.reference.engine import ReferenceEngine
 from triform.errors import EngineError
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Pooling, ScoreRule
 
 FORMAT_CODES = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
 ACTIVATIONS = {
@@ -179,25 +179,13 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         query_TNH: Floats,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> Floats:
-        return attention(
-            self._kernels,
-            query_TNH,
-            queries,
-            keys,
-            scale=scale,
-            mask=mask,
-            window=window,
-            bias=bias,
-            probabilities=probabilities,
-        )
+        return attention(self._kernels, query_TNH, queries, keys, rule, bias, hook)
 
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
         return in_pages(self._kernels, key_SKH, value_SKH, spans)

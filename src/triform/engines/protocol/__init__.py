@@ -17,13 +17,14 @@ Shape letters, used in all tensor code:
     K  num_key_value_heads              H  head_dim
     F  intermediate_size                V  vocabulary or labels
     Q  queries of one sequence          R  distances between a query and a key
+    E  relative embeddings
 """
 
 from triform.engines.protocol.arrays import Array, Integers, Parameter, ParameterRole
-from triform.engines.protocol.attention import DistanceBias
+from triform.engines.protocol.attention import Bias, DistanceBias, RelativeEmbeddings
 from triform.engines.protocol.dense import Dense
 from triform.engines.protocol.engine import Engine, TypedEngine
-from triform.engines.protocol.hooks import Hook, ProbabilityHook
+from triform.engines.protocol.hooks import Hook, ProbabilityHook, QueryRun, Selection, split_queries
 from triform.engines.protocol.key_values import (
     KeysAndValues,
     KeyValues,
@@ -37,6 +38,7 @@ from triform.engines.protocol.key_values import (
 
 __all__ = [
     "Array",
+    "Bias",
     "Dense",
     "DistanceBias",
     "Engine",
@@ -52,6 +54,10 @@ __all__ = [
     "Parameter",
     "ParameterRole",
     "ProbabilityHook",
+    "QueryRun",
+    "RelativeEmbeddings",
+    "Selection",
     "Spans",
     "TypedEngine",
+    "split_queries",
 ]

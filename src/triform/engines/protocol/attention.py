@@ -8,19 +8,41 @@ from typing import Generic
 import numpy as np
 from numpy.typing import NDArray
 
-from triform.engines.protocol.arrays import Array, ArrayT
+from triform.engines.protocol.arrays import Array, ArrayT, Integers
 from triform.engines.protocol.hooks import ProbabilityHook
 from triform.engines.protocol.key_values import KeyValues, KeyValueStore, LayerCache, PackedKeyValues, Spans
-from triform.spec import Mask
+from triform.spec import ScoreRule
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DistanceBias:
-    """A number per head for every distance, added to the scaled scores: column r is for key − query = r − `zero`."""
+    """A number per head for each distance, added to the scaled scores. Raffel et al. 2020; Press et al. 2022."""
 
     values: Array
-    """(N, R), so that consecutive keys lie side by side."""
+    """(N, R), so that consecutive keys lie side by side: column r is for key − query = r − `zero`."""
     zero: int
+    """The column of distance 0."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RelativeEmbeddings:
+    """Vectors for each distance, which meet queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
+
+    With e(d) the row of distance d = j − i, query i and key j score scale · (qᵢ·kⱼ + qᵢ·key[e(d)] + query[e(d)]·kⱼ).
+    """
+
+    query: Array
+    """(E, N, H) meets the keys."""
+    key: Array
+    """(E, K, H) meets the queries."""
+    rows: Integers
+    """(R,) the row of each distance: entry r is for key − query = r − `zero`."""
+    zero: int
+    """The entry of distance 0."""
+
+
+Bias = DistanceBias | RelativeEmbeddings
+"""The biases that a position scheme may add to the scaled scores."""
 
 
 class AttentionOperations(ABC, Generic[ArrayT]):
@@ -52,20 +74,32 @@ class AttentionOperations(ABC, Generic[ArrayT]):
         query_TNH: ArrayT,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> ArrayT:
-        """dropout(softmax(scale · QKᵀ + bias))·V for every sequence by itself → (T, N, H).
+        """Compute dropout(softmax(scale · QKᵀ + bias))·V for each sequence by itself. Vaswani et al. 2017, section 3.2.
 
-        Query head n reads key/value head n // (N/K). Under a causal mask the last query of a sequence stands at its
-        last key; with a window a query sees only keys nearer than that. Self, cross, cached and packed attention
-        differ only in `queries` and `keys`. Probabilities are normalised before they meet V, so that a tap can change
-        them without changing the arithmetic.
+        Query head n reads key/value head n // (N/K). Self, cross, cached and packed attention differ only in `queries`
+        and `keys`. Probabilities are normalised before they meet V, so that a hook can change them while the arithmetic
+        stays the same.
+
+        Arguments:
+            query_TNH: queries of all sequences.
+            queries: the rows of `query_TNH` that belong to each sequence.
+            keys: keys and values of each sequence; its last query has the position of its last key.
+            rule: scale and mask.
+            bias: added to the scaled scores.
+            dropout: rate for the probabilities, while training.
+            hook: sees the probabilities in runs of queries.
+
+        Returns:
+            (T, N, H)
+
+        Raises:
+            EngineError: the engine has no such bias, or the keys lie in another engine's store.
         """
 
     def key_values(self, key_SKH: ArrayT, value_SKH: ArrayT, spans: Spans) -> KeyValues:

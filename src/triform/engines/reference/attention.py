@@ -1,57 +1,54 @@
-"""σ(QKᵀ·scale + bias)·V, one sequence after another, so that no padding exists and none sees another's keys."""
+"""softmax(scale · QKᵀ + bias)·V, sequence by sequence and without padding."""
 
 import numpy as np
 
 from triform.engines.formats import Floats
-from triform.engines.protocol import DistanceBias, KeyValues, PackedKeyValues, ProbabilityHook, Spans
+from triform.engines.protocol import (
+    Bias,
+    DistanceBias,
+    Integers,
+    KeyValues,
+    PackedKeyValues,
+    ProbabilityHook,
+    Spans,
+    split_queries,
+)
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.errors import EngineError
-from triform.spec import Mask
+from triform.spec import Causal, Mask, ScoreRule
 
 QUERIES = 128
-"""Queries at a time: scores exist for so many of one sequence, never for a whole long one."""
+"""Most queries at a time: scores exist for these queries of one sequence, never for a whole long sequence."""
 
 
 def attention(
     query_TNH: Floats,
     queries: Spans,
     keys: KeyValues,
-    *,
-    scale: float,
-    mask: Mask,
-    window: int | None,
-    bias: DistanceBias | None,
-    probabilities: ProbabilityHook | None,
+    rule: ScoreRule,
+    bias: Bias | None,
+    hook: ProbabilityHook | None,
 ) -> Floats:
     """Scaled dot-product attention. Vaswani et al. 2017, section 3.2.1; contract in `Engine.attention`."""
     output_TNH = np.empty_like(query_TNH)
-    for sequence, (begin, end) in enumerate(queries.pairs()):
-        if begin == end:
-            continue
-        key_SKH, value_SKH = keys_of(keys, sequence)
-        num_keys = len(key_SKH)
-        for first in range(0, end - begin, QUERIES):
-            rows = slice(begin + first, min(begin + first + QUERIES, end))
-            position = num_keys - (end - begin) + first  # of this first query among the keys
-            last = position + (rows.stop - rows.start)
-            seen = last if mask is Mask.CAUSAL else num_keys
-            p_NQS = scores(query_TNH[rows], key_SKH[:seen], scale)
-            distance_QS = np.arange(seen) - np.arange(position, last)[:, None]
-            if bias is not None:
-                p_NQS += bias.values[:, distance_QS + bias.zero]
-            if mask is Mask.CAUSAL:
-                p_NQS[:, distance_QS > 0] = -np.inf
-            if window is not None:
-                p_NQS[:, np.abs(distance_QS) >= window] = -np.inf
-            softmax(p_NQS)
-            if probabilities is not None:
-                p_NQS = probabilities(sequence, first, p_NQS)
-            output_TNH[rows] = weighted_values(p_NQS, value_SKH[:seen])
+    num_keys = keys.spans.lengths if isinstance(keys, PackedKeyValues) else keys.table.lengths
+    for run in split_queries(queries, num_keys, rule.mask, query_TNH.shape[1], most_queries=QUERIES):
+        query_QNH = query_TNH[run.rows]
+        key_SKH, value_SKH = (x[: run.num_keys] for x in keys_of(keys, run.sequence))
+        distance_QS = np.arange(run.num_keys) - np.arange(run.position, run.position + run.num_queries)[:, None]
+        p_NQS = scores(query_QNH, key_SKH, rule.scale)
+        if bias is not None:
+            p_NQS += bias_scores(bias, query_QNH, key_SKH, rule.scale, distance_QS)
+        hide_keys(p_NQS, rule.mask, distance_QS)
+        softmax(p_NQS)
+        if hook is not None:
+            p_NQS = hook.apply(run, p_NQS)
+        output_TNH[run.rows] = weighted_values(p_NQS, value_SKH)
     return output_TNH
 
 
 def keys_of(keys: KeyValues, sequence: int) -> tuple[Floats, Floats]:
-    """The keys and values of one sequence, (S, K, H) each."""
+    """Find the keys and values of a sequence, (S, K, H) each."""
     if isinstance(keys, PackedKeyValues):
         rows = slice(int(keys.spans.begins[sequence]), int(keys.spans.ends[sequence]))
         return keys.key[rows], keys.value[rows]
@@ -61,7 +58,7 @@ def keys_of(keys: KeyValues, sequence: int) -> tuple[Floats, Floats]:
 
 
 def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
-    """Scale · QKᵀ → (N, Q, S); the N/K queries of a group meet the same keys."""
+    """Compute scale · QKᵀ → (N, Q, S); the N/K queries of a group meet the same keys."""
     num_queries, num_heads, head_dim = query_QNH.shape
     num_keys, num_groups, _ = key_SKH.shape
     grouped = (query_QNH * np.float32(scale)).reshape(num_queries, num_groups, -1, head_dim).transpose(1, 2, 0, 3)
@@ -69,15 +66,33 @@ def scores(query_QNH: Floats, key_SKH: Floats, scale: float) -> Floats:
     return product.reshape(num_heads, num_queries, num_keys)
 
 
+def bias_scores(bias: Bias, query_QNH: Floats, key_SKH: Floats, scale: float, distance_QS: Integers) -> Floats:
+    """Compute the bias on the scores, (N, Q, S), for the distances key − query."""
+    if isinstance(bias, DistanceBias):
+        return bias.values[:, distance_QS + bias.zero]
+    rows_QS = bias.rows[distance_QS + bias.zero]
+    from_queries_NQS = np.take_along_axis(scores(query_QNH, bias.key, scale), rows_QS[None], axis=2)
+    from_keys_NQS = np.take_along_axis(scores(bias.query, key_SKH, scale), rows_QS[None], axis=1)
+    return from_queries_NQS + from_keys_NQS
+
+
+def hide_keys(scores_NQS: Floats, mask: Mask, distance_QS: Integers) -> None:
+    """Set the scores of hidden keys to −∞, in place."""
+    if isinstance(mask, Causal):
+        scores_NQS[:, distance_QS > 0] = -np.inf
+    if mask.window is not None:
+        scores_NQS[:, np.abs(distance_QS) >= mask.window] = -np.inf
+
+
 def softmax(x: Floats) -> None:
-    """exp(x − max) / Σ exp(x − max) over the last axis, in place."""
+    """Compute exp(x − max) / Σ exp(x − max) over the last axis of (N, Q, S), in place."""
     x -= x.max(axis=-1, keepdims=True)
     np.exp(x, out=x)
     x /= x.sum(axis=-1, keepdims=True)
 
 
 def weighted_values(p_NQS: Floats, value_SKH: Floats) -> Floats:
-    """PV → (Q, N, H)."""
+    """Compute PV → (Q, N, H)."""
     num_heads, num_queries, num_keys = p_NQS.shape
     _, num_groups, head_dim = value_SKH.shape
     grouped = p_NQS.reshape(num_groups, -1, num_queries, num_keys) @ value_SKH.transpose(1, 0, 2)[:, None]

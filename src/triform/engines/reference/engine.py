@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert
 from triform.engines.protocol import (
-    DistanceBias,
+    Bias,
     Integers,
     KeyValues,
     LayerCache,
@@ -22,7 +22,7 @@ from triform.engines.reference.attention import attention
 from triform.engines.reference.integer_linear import linear
 from triform.engines.reference.key_value_store import ReferenceStore
 from triform.engines.reference.parameter import ReferenceParameter
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Pooling, ScoreRule
 
 
 class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
@@ -106,17 +106,13 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         query_TNH: Floats,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> Floats:
-        return attention(
-            query_TNH, queries, keys, scale=scale, mask=mask, window=window, bias=bias, probabilities=probabilities
-        )
+        return attention(query_TNH, queries, keys, rule, bias, hook)
 
     def key_value_store(self, layers: Sequence[LayerCache]) -> ReferenceStore:
         return ReferenceStore(layers, self.page_size)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triform.engines.formats import Format, StoredTensor, convert
 from triform.engines.protocol import (
-    DistanceBias,
+    Bias,
     Integers,
     KeyValues,
     LayerCache,
@@ -27,7 +27,7 @@ from triform.engines.torch.attention import Scores, attention
 from triform.engines.torch.key_value_store import TorchStore
 from triform.engines.torch.parameter import DTYPES, LowRankParameter, TorchParameter, to_stored, to_torch
 from triform.errors import EngineError
-from triform.spec import Activation, Mask, Pooling
+from triform.spec import Activation, Pooling, ScoreRule
 
 T = TypeVar("T")
 
@@ -173,17 +173,14 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         query_TNH: torch.Tensor,
         queries: Spans,
         keys: KeyValues,
+        rule: ScoreRule,
         *,
-        scale: float,
-        mask: Mask = Mask.BIDIRECTIONAL,
-        window: int | None = None,
-        bias: DistanceBias | None = None,
+        bias: Bias | None = None,
         dropout: float = 0.0,
-        probabilities: ProbabilityHook | None = None,
+        hook: ProbabilityHook | None = None,
     ) -> torch.Tensor:
         dropout = dropout if self._is_training else 0.0
-        scores = Scores(scale=scale, mask=mask, window=window, bias=bias, dropout=dropout)
-        return attention(query_TNH, queries, keys, scores, probabilities)
+        return attention(query_TNH, queries, keys, Scores(rule=rule, bias=bias, dropout=dropout), hook)
 
     def key_value_store(self, layers: Sequence[LayerCache]) -> TorchStore:
         return TorchStore(layers, self.page_size, self.device)

@@ -12,19 +12,23 @@ def biased_heads(num_heads: int, head_dim: int) -> spec.Heads:
     )
 
 
+def scaled_rule(head_dim: int, mask: spec.Mask) -> spec.ScoreRule:
+    """Scores scaled by 1/√head_dim. Vaswani et al. 2017, section 3.2.1."""
+    return spec.ScoreRule(scale=head_dim**-0.5, mask=mask)
+
+
 def scaled_attention(
     num_heads: int,
     head_dim: int,
     mask: spec.Mask,
-    position: spec.RelativeBias | None = None,
+    position: spec.AttentionPosition | None = None,
     *,
     dropout: float,
 ) -> spec.SelfAttention:
-    """Such heads, their scores scaled by 1/√head_dim. Vaswani et al. 2017, section 3.2."""
+    """Self-attention with `biased_heads` and a `scaled_rule`."""
     return spec.SelfAttention(
         heads=biased_heads(num_heads, head_dim),
-        scale=head_dim**-0.5,
-        mask=mask,
+        rule=scaled_rule(head_dim, mask),
         position=position,
         dropout=dropout,
     )

@@ -31,7 +31,7 @@ class Embedding:
     def __call__(self, ids: Integers, segment_ids: Integers, context: ForwardContext) -> Array:
         """(T,) ids and segment ids → (T, D)."""
         is_sum_of_tables = self._scale == 1 and not isinstance(self._position, Sinusoidal)
-        if is_sum_of_tables and not any(map(context.wants, self._parts)):
+        if is_sum_of_tables and not any(map(context.wants_hook, self._parts)):
             x = self._engine.embedding_sum(self._lookups(ids, segment_ids, context))
         else:
             x = self._sum(ids, segment_ids, context)

@@ -1,4 +1,4 @@
-"""The position-wise networks."""
+"""Feed-forward networks, position by position."""
 
 from triform import spec
 from triform.engines import Array
@@ -19,8 +19,8 @@ class FeedForward:
         self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
 
     def __call__(self, x: Array, context: ForwardContext, *, dropout: float, residual: Array | None) -> Array:
-        """(T, D) → (T, D)."""
-        if context.wants(f"{self._name}.inner"):
+        """Compute the network's output, plus the residual if given: (T, D) → (T, D)."""
+        if context.wants_hook(f"{self._name}.inner"):
             inner = context.apply_hook(
                 f"{self._name}.inner", self._up(x, activation=self._activation, dropout=self._dropout)
             )
@@ -44,12 +44,23 @@ class GatedFeedForward:
         self._down = Linear(scope / "down", feed_forward.intermediate_size, hidden_size, bias=feed_forward.bias)
 
     def __call__(self, x: Array, context: ForwardContext, *, dropout: float, residual: Array | None) -> Array:
-        """(T, D) → (T, D)."""
+        """Compute the network's output, plus the residual if given: (T, D) → (T, D)."""
         gate, up, down = self._gate.parameters, self._up.parameters, self._down.parameters
-        if context.wants(f"{self._name}.inner"):
+        if context.wants_hook(f"{self._name}.inner"):
             inner = self._engine.gated_linear(x, gate.weight, up.weight, gate.bias, up.bias, self._activation)
             inner = context.apply_hook(f"{self._name}.inner", self._engine.dropout(inner, self._dropout))
             return self._down(inner, dropout=dropout, residual=residual)
         return self._engine.feed_forward(
             x, up, down, self._activation, gate=gate, inner_dropout=self._dropout, dropout=dropout, residual=residual
         )
+
+
+def build_feed_forward(
+    scope: Scope, feed_forward: spec.AnyFeedForward, hidden_size: int
+) -> FeedForward | GatedFeedForward:
+    """Build the feed-forward network of a spec."""
+    match feed_forward:
+        case spec.FeedForward():
+            return FeedForward(scope, feed_forward, hidden_size)
+        case spec.GatedFeedForward():
+            return GatedFeedForward(scope, feed_forward, hidden_size)

@@ -1,4 +1,4 @@
-"""A dense layer. Its weight is (out, in), as in torch."""
+"""A dense layer. The weight is (out, in), as in torch."""
 
 from triform.engines import Array, Dense
 from triform.networks.scope import Scope
@@ -16,5 +16,5 @@ class Linear:
     def __call__(
         self, x: Array, *, activation: Activation | None = None, dropout: float = 0.0, residual: Array | None = None
     ) -> Array:
-        """(T, in) → (T, out)."""
+        """Compute the layer: (T, in) → (T, out)."""
         return self._engine.linear(x, *self.parameters, activation=activation, dropout=dropout, residual=residual)

@@ -1,4 +1,4 @@
-"""The norms, and the identity where a spec has none."""
+"""Norms, and the identity for a spec without a norm."""
 
 from collections.abc import Callable
 
@@ -35,12 +35,12 @@ class RMSNorm:
 
 
 def identity(x: Array) -> Array:
-    """x itself."""
+    """Return x, of any shape."""
     return x
 
 
 def build_norm(scope: Scope, norm: spec.Norm | None, size: int) -> Norm:
-    """The norm of a spec over `size` channels."""
+    """Build the norm of a spec over `size` channels."""
     match norm:
         case spec.LayerNorm(eps=eps):
             return LayerNorm(scope, eps, size)

@@ -1,4 +1,4 @@
-"""Positions: added to the embedding, turning queries and keys inside attention, or as a bias on its scores."""
+"""Positions: added to the embedding, rotating queries and keys inside an attention, or as a bias on the scores."""
 
 import math
 from functools import cached_property
@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.engines import Array, DistanceBias, Integers, Parameter
+from triform.engines import Array, Bias, DistanceBias, Integers, Parameter
 from triform.networks.context import ForwardContext
+from triform.networks.layers.projections import Projections
 from triform.networks.scope import Scope
 
 
 class Learned:
-    """A vector for each position, of a table. Devlin et al. 2018, figure 2."""
+    """A learned vector for each position. Devlin et al. 2018, figure 2."""
 
     def __init__(self, scope: Scope, learned: spec.Learned, size: int) -> None:
         self._engine = scope.engine
@@ -22,7 +23,7 @@ class Learned:
         self._table = scope.table("weight", learned.num_positions, size)
 
     def lookup(self, context: ForwardContext) -> tuple[Array, Parameter]:
-        """(T,) rows of the table, (num_positions, D)."""
+        """Find the rows of the table, (T,), and the table, (num_positions, D)."""
         return self._engine.asarray(context.positions() + self._offset), self._table
 
     def __call__(self, context: ForwardContext) -> Array:
@@ -45,7 +46,7 @@ class Sinusoidal:
         return self._engine.rows(self._table(int(positions.max()) + 1), positions)
 
     def _table(self, length: int) -> Array:
-        """At least `length` rows; twice as many each time that they do not reach."""
+        """Compute at least `length` rows, and twice as many whenever they run out."""
         waves = self._waves
         if waves is None or waves.shape[0] < length:
             num_rows = min(1 << length.bit_length(), self._num_positions)
@@ -56,7 +57,7 @@ class Sinusoidal:
 def build_absolute_position(
     scope: Scope, position: spec.Learned | spec.Sinusoidal | None, size: int
 ) -> Learned | Sinusoidal | None:
-    """What a spec adds to the word vectors to say where they stand."""
+    """Build the positions that a spec adds to the word vectors."""
     match position:
         case spec.Learned():
             return Learned(scope, position, size)
@@ -67,34 +68,34 @@ def build_absolute_position(
 
 
 def sinusoids(num_positions: int, size: int) -> NDArray[np.float32]:
-    """sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
+    """Compute sin(position / 10000^(2i/size)) for every i, then the cosines: (num_positions, size)."""
     wavelengths = np.power(10000, 2 * np.arange((size + 1) // 2) / size)
     angles = np.arange(num_positions)[:, None] / wavelengths
     return np.concatenate([np.sin(angles), np.cos(angles)[:, : size // 2]], axis=1).astype(np.float32)
 
 
 class Position(Protocol):
-    """What attention asks of a position scheme."""
+    """A position scheme inside an attention."""
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
-        """Queries or keys, told where they stand."""
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
+        """Rotate queries or keys by their positions: (T, N, H) → (T, N, H)."""
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
-        """What to add to the scores."""
+    def bias(self, context: ForwardContext) -> Bias | None:
+        """Compute the bias on the scores of the pass; None for no bias."""
 
 
 class NoPosition:
-    """Attention that knows no order."""
+    """Attention without positions."""
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         return x_TNH
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return None
 
 
 class Rotary:
-    """Channels i and i + dim/2 of a head turned by position · frequency i. Su et al. 2021, equation 34."""
+    """Channels i and i + dim/2 of a head rotated by position · frequency i. Su et al. 2021, equation 34."""
 
     def __init__(self, scope: Scope, rotary: spec.Rotary) -> None:
         self._engine = scope.engine
@@ -102,17 +103,17 @@ class Rotary:
 
     @cached_property
     def _frequencies(self) -> NDArray[np.float32]:
-        # Not before the weights have borne the size of a head out.
+        # Computed late: only the weights confirm the size of a head.
         return rotary_frequencies(self._spec)
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         engine = self._engine
-        table = context.once(
+        table = context.compute_once(
             self._spec, lambda: engine.rotary_table(engine.asarray(context.positions()), self._frequencies)
         )
         return engine.rotary(x_TNH, table)
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return None
 
 
@@ -124,12 +125,12 @@ class RelativeBias:
         self._spec = bias
         self._table = scope.table("weight", bias.num_buckets, num_heads)
 
-    def turn(self, x_TNH: Array, context: ForwardContext) -> Array:
+    def rotate(self, x_TNH: Array, context: ForwardContext) -> Array:
         return x_TNH
 
-    def bias(self, context: ForwardContext) -> DistanceBias | None:
+    def bias(self, context: ForwardContext) -> Bias | None:
         return self._engine.shared(
-            lambda: context.once(id(self._table), lambda: self._compute(int(context.key_lengths.max())))
+            lambda: context.compute_once(id(self._table), lambda: self._compute(int(context.key_lengths.max())))
         )
 
     def _compute(self, length: int) -> DistanceBias:
@@ -138,21 +139,22 @@ class RelativeBias:
         return DistanceBias(self._engine.transpose(values_RN), zero=length - 1)
 
 
-def build_position(scope: Scope, position: spec.Rotary | spec.RelativeBias | None, num_heads: int) -> Position:
-    """The position scheme of a spec, for an attention at `scope`."""
+def build_position(scope: Scope, position: spec.AttentionPosition | None, projections: Projections) -> Position:
+    """Build the position scheme of a spec, for the attention at `scope` with these projections."""
     match position:
         case spec.Rotary():
             return Rotary(scope, position)
         case spec.RelativeBias(shared=shared):
-            return RelativeBias((scope.top() if shared else scope) / "relative_bias", position, num_heads)
+            place = scope.top() if shared else scope
+            return RelativeBias(place / "relative_bias", position, projections.heads.num_attention_heads)
         case None:
             return NoPosition()
 
 
 def rotary_frequencies(rotary: spec.Rotary) -> NDArray[np.float32]:
-    """Angle per position of each pair of channels, (dim/2,), in float32 as the reference implementation has them.
+    """Compute the angle per position of each pair of channels, (D/2,) of the rotary dim D.
 
-    Float32 matters: at position 10,000 its last bit is an angle of a thousandth.
+    In float32, as in the reference implementation: at position 10,000 the last bit is an angle of a thousandth.
     """
     exponents = np.arange(0, rotary.dim, 2, dtype=np.float32) / np.float32(rotary.dim)
     # NumPy's own float32 power is off by up to two units in the last place.
@@ -180,9 +182,9 @@ def _llama3_frequencies(frequencies: NDArray[np.float32], scaling: spec.Llama3Sc
 
 
 def distance_buckets(distances: Integers, bias: spec.RelativeBias) -> Integers:
-    """The bucket of each distance key − query: one each for near ones, then ever wider, on a logarithmic scale.
+    """Find the bucket of each distance key − query, (R,): exact near by, then logarithmic.
 
-    Float32, as in the reference implementation: the edges of buckets hang on its rounding.
+    In float32, as in the reference implementation: the edges of buckets depend on the rounding.
     """
     if bias.bidirectional:
         num_buckets = bias.num_buckets // 2

@@ -1,4 +1,4 @@
-"""One step for all arrangements of norms: x ← residual_norm(x + post_norm(core(pre_norm(x))))."""
+"""The residual step of every arrangement of norms: x ← residual_norm(x + post_norm(core(pre_norm(x))))."""
 
 from typing import Protocol
 
@@ -6,20 +6,20 @@ from triform import spec
 from triform.engines import Array
 from triform.networks.context import ForwardContext
 from triform.networks.layers.attention import CrossAttention, SelfAttention
-from triform.networks.layers.feed_forward import FeedForward, GatedFeedForward
+from triform.networks.layers.feed_forward import build_feed_forward
 from triform.networks.layers.norm import build_norm
 from triform.networks.scope import Scope
 
 
 class Core(Protocol):
-    """An attention or a feed-forward, which adds the residual itself where it is given one."""
+    """An attention or a feed-forward network, residual included where given."""
 
     def __call__(self, x: Array, context: ForwardContext, *, dropout: float, residual: Array | None) -> Array:
-        """(T, D) → (T, D)."""
+        """Compute dropout(core(x)) + residual: (T, D) → (T, D)."""
 
 
 class Residual:
-    """A core with its norms, at `blocks.3.attention`, `.cross_attention` or `.feed_forward`."""
+    """A core and the norms around, at `blocks.3.attention`, `.cross_attention` or `.feed_forward`."""
 
     def __init__(self, scope: Scope, residual: spec.Residual, hidden_size: int, *, layer: int) -> None:
         scope = scope / core_name(residual.core)
@@ -33,9 +33,9 @@ class Residual:
         self._dropout = residual.dropout
 
     def __call__(self, x: Array, context: ForwardContext) -> Array:
-        """(T, D) → (T, D)."""
+        """Compute the residual step: (T, D) → (T, D)."""
         inner = self._pre_norm(x)
-        if self._has_post_norm or context.wants(self._output):
+        if self._has_post_norm or context.wants_hook(self._output):
             core = context.apply_hook(self._output, self._core(inner, context, dropout=self._dropout, residual=None))
             x = self._engine.add(self._post_norm(core), x)
         else:
@@ -45,24 +45,22 @@ class Residual:
 
 
 def core_name(core: spec.Core) -> str:
-    """The place of a core in its block, in the canonical names."""
+    """Name the place of a core in a block, for canonical names."""
     match core:
         case spec.SelfAttention():
             return "attention"
         case spec.CrossAttention():
             return "cross_attention"
-        case spec.FeedForward() | spec.GatedFeedForward():
+        case _:
             return "feed_forward"
 
 
 def build_core(scope: Scope, core: spec.Core, hidden_size: int, layer: int) -> Core:
-    """The core of a spec."""
+    """Build the core of a spec."""
     match core:
         case spec.SelfAttention():
             return SelfAttention(scope, core, hidden_size, layer=layer)
         case spec.CrossAttention():
             return CrossAttention(scope, core, hidden_size, layer=layer)
-        case spec.FeedForward():
-            return FeedForward(scope, core, hidden_size)
-        case spec.GatedFeedForward():
-            return GatedFeedForward(scope, core, hidden_size)
+        case _:
+            return build_feed_forward(scope, core, hidden_size)
