@@ -1,5 +1,7 @@
 """Hooks on whole models: where they are, what they select, and that looking changes nothing."""
 
+import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ import numpy as np
 import pytest
 
 import triform
-from tests.parity.cases import CASES
-from tests.parity.harness import make_checkpoint
+from tests.parity.cases import CASES, llama
+from tests.parity.harness import Case, make_checkpoint
 from triform import Batch, Model
 from triform.engines import Array, Hook, Integers, Selection, Spans
 
@@ -70,6 +72,29 @@ def test_a_hook_knows_the_stack_the_rows_and_the_positions(tmp_path: Path) -> No
         ("decoder.", [2, 1, 3], [0, 0, 0]),
         ("decoder.", [1, 1, 1], [2, 1, 3]),
     ]
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "steps.md").read_text()
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "HeadsOff" in block]
+    config = partial(llama, num_hidden_layers=4, num_attention_heads=8, num_key_value_heads=8, hidden_size=64)
+    make_checkpoint(Case(name="deep", model="LlamaForCausalLM", config=config), tmp_path)
+    names: dict[str, Any] = {"model": triform.load(tmp_path), "batch": Batch.from_ids(IDS)}
+    exec(code, names)
+    model, batch, hook = (names[name] for name in ("model", "batch", "HeadsOff"))
+
+    class Contexts(hook):  # type: ignore[valid-type, misc]
+        def wants(self, name: str) -> bool | Selection:
+            return name == "blocks.3.attention.context" or super().wants(name)
+
+        def tensor(self, name: str, value: Array) -> Array:
+            self.seen = value
+            return value
+
+    recorder = Contexts()
+    model(batch, hook=recorder)
+    is_off = ~recorder.seen.any(axis=(0, 2))
+    assert np.flatnonzero(is_off).tolist() == [0, 5]
 
 
 def test_a_selection_under_a_cache_counts_rows_of_the_pass(tmp_path: Path) -> None:
