@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import accumulate, chain
+from itertools import chain
 
 import numpy as np
 
 from triform import spec
-from triform.engines import Array, Engine, Integers
+from triform.engines import Array, Engine, Integers, Spans
 from triform.errors import InputError, NonFiniteError, WrongTaskError
 from triform.generation.cache import KeyValueCache
 from triform.generation.config import ContextEnd, GenerationConfig
@@ -126,9 +126,9 @@ class Decoding:
 
     def _forward(self, ids: Sequence[Sequence[int]]) -> Array:
         packed = np.array(list(chain.from_iterable(ids)), np.int64)
-        offsets = np.array([0, *accumulate(map(len, ids))])
-        step = Batch(ids=packed, offsets=offsets, segment_ids=np.zeros(len(packed), np.int64))
-        last = offsets[1:] - 1
+        spans = Spans.of_lengths(np.array(list(map(len, ids)), np.int64))
+        step = Batch(ids=packed, spans=spans)
+        last = spans.ends - 1
         # Left after each pass: in a stream, the caller's own work goes on between two of them.
         with self.engine.inference():
             if isinstance(self._network, Decoder):

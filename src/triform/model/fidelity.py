@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.inputs import Batch, Tokenizer, cut_into_windows
+from triform.inputs import Batch, Tokenizer, cut_into_windows, pack_texts
 from triform.model import Model
 from triform.networks import EncoderDecoder, Output
 
@@ -100,7 +100,7 @@ def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iter
     max_length = min([MAX_TOKENS, *(stack.context_length for stack in stacks if stack.context_length)])
     for text in tokenizer.encode(texts):
         for window in cut_into_windows(text, max_length=max_length, overlap=0):
-            yield Batch.from_texts([window])
+            yield pack_texts([window])
 
 
 def num_bytes(model: Model) -> int:

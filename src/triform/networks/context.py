@@ -70,6 +70,7 @@ class ForwardContext:
         self,
         spans: Spans,
         *,
+        positions: Integers | None = None,
         cache: Cache | None = None,
         memory: Memory | None = None,
         hook: Hook | None = None,
@@ -80,6 +81,7 @@ class ForwardContext:
         self._hook = hook
         self._table = None if cache is None else cache.reserve(spans.lengths)
         self._starts = np.zeros(len(spans), np.int64) if cache is None else cache.lengths.copy()
+        self._positions = positions
         self._shared: dict[Hashable, Any] = {}
 
     @property
@@ -88,7 +90,9 @@ class ForwardContext:
         return self._starts + self.spans.lengths
 
     def positions(self) -> Integers:
-        """(T,) each token's place in its sequence, from 0."""
+        """Positions of the rows, (T,): the batch's own, or else counted from 0 in each sequence."""
+        if self._positions is not None and len(self._positions):
+            return self._positions
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
         return np.arange(len(first_rows)) - first_rows
 

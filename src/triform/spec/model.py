@@ -22,6 +22,11 @@ class Stack:
     context_length: int | None = None
     """The most tokens of one sequence; None where nothing sets a limit."""
 
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids that the stack reads."""
+        return self.embedding.vocab_size
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoder:

@@ -1,4 +1,4 @@
-"""Step 3: tensors → human answer. One file for each task, each with preprocess, forward and postprocess."""
+"""Step 3: tensors → human answer. One file for each task, each with preprocess, forward and postprocess; one runner."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from triform.errors import InputError
-from triform.tasks.task import Options, Task
+from triform.tasks.options import Options
+from triform.tasks.task import Task
 
 TASKS: Mapping[str, str] = {
     "sentence-embedding": "sequence_level.sentence_embedding:SentenceEmbedding",

@@ -18,10 +18,10 @@ class Tokens:
     """The tokens of a text or pair. n tokens; see `EncodedText` for what each field holds."""
 
     ids: Sequence[int]
-    segment_ids: Sequence[int]
+    token_type_ids: Sequence[int]
     tokens: Sequence[str]
     characters: Sequence[tuple[int, int]]
-    sources: Sequence[int | None]
+    sequence_ids: Sequence[int | None]
     words: Sequence[int | None]
 
 

@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from triform.hub import Checkpoint
 from triform.inputs.text.added_tokens import add_to, require, switch, with_space_before_mask
 from triform.inputs.text.library import LibraryBackend, damage_in
-from triform.inputs.vocabulary import read_vocabulary
+from triform.inputs.text.vocabulary import read_vocabulary
 
 WORDS_AND_SINGLE_DIGITS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

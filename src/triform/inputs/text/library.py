@@ -78,7 +78,7 @@ class LibraryBackend:
         pair = bare[1] if len(bare) == 2 else None
         cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
         # The library forgets which text a token is from when it cuts: the first text's come first.
-        origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
+        origins = iter([sequence for sequence, encoding in enumerate(bare) for _ in encoding.ids])
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
@@ -91,10 +91,10 @@ class LibraryBackend:
             rows += self._stretch(text, begin, len(text))
         return Tokens(
             ids=[row[0] for row in rows],
-            segment_ids=[0] * len(rows),
+            token_type_ids=[0] * len(rows),
             tokens=[row[1] for row in rows],
             characters=[row[2] for row in rows],
-            sources=[0] * len(rows),
+            sequence_ids=[0] * len(rows),
             words=[None] * len(rows),
         )
 
@@ -171,12 +171,12 @@ def _refuse_long_tokens(content: bytes) -> None:
         begin = end
 
 
-def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:
+def _tokens(encoding: tokenizers.Encoding, sequence_ids: Sequence[int | None]) -> Tokens:
     return Tokens(
         ids=encoding.ids,
-        segment_ids=encoding.type_ids,
+        token_type_ids=encoding.type_ids,
         tokens=encoding.tokens,
         characters=encoding.offsets,
-        sources=sources,
+        sequence_ids=sequence_ids,
         words=encoding.word_ids,
     )

@@ -132,30 +132,31 @@ class SentencePieceBackend:
         """Put the template round the tokens of a text or a pair."""
         template = self.template.pair if len(bare) == 2 else (self.template.single,)
         rows: list[tuple[Token, int, int | None]] = []
-        for source, (tokens, names) in enumerate(zip(bare, template, strict=True)):
-            segment = source * self.template.pair_segment
+        for sequence, (tokens, names) in enumerate(zip(bare, template, strict=True)):
+            segment = sequence * self.template.pair_segment
             for name in names if special_tokens else (TEXT,):
                 if name == TEXT:
-                    rows += [(token, segment, source) for token in tokens]
+                    rows += [(token, segment, sequence) for token in tokens]
                 else:
                     rows.append(((self.ids[name], name, (0, 0)), segment, None))
         return Tokens(
             ids=[token[0] for token, _, _ in rows],
-            segment_ids=[segment for _, segment, _ in rows],
+            token_type_ids=[segment for _, segment, _ in rows],
             tokens=[token[1] for token, _, _ in rows],
             characters=[token[2] for token, _, _ in rows],
-            sources=[source for _, _, source in rows],
-            words=self._words([token[1] for token, _, _ in rows], [source for _, _, source in rows]),
+            sequence_ids=[sequence for _, _, sequence in rows],
+            words=self._words([token[1] for token, _, _ in rows], [sequence for _, _, sequence in rows]),
         )
 
-    def _words(self, tokens: list[str], sources: list[int | None]) -> list[int | None]:
+    def _words(self, tokens: list[str], sequence_ids: list[int | None]) -> list[int | None]:
         """A word begins with the mark of a space, or where an added token does."""
         words: list[int | None] = []
         numbers: dict[int, int] = {}
-        for token, source in zip(tokens, sources, strict=True):
-            if source is not None and (token.startswith(SPACE) or token in self._whole_tokens or source not in numbers):
-                numbers[source] = numbers.get(source, -1) + 1
-            words.append(None if source is None else numbers[source])
+        for token, sequence in zip(tokens, sequence_ids, strict=True):
+            begins = token.startswith(SPACE) or token in self._whole_tokens or sequence not in numbers
+            if sequence is not None and begins:
+                numbers[sequence] = numbers.get(sequence, -1) + 1
+            words.append(None if sequence is None else numbers[sequence])
         return words
 
     def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:

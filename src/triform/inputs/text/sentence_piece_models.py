@@ -20,7 +20,7 @@ from triform.inputs.text.added_tokens import (
 )
 from triform.inputs.text.library import damage_in
 from triform.inputs.text.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
-from triform.inputs.vocabulary import read_vocabulary
+from triform.inputs.text.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor

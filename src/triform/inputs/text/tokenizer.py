@@ -9,9 +9,9 @@ import numpy as np
 
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER_FILES, Checkpoint
-from triform.inputs.batch import EncodedText
 from triform.inputs.text.added_tokens import token_of
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
+from triform.inputs.text.encoded_text import EncodedText
 from triform.inputs.text.library import LibraryBackend
 from triform.inputs.text.tokenizer_classes import default_roles, tokenizer_class
 from triform.strict_json import MAX_BYTES
@@ -229,10 +229,10 @@ def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
         text=first,
         pair=pair,
         ids=np.array(tokens.ids, np.int64),
-        segment_ids=np.array(tokens.segment_ids, np.int64),
+        token_type_ids=np.array(tokens.token_type_ids, np.int64),
         tokens=tuple(tokens.tokens),
         characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
-        sources=tuple(tokens.sources),
+        sequence_ids=tuple(tokens.sequence_ids),
         words=tuple(tokens.words),
         dropped=dropped,
     )

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.errors import InputError, shown
 from triform.families import Config
-from triform.inputs import Batch
+from triform.inputs import Batch, EncodedText
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, dropped_from, option
+from triform.tasks.options import option
+from triform.tasks.text_task import TextTask, dropped_from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,7 +26,7 @@ class Text2TextGenerationOptions(GenerationOptions):
     num_return_sequences: int = option(1, "Answers to each text, when drawing or with beams.", minimum=1)
 
 
-class Text2TextGeneration(Task[list[list[int]], Any]):
+class Text2TextGeneration(TextTask[list[list[int]], Any]):
     """Answers `{generated_text}` for a text, or a list of them where `num_return_sequences` is above 1."""
 
     name = "text2text-generation"
@@ -53,11 +54,10 @@ class Text2TextGeneration(Task[list[list[int]], Any]):
         return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **settings)
 
     def postprocess(self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions) -> list[Any]:
-        assert batch.texts is not None
         count = options.num_return_sequences
         answers = [
             [{self.key: self.tokenizer.decode(ids), **dropped_from(text)} for ids in tensors[first : first + count]]
-            for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
+            for first, text in zip(range(0, len(tensors), count), batch.sources_of(EncodedText), strict=True)
         ]
         return [answer[0] if count == 1 else answer for answer in answers]
 

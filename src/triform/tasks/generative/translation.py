@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from triform.errors import InputError
 from triform.tasks.generative.text2text_generation import Text2TextGeneration, Text2TextGenerationOptions
-from triform.tasks.task import option
+from triform.tasks.options import option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

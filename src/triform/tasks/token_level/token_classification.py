@@ -9,14 +9,14 @@ import numpy as np
 
 from triform import spec
 from triform.inputs import Batch, EncodedText, merge_windows
-from triform.tasks.multi_sequence import Rows
+from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.task import option
-from triform.tasks.windowed import WindowedTask, WindowOptions
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextTask, WindowOptions
 
 
 class Aggregation(StrEnum):
-    """How tokens are put together."""
+    """The rule by which tokens are joined to entities."""
 
     NONE = "none"
     """Every token by itself."""
@@ -53,7 +53,7 @@ class Token:
     """Whether it goes on with the word of the token before it."""
 
 
-class TokenClassification(WindowedTask[list[dict[str, Any]]]):
+class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
     """Answers `[{entity, score, index, word, start, end}]`; with aggregation `{entity_group, score, word, start, end}`.
 
     `start` and `end` count characters of the text, `index` its tokens. A long text is read in windows that overlap,
@@ -71,8 +71,7 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
         return self.encode_windows(list(inputs), options)
 
     def forward(self, batch: Batch, options: TokenClassificationOptions) -> Rows:
-        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
-        return logits
+        return self.logits(batch)
 
     def postprocess(
         self, batch: Batch, tensors: Rows, options: TokenClassificationOptions
@@ -91,7 +90,7 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
     def _tokens(self, text: EncodedText, probabilities: Numbers) -> Iterator[Token]:
         unknown = self.tokenizer.special("unk_token")
         for index, token in enumerate(text.tokens):
-            if text.sources[index] is None:
+            if text.sequence_ids[index] is None:
                 continue
             start, end = text.characters[index].tolist()
             surface = text.text[start:end]
