@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triform.spec.block import Block
-from triform.spec.embedding import Embedding
+from triform.spec.embedding import Embedding, TokenEmbedding
 from triform.spec.head import Head
 from triform.spec.norm import Norm
 
@@ -24,7 +24,8 @@ class Stack:
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids that the stack reads."""
+        """The number of different ids, for a stack that reads ids."""
+        assert isinstance(self.embedding, TokenEmbedding), "features have no vocabulary"
         return self.embedding.vocab_size
 
 
