@@ -1,6 +1,6 @@
-"""Rows → answers in a file, in order; a row without an answer stops the run, or has an error in its place.
+"""Rows → answers in the order of the rows; a row without an answer stops the run, or gets an error in its place.
 
-Batches are cut in the same places however often a run is interrupted, so that its answers are those of one that is not.
+An interrupted run has the same batches, and so the same answers, as a run in one piece.
 """
 
 from collections.abc import Iterator

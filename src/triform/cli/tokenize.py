@@ -1,4 +1,4 @@
-"""`triform tokenize MODEL TEXT`: what a model is given to read."""
+"""`triform tokenize MODEL TEXT`: the tokens of a text."""
 
 import json as json_library
 from typing import Annotated
@@ -64,7 +64,7 @@ def tokenize(
 
 
 def _read_chat(text: str) -> Chat:
-    """A conversation in JSON, or else one message of a user."""
+    """Read a conversation in JSON, or else a text as one message of a user."""
     if text.lstrip().startswith(("[", "{")):
         try:
             given = json_library.loads(text)
@@ -75,5 +75,5 @@ def _read_chat(text: str) -> Chat:
 
 
 def _plain(text: str) -> str:
-    """Text whose brackets are not rich's markup."""
+    """Escape brackets, which rich would read as markup."""
     return text.replace("[", r"\[")

@@ -15,7 +15,7 @@ Features = NDArray[np.float32]
 
 
 class Source:
-    """One sequence as a person gave it, kept beside a batch so that answers can point back into it.
+    """Human input of one sequence, kept with a batch so that answers can point back into the input.
 
     Each kind of input has a subclass: texts have `EncodedText`.
     """
@@ -24,7 +24,7 @@ class Source:
 
     @property
     def whole(self) -> "Source":
-        """The source that this one is a window of, or this source."""
+        """The source of which this is a window, or this source."""
         return self
 
 
@@ -108,7 +108,7 @@ class Batch:
 
     @property
     def attention_mask(self) -> Integers:
-        """(B, longest) 1 for a row, 0 for padding: a view for people, which no computation reads."""
+        """Mask for people, (B, longest): 1 for a row, 0 for padding. No computation reads the mask."""
         return (np.arange(self.lengths.max()) < self.lengths[:, None]).astype(np.int64)
 
     def padded(self, values: Integers, fill: int = 0) -> Integers:
@@ -119,7 +119,7 @@ class Batch:
         return out
 
     def sources_of(self, kind: type[S]) -> tuple[S, ...]:
-        """The sources of a batch that was made of one kind of human input, (B,).
+        """Get the B sources of a batch made of one kind of human input.
 
         Raises:
             InputError: the batch has other sources, or none.

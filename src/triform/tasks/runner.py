@@ -43,7 +43,7 @@ class Failure:
 
 
 class Runner(Generic[Answer]):
-    """One task with the options of one call.
+    """Answers inputs by one task with the options of one call.
 
     Inputs are read and preprocessed a chunk at a time. A batch of one input's sequences is never divided among answers,
     but its forward passes are, by the token budget.
@@ -88,7 +88,7 @@ class Runner(Generic[Answer]):
             skip: how many of the first inputs an earlier run has answered; they only help to cut the batches.
 
         Yields:
-            Answers and failures, which together are those of `chunk[skip:]`, in order.
+            Lists that together hold the answer or failure of each input in `chunk[skip:]`, in order.
         """
         failures = {number: given for number, given in enumerate(chunk) if isinstance(given, Failure)}
         batches = self._sound_batches(chunk, failures)

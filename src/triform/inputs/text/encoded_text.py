@@ -1,4 +1,4 @@
-"""A text beside its tokens: the source of a batch that comes from text."""
+"""Encoded text: the source of a batch of tokens."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,7 +35,7 @@ class EncodedText(Source):
 
     @property
     def whole(self) -> "EncodedText":
-        """The text that this is a window of, or this text."""
+        """The text of which this is a window, or this text."""
         return self if self.window is None else self.window.whole
 
 
@@ -52,7 +52,7 @@ class Window:
 
 
 def pack_texts(texts: Sequence[EncodedText]) -> Batch:
-    """Pack texts that a tokenizer has encoded, one sequence for each.
+    """Pack encoded texts into a batch, one sequence for each text.
 
     Raises:
         InputError: there is no text, or a text without a token.

@@ -1,4 +1,4 @@
-"""A text, or a conversation, that goes on."""
+"""Continuation of a text, or the next message of a conversation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,7 +89,7 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
         return replace(encoded, messages=chat.messages)
 
     def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
-        """The most tokens of a prompt beside the new ones; unless these are counted, at least half of the context."""
+        """The most tokens of a prompt that leave room for the new ones; half of the context or more without a limit."""
         limit = self.limit()
         if limit is None:
             return None
@@ -128,7 +128,7 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
     def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> Generated:
         messages = text.messages
         if messages is None or _continues(messages, options):
-            # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
+            # A token may decode differently behind its neighbours, so prompt and answer are decoded together.
             prompt = self.tokenizer.decode(text.ids.tolist())
             added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
         else:

@@ -1,4 +1,4 @@
-"""A text in another language."""
+"""Translation into another language."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Translation(Text2TextGeneration):
     key = "translation_text"
 
     def prefix(self, options: TranslationOptions) -> str:
-        """The prefix of the pair of languages, where the model names some."""
+        """The prefix for the pair of languages, for a model that names such prefixes."""
         prefixes = {name: own for name, own in self.prefixes().items() if name.startswith("translation_")}
         wanted = self.task_name(options)
         if wanted in prefixes:

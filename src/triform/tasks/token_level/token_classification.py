@@ -19,15 +19,15 @@ class Aggregation(StrEnum):
     """The rule by which tokens are joined to entities."""
 
     NONE = "none"
-    """Every token by itself."""
+    """Each token alone."""
     SIMPLE = "simple"
-    """Neighbours of one entity, by their B- and I- tags."""
+    """Neighbouring tokens of one entity, by their B- and I- tags."""
     FIRST = "first"
-    """As simple, of whole words; a word has the probabilities of its first token."""
+    """Like simple, for whole words; a word has the probabilities of its first token."""
     AVERAGE = "average"
-    """As simple, of whole words; a word has the mean of its tokens' probabilities."""
+    """Like simple, for whole words; a word has the mean of its tokens' probabilities."""
     MAX = "max"
-    """As simple, of whole words; a word has the probabilities of its surest token."""
+    """Like simple, for whole words; a word has the probabilities of its most certain token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,17 +40,17 @@ class TokenClassificationOptions(WindowOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """A token of the text, without an answer yet."""
+    """A token of the text and its probabilities."""
 
     index: int
-    """Its place among all tokens, special ones included."""
+    """The row of the token, special tokens included."""
     word: str
     start: int
     end: int
     probabilities: Numbers
     """(labels,)"""
     is_subword: bool
-    """Whether it goes on with the word of the token before it."""
+    """Whether the token continues the word of the token before it."""
 
 
 class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
@@ -95,7 +95,7 @@ class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
             start, end = text.characters[index].tolist()
             surface = text.text[start:end]
             if self.tokenizer.marks_subwords:
-                # The mark makes a subword longer than what it stands for.
+                # The mark makes a subword longer than its characters in the text.
                 is_subword = len(token) != len(surface)
             else:
                 is_subword = start > 0 and " " not in text.text[start - 1 : start + 1]
@@ -141,7 +141,7 @@ class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
 
 
 def words(tokens: list[Token]) -> list[list[Token]]:
-    """The tokens of each word. Where the vocabulary does not mark subwords, words are what spaces part."""
+    """Group tokens by word; words are separated by spaces where the vocabulary does not mark subwords."""
     found: list[list[Token]] = []
     for token in tokens:
         if found and token.is_subword:
@@ -152,7 +152,7 @@ def words(tokens: list[Token]) -> list[list[Token]]:
 
 
 def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
-    """(labels,) the probabilities of a word."""
+    """Combine the probabilities of a word's tokens, (labels,)."""
     rows = np.array([token.probabilities for token in tokens])
     if strategy is Aggregation.AVERAGE:
         mean: Numbers = rows.mean(axis=0)
@@ -161,7 +161,7 @@ def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
 
 
 def neighbours(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Runs of one tag; a B- begins a new one."""
+    """Group neighbouring entities of one tag; a B- tag begins a new group."""
     groups: list[list[dict[str, Any]]] = []
     for entity in entities:
         begins, tag = _tag(entity["entity"])
@@ -173,7 +173,7 @@ def neighbours(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _tag(label: str) -> tuple[bool, str]:
-    """(whether it begins an entity, its kind)."""
+    """Parse a label → (begins an entity, kind of entity)."""
     if label.startswith(("B-", "I-")):
         return label.startswith("B-"), label[2:]
     return False, label
