@@ -17,6 +17,7 @@ from recipes.demo.data import CORPORA
 import triform
 from triform.demo import DEMOS, MODELS, demo_for
 from triform.demo.walk import Walker
+from triform.inputs import pack_texts
 
 SIZE = 8_000_000
 ALL = pytest.mark.parametrize("demo", DEMOS.values(), ids=list(DEMOS))
@@ -40,7 +41,7 @@ def test_transformers_agrees(demo: Any) -> None:
     theirs = kind.from_pretrained(demo.folder, dtype=torch.float32).eval()
     encoded = tokenizer(demo.example, return_tensors="pt", return_token_type_ids=False)
     ids = encoded["input_ids"][0].tolist()
-    assert ids == triform.Batch.from_texts(_tokenizer(demo).encode([demo.example])).ids.tolist()
+    assert ids == pack_texts(_tokenizer(demo).encode([demo.example])).ids.tolist()
     target = None
     with torch.inference_mode():
         if theirs.config.is_encoder_decoder:

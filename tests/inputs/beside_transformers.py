@@ -18,7 +18,7 @@ def encode(tokenizer: Tokenizer, text: str | tuple[str, str]) -> EncodedText | N
 
 
 def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()) -> None:
-    """Ids, segments, characters, sources, tokens; and the text that comes back."""
+    """Ids, token type ids, characters, sequence ids, tokens; and the text that comes back."""
     everything: list[str | tuple[str, str]] = [*TEXTS, *more_texts, *PAIRS]
     for text in everything:
         expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
@@ -28,9 +28,9 @@ def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()
             continue
         assert got.ids.tolist() == expected["input_ids"], text
         encoding = expected.encodings[0]
-        assert got.segment_ids.tolist() == encoding.type_ids, text
+        assert got.token_type_ids.tolist() == encoding.type_ids, text
         assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
-        assert list(got.sources) == encoding.sequence_ids, text
+        assert list(got.sequence_ids) == encoding.sequence_ids, text
         assert list(got.tokens) == encoding.tokens, text
         assert list(got.words or ()) == encoding.word_ids, text
         for skip in (True, False):

@@ -96,8 +96,8 @@ def test_extra_ids_come_last_and_eos_ends_a_text(t5: Path) -> None:
     assert ours.decode(got.ids.tolist()) == "The sat ."
     pair = ours.encode([("sat", ".")])[0]
     assert pair.ids.tolist() == [*sat, 1, *dot, 1]
-    assert set(pair.segment_ids.tolist()) == {0}
-    assert pair.sources == (0,) * len(sat) + (None,) + (1,) * len(dot) + (None,)
+    assert set(pair.token_type_ids.tolist()) == {0}
+    assert pair.sequence_ids == (0,) * len(sat) + (None,) + (1,) * len(dot) + (None,)
 
 
 def test_published_unigram_model_equals_transformers(data: Path, tmp_path: Path) -> None:
@@ -114,8 +114,8 @@ def test_published_unigram_model_equals_transformers(data: Path, tmp_path: Path)
         expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
         got = ours.encode([text])[0]
         assert got.ids.tolist() == expected["input_ids"], text
-        assert list(got.sources) == expected.encodings[0].sequence_ids, text
-        assert got.segment_ids.tolist() == expected.encodings[0].type_ids
+        assert list(got.sequence_ids) == expected.encodings[0].sequence_ids, text
+        assert got.token_type_ids.tolist() == expected.encodings[0].type_ids
         if not any(part in "".join(text) for part in TAKEN_APART):
             assert [tuple(span) for span in got.characters.tolist()] == expected.encodings[0].offsets, text
         for skip in (True, False):
@@ -140,8 +140,8 @@ def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None
         got = encode(ours, text)
         assert ([] if got is None else got.ids.tolist()) == expected["input_ids"], text
         if got is not None:
-            assert got.segment_ids.tolist() == expected.encodings[0].type_ids, text
-            assert list(got.sources) == expected.encodings[0].sequence_ids, text
+            assert got.token_type_ids.tolist() == expected.encodings[0].type_ids, text
+            assert list(got.sequence_ids) == expected.encodings[0].sequence_ids, text
             assert [tuple(span) for span in got.characters.tolist()] == expected.encodings[0].offsets, text
             back = theirs.decode(expected["input_ids"], skip_special_tokens=True)
             assert ours.decode(got.ids.tolist()) == back, text
@@ -182,8 +182,8 @@ def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
         assert got.ids.tolist() == expected["input_ids"], text
         # Theirs writes the space that <mask> takes with it.
         assert list(got.tokens) == [token.lstrip(" ") for token in encoding.tokens], text
-        assert list(got.sources) == encoding.sequence_ids, text
-        assert got.segment_ids.tolist() == encoding.type_ids, text
+        assert list(got.sequence_ids) == encoding.sequence_ids, text
+        assert got.token_type_ids.tolist() == encoding.type_ids, text
         if not any(part in "".join(text) for part in TAKEN_APART):
             assert [tuple(span) for span in got.characters.tolist()] == encoding.offsets, text
         for skip in (True, False):
@@ -262,7 +262,9 @@ def test_characters_lie_in_the_text_in_order(kind: str, request: pytest.FixtureR
     ours = Tokenizer.from_checkpoint(find_checkpoint(request.getfixturevalue(kind)))
     for text in TEXTS:
         got = ours.encode([text])[0]
-        spans = [span for span, source in zip(got.characters.tolist(), got.sources, strict=True) if source == 0]
+        spans = [
+            span for span, sequence in zip(got.characters.tolist(), got.sequence_ids, strict=True) if sequence == 0
+        ]
         assert all(0 <= begin <= end <= len(text) for begin, end in spans), text
         assert [begin for begin, _ in spans] == sorted(begin for begin, _ in spans), text
     got = ours.encode(["the cat"])[0]
@@ -278,15 +280,17 @@ def test_truncation_keeps_what_stands_round_a_text(kind: str, request: pytest.Fi
         cut = ours.encode([text], max_length=12, long_input=LongInput.TRUNCATE)[0]
         assert len(cut.ids) == 12
         assert cut.dropped == len(whole.ids) - 12
-        special = [token for token, source in zip(whole.tokens, whole.sources, strict=True) if source is None]
-        assert [token for token, source in zip(cut.tokens, cut.sources, strict=True) if source is None] == special
+        special = [token for token, sequence in zip(whole.tokens, whole.sequence_ids, strict=True) if sequence is None]
+        assert [
+            token for token, sequence in zip(cut.tokens, cut.sequence_ids, strict=True) if sequence is None
+        ] == special
 
 
 def test_pairs_are_cut_where_asked(t5: Path) -> None:
     ours = Tokenizer.from_checkpoint(find_checkpoint(t5))
     pair = ("one two three four five six seven", "the second text")
     whole = ours.encode([pair])[0]
-    first = [row for row, source in enumerate(whole.sources) if source == 0]
+    first = [row for row, sequence in enumerate(whole.sequence_ids) if sequence == 0]
     rest = [row for row in range(len(whole.ids)) if row not in first]
     sides: list[tuple[Side, list[int]]] = [("left", first[-5:]), ("right", first[:5])]
     for side, kept in sides:
@@ -299,11 +303,11 @@ def test_pairs_are_cut_where_asked(t5: Path) -> None:
 def test_words_begin_behind_spaces(t5: Path) -> None:
     [text] = Tokenizer.from_checkpoint(find_checkpoint(t5)).encode([("Café unaffable, it's", "猫が 好き</s> x")])
     assert text.words is not None
-    assert [word is None for word in text.words] == [source is None for source in text.sources]
-    for source, part in enumerate((text.text, text.pair or "")):
+    assert [word is None for word in text.words] == [sequence is None for sequence in text.sequence_ids]
+    for sequence, part in enumerate((text.text, text.pair or "")):
         spans: dict[int | None, list[int]] = {}
-        for word, found, (begin, end) in zip(text.words, text.sources, text.characters.tolist(), strict=True):
-            if found == source:
+        for word, found, (begin, end) in zip(text.words, text.sequence_ids, text.characters.tolist(), strict=True):
+            if found == sequence:
                 spans.setdefault(word, []).extend((begin, end))
         surfaces = [part[min(span) : max(span)].strip() for span in spans.values()]
         assert surfaces == part.replace("</s>", " </s>").split()

@@ -46,9 +46,9 @@ def test_equals_the_library_truncation_included(
     given_text = text if pair is None else (text, pair)
     encoded = TOKENIZER.encode([given_text], max_length=max_length, long_input=LongInput.TRUNCATE, side=side)[0]
     assert encoded.ids.tolist() == expected.ids
-    assert encoded.segment_ids.tolist() == expected.type_ids
+    assert encoded.token_type_ids.tolist() == expected.type_ids
     assert [tuple(span) for span in encoded.characters.tolist()] == expected.offsets
-    assert list(encoded.sources) == expected.sequence_ids
+    assert list(encoded.sequence_ids) == expected.sequence_ids
     assert list(encoded.words or ()) == expected.word_ids
     assert encoded.dropped == len(reference(None).encode(text, pair).ids) - len(expected.ids)
 
@@ -56,7 +56,9 @@ def test_equals_the_library_truncation_included(
 def test_characters_point_into_the_text() -> None:
     text = "Café 猫 🐈 naïve"
     encoded = TOKENIZER.encode([text])[0]
-    surfaces = [text[b:e] for (b, e), source in zip(encoded.characters, encoded.sources, strict=True) if source == 0]
+    surfaces = [
+        text[b:e] for (b, e), sequence in zip(encoded.characters, encoded.sequence_ids, strict=True) if sequence == 0
+    ]
     assert "".join(surfaces) == text.replace(" ", "")
 
 

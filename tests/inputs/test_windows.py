@@ -13,17 +13,17 @@ NUM_OTHERS = 5
 
 def pair(length: int) -> EncodedText:
     """[CLS] two tokens [SEP] `length` tokens [SEP]; every id is its place."""
-    sources = [None, 0, 0, None, *[1] * length, None]
-    ids = np.arange(len(sources))
+    sequence_ids = [None, 0, 0, None, *[1] * length, None]
+    ids = np.arange(len(sequence_ids))
     characters = np.stack([ids, ids + 1], axis=-1)
     return EncodedText(
         text="a b",
         pair="c" * length,
         ids=ids,
-        segment_ids=(ids > 3).astype(np.int64),
+        token_type_ids=(ids > 3).astype(np.int64),
         tokens=tuple(map(str, ids)),
         characters=characters,
-        sources=tuple(sources),
+        sequence_ids=tuple(sequence_ids),
     )
 
 
@@ -39,9 +39,9 @@ def test_windows_hold_all_of_the_text_and_share_the_overlap(length: int, room: i
         assert ids[:4] == [0, 1, 2, 3]
         assert ids[-1] == length + 4
         assert window.tokens == tuple(map(str, ids))
-        assert window.sources == tuple(text.sources[row] for row in ids)
+        assert window.sequence_ids == tuple(text.sequence_ids[row] for row in ids)
         assert window.characters[:, 0].tolist() == ids
-        assert window.segment_ids.tolist() == [int(row > 3) for row in ids]
+        assert window.token_type_ids.tolist() == [int(row > 3) for row in ids]
         own = ids[4:-1]
         if seen:
             assert own[:overlap] == seen[len(seen) - overlap :]

@@ -1,5 +1,6 @@
 """The way in: `load`, the calls of a model, what they give back and what they refuse."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +135,37 @@ def test_outputs_without_a_head(models: Any) -> None:
     assert repr(model).endswith(f"Encoder, no head, {model.num_parameters:,} parameters>")
 
 
-def test_segment_ids_matter(models: Any) -> None:
+def test_token_type_ids_matter(models: Any) -> None:
     model = models("bert")
     one, other = Batch.from_ids([[5, 6]]), Batch.from_ids([[5, 6]], [[0, 1]])
     assert np.abs(model(one).last_hidden_state - model(other).last_hidden_state).max() > 1e-3
+    zeros = Batch.from_ids([[5, 6]], [[0, 0]])
+    np.testing.assert_array_equal(model(zeros).last_hidden_state, model(one).last_hidden_state)
+
+
+@pytest.mark.parametrize("name", ["bert", "llama-lm"])
+def test_positions_are_those_of_the_batch(models: Any, name: str) -> None:
+    model, batch = models(name), Batch.from_ids([[5, 6, 7], [8, 9]])
+    expected = model(batch).last_hidden_state
+    counted = replace(batch, positions=np.array([0, 1, 2, 0, 1]))
+    np.testing.assert_array_equal(model(counted).last_hidden_state, expected)
+    spread = model(replace(batch, positions=np.array([0, 2, 4, 0, 1]))).last_hidden_state
+    np.testing.assert_array_equal(spread[3:], expected[3:])
+    assert np.abs(spread[:3] - expected[:3]).max() > 1e-4
+    with pytest.raises(InputError, match="Sequence 1, token 0: position 9999 is outside the context of"):
+        model(replace(batch, positions=np.array([0, 1, 2, 9999, 1])))
+
+
+def test_a_batch_of_another_kind_is_refused(models: Any) -> None:
+    batch = Batch.from_ids([[5, 6], [7]])
+    positions = replace(batch, positions=np.array([0, 1, 0]))
+    with pytest.raises(InputError, match="positions: this model's attention counts distances between rows"):
+        models("t5-lm").encode(positions)
+    features: dict[str, Any] = {"features": np.zeros((2, 4), np.float32), "feature_rows": np.array([0, 2])}
+    with pytest.raises(InputError, match="expected 3 ids and no features, got 3 ids and 2 features"):
+        models("bert")(replace(batch, **features))
+    with pytest.raises(InputError, match="expected 3 ids and no features, got 0 ids and 2 features"):
+        models("bert")(Batch(spans=batch.spans, **features))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +173,7 @@ def test_segment_ids_matter(models: Any) -> None:
     [
         ("bert", [[5], [6, 120]], None, r"Sequence 1, token 1: id 120 is outside the vocabulary of 120 entries"),
         ("bert", [[5], [-1]], None, r"Sequence 1, token 0: id -1 is outside"),
-        ("bert", [[5]], [[2]], r"segment id 2 is outside the segment table of 2 entries"),
+        ("bert", [[5]], [[2]], r"token type id 2 is outside the segment table of 2 entries"),
         ("bert", [[5], [5] * 65], None, r"Sequence 1 has 65 tokens, more than the model's context of 64"),
         ("llama-lm", [[5] * 257], None, r"257 tokens, more than the model's context of 256"),
     ],

@@ -11,6 +11,7 @@ import triform
 from tests import checkpoints
 from tests.tasks.test_pipelines import both
 from triform.errors import InputError, TokenizerError
+from triform.inputs import EncodedText
 
 USER = {"role": "user", "content": "A cat sat — 猫."}
 STARTED = {"role": "assistant", "content": "Once upon"}
@@ -74,8 +75,7 @@ def test_what_a_template_reads_beside_messages(tmp_path: Path) -> None:
         "chat_template_kwargs": {"loud": True},
     }
     batch = generate.preprocess([given], generate.options)
-    assert batch.texts
-    assert batch.texts[0].text == "A cat sat!"
+    assert batch.sources_of(EncodedText)[0].text == "A cat sat!"
     reference = transformers.AutoTokenizer.from_pretrained(folder)
     assert batch.ids.tolist() == reference("A cat sat!", add_special_tokens=False)["input_ids"]
 

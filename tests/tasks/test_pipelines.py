@@ -218,7 +218,7 @@ def test_text_generation_settings(tmp_path: Path) -> None:
 
 
 def test_text_generation_with_details(tmp_path: Path) -> None:
-    generate = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
+    generate: Any = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
     [plain] = generate("A cat", max_new_tokens=6)
     [answer] = generate("A cat", max_new_tokens=6, details=True)
     assert set(plain) == {"generated_text"}

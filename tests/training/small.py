@@ -44,7 +44,7 @@ class NextLetter:
         batch = Batch.from_ids([example.ids for example in examples])
         network: Any = model.network
         is_target = rng.random(len(batch.ids)) < KEPT
-        is_target[batch.offsets[1:] - 1] = False
+        is_target[batch.spans.ends - 1] = False
         rows = np.flatnonzero(is_target)
         targets = torch.from_numpy(batch.ids[rows + 1])
         return Loss(torch.nn.functional.cross_entropy(network(batch).logits[rows], targets, reduction="sum"), len(rows))

@@ -68,7 +68,7 @@ def of_sequences(batch: triform.Batch) -> list[dict[str, torch.Tensor]]:
     return [
         {
             "input_ids": torch.tensor([batch.ids[begin:end].tolist()]),
-            "token_type_ids": torch.tensor([batch.segment_ids[begin:end].tolist()]),
+            "token_type_ids": torch.tensor([batch.token_type_ids[begin:end].tolist()]),
         }
         for begin, end in batch.spans.pairs()
     ]
@@ -343,7 +343,7 @@ class TestQuestionAnswering:
         loss, theirs = loss_of(objective, model, given), reference("AutoModelForQuestionAnswering", tmp_path)
         expected = 0.0
         for each in examples:
-            batch = triform.Batch.from_ids([each.ids.tolist()], [each.segment_ids.tolist()])
+            batch = triform.Batch.from_ids([each.ids.tolist()], [each.token_type_ids.tolist()])
             [arguments] = of_sequences(batch)
             ends = {"start_positions": torch.tensor([each.first]), "end_positions": torch.tensor([each.last])}
             expected += theirs(**arguments, **ends).loss.item()

@@ -49,12 +49,14 @@ def test_pairs_of_wordpiece_have_segments(tmp_path: Path) -> None:
     train_tokenizer(ROWS, TokenizerSettings(algorithm=Algorithm.WORDPIECE, vocab_size=200), tmp_path)
     (tmp_path / "config.json").write_text("{}")
     encoded = Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).encode([("a cat", "a house")])[0]
-    assert [token for token, source in zip(encoded.tokens, encoded.sources, strict=True) if source is None] == [
+    assert [
+        token for token, sequence in zip(encoded.tokens, encoded.sequence_ids, strict=True) if sequence is None
+    ] == [
         "[CLS]",
         "[SEP]",
         "[SEP]",
     ]
-    assert set(encoded.segment_ids.tolist()) == {0, 1}
+    assert set(encoded.token_type_ids.tolist()) == {0, 1}
 
 
 def test_rows_that_say_nothing_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from triform import __version__
-from triform.cli.answering import Answering, OnError
+from triform.cli.answering import Answering
 from triform.cli.columns import Columns
 from triform.cli.forms import Form, form_of
 from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
@@ -26,7 +26,9 @@ from triform.cli.rows import Row, parse, read_rows
 from triform.data.files import InputFormat, Source, format_of
 from triform.demo import demo_for
 from triform.errors import InputError
-from triform.tasks import ALIASES, TASKS, Options, Task, find_task
+from triform.tasks import ALIASES, TASKS, Task, find_task
+from triform.tasks.runner import OnError
+from triform.tasks.text_task import TextOptions
 
 EPILOG = """
 Examples:
@@ -199,7 +201,7 @@ def _cli_type(hint: Any, option: Field[Any]) -> Any:
         kind = one | None if option.default is None else one
     # What is off needs no --no-… beside it.
     names = [f"--{option.name.replace('_', '-')}"] if option.default is False else []
-    common = option.name in {known.name for known in fields(Options)}
+    common = option.name in {known.name for known in fields(TextOptions)}
     envvar = f"TRIFORM_{option.name.upper()}" if common else None
     parsing: dict[str, Any] = {}
     if "Mapping" in str(hint):

@@ -1,4 +1,4 @@
-"""`triform tokenize MODEL TEXT`: what a model is given to read."""
+"""`triform tokenize MODEL TEXT`: the tokens of a text."""
 
 import json as json_library
 from typing import Annotated
@@ -13,7 +13,7 @@ from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.inputs.chat.template import Chat, ChatTemplate
 
-COLUMNS = ("token", "id", "segment id", "mask", "characters")
+COLUMNS = ("token", "id", "token type id", "mask", "characters")
 
 
 def tokenize(
@@ -27,7 +27,7 @@ def tokenize(
     revision: Revision = None,
     debug: Debug = False,
 ) -> None:
-    """Show the tokens of a text: ids, segment ids, attention mask, and which characters each stands for.
+    """Show the tokens of a text: ids, token type ids, attention mask, and the characters that each token stands for.
 
     Example: triform tokenize MODEL "A cat sat." --pair "It purred."
     """
@@ -41,13 +41,13 @@ def tokenize(
     else:
         encoded = tokenizer.encode([text if pair is None else (text, pair)])[0]
     rows = [
-        (token, token_id, segment, 1, characters if source is not None else None)
-        for token, token_id, segment, characters, source in zip(
+        (token, token_id, token_type, 1, characters if sequence is not None else None)
+        for token, token_id, token_type, characters, sequence in zip(
             encoded.tokens,
             encoded.ids.tolist(),
-            encoded.segment_ids.tolist(),
+            encoded.token_type_ids.tolist(),
             encoded.characters.tolist(),
-            encoded.sources,
+            encoded.sequence_ids,
             strict=True,
         )
     ]
@@ -57,14 +57,14 @@ def tokenize(
     if chat:
         typer.echo(encoded.text)
     table = Table(*COLUMNS, caption=f"{len(rows)} tokens")
-    for token, token_id, segment, mask, characters in rows:
+    for token, token_id, token_type, mask, characters in rows:
         place = "" if characters is None else f"{characters[0]}–{characters[1]}"
-        table.add_row(_plain(token), str(token_id), str(segment), str(mask), place)
+        table.add_row(_plain(token), str(token_id), str(token_type), str(mask), place)
     Console().print(table)
 
 
 def _read_chat(text: str) -> Chat:
-    """A conversation in JSON, or else one message of a user."""
+    """Read a conversation in JSON, or else a text as one message of a user."""
     if text.lstrip().startswith(("[", "{")):
         try:
             given = json_library.loads(text)
@@ -75,5 +75,5 @@ def _read_chat(text: str) -> Chat:
 
 
 def _plain(text: str) -> str:
-    """Text whose brackets are not rich's markup."""
+    """Escape brackets, which rich would read as markup."""
     return text.replace("[", r"\[")

@@ -29,7 +29,7 @@ COLOURS = {"positive": "green", "negative": "red", "PER": "magenta", "LOC": "gre
 def show(walker: Walker, walk: Walk, console: Console) -> None:
     """Print every step."""
     demo, model = walker.demo, walker.task.model
-    form, vocab_size = FORMS[type(model.spec.form)], model.spec.input_stack.embedding.vocab_size
+    form, vocab_size = FORMS[type(model.spec.form)], model.spec.input_stack.vocab_size
     rows, columns = walk.logits.shape
     console.print(Rule(f"[bold]{demo.name}[/]  {demo.summary}", align="left"))
     _step(console, "text", f"{form}, {model.num_parameters:,} parameters", Text(walk.text.text, style="bold"))
@@ -49,8 +49,8 @@ def _step(console: Console, name: str, note: str, what: RenderableType) -> None:
 def _tokens(walk: Walk) -> RenderableType:
     """Each token above its id."""
     cells = [
-        Text.assemble((token, "dim" if source is None else "yellow"), "\n", (str(id), "dim"))
-        for token, id, source in zip(walk.text.tokens, walk.text.ids.tolist(), walk.text.sources, strict=True)
+        Text.assemble((token, "dim" if sequence is None else "yellow"), "\n", (str(id), "dim"))
+        for token, id, sequence in zip(walk.text.tokens, walk.text.ids.tolist(), walk.text.sequence_ids, strict=True)
     ]
     return Columns(cells, padding=(0, 2))
 

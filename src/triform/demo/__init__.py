@@ -13,18 +13,18 @@ MODELS = Path(__file__).parent / "models"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Demo:
-    """One of the models and what it does."""
+    """A shipped model, its task and an example."""
 
     name: str
-    """By which `triform demo` knows it, and its folder."""
+    """The name for `triform demo`, and the folder."""
     task: str
-    """As `triform.pipeline` knows it."""
+    """A task of `triform.pipeline`."""
     summary: str
     """One line for people."""
     example: str
-    """A text that it can do something with."""
+    """A text for the demo."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the task, for the demo."""
+    """Options of the task."""
 
     @property
     def folder(self) -> Path:
@@ -66,5 +66,5 @@ DEMOS: Mapping[str, Demo] = {
 
 
 def demo_for(task: str) -> Demo | None:
-    """The shipped model that does a task, if there is one."""
+    """Find the shipped model for a task, or None."""
     return next((demo for demo in DEMOS.values() if demo.task == task), None)

@@ -1,4 +1,4 @@
-"""One text's way through a shipped model, with all that is seen on it: tokens, ids, tensors, scores, answer."""
+"""The steps of one text through a shipped model: tokens, ids, tensors, scores, answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,19 @@ from triform.demo import Demo
 from triform.errors import InputError
 from triform.inputs import Batch, EncodedText
 from triform.networks import EncoderOutput, Output
-from triform.tasks import Task, pipeline
+from triform.tasks import pipeline
 from triform.tasks.generative.text2text_generation import Text2TextGeneration
 from triform.tasks.generative.text_generation import TextGeneration
 from triform.tasks.probabilities import Numbers, softmax
+from triform.tasks.text_task import TextTask
 from triform.tasks.token_level.token_classification import TokenClassification
 
 NUM_CANDIDATES = 3
-"""How many of the next token's are shown."""
+"""How many candidates for the next token are shown."""
 
 
 class Candidate(NamedTuple):
-    """What a row of logits may mean."""
+    """One label or token that a row of logits scores."""
 
     name: str
     logit: float
@@ -29,21 +30,21 @@ class Candidate(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What is known of one row of logits: the best candidates first."""
+    """The best candidates of one row of logits, best first."""
 
     of: str
-    """The text or token that it belongs to."""
+    """The text or token that the row belongs to."""
     candidates: Sequence[Candidate]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """The encoder or the decoder, and the states of its n tokens."""
+    """The states of n tokens in the encoder or the decoder."""
 
     name: str
     tokens: Sequence[str]
     states: Sequence[Numbers]
-    """Of each layer (n, D): first the embedding, then what each block makes of it."""
+    """(n, D) after the embedding and after each block."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,21 +57,23 @@ class Walk:
     """(rows, labels or vocabulary)"""
     scores: Sequence[Scores]
     answer: Any
-    """The task's."""
+    """The task's answer."""
 
 
 class Walker:
-    """A shipped model, ready to be walked through."""
+    """A shipped model that shows each step for a text."""
 
     def __init__(self, demo: Demo) -> None:
         self.demo = demo
-        self.task: Task[Any, Any] = pipeline(demo.task, demo.folder, **demo.options)
+        task = pipeline(demo.task, demo.folder, **demo.options)
+        assert isinstance(task, TextTask), "the shipped models read text"
+        self.task = task
 
     def walk(self, text: str) -> Walk:
-        """Answer a text, and keep what was seen.
+        """Answer a text and keep the tensors of each step.
 
         Raises:
-            InputError: no text, or more than the model can read.
+            InputError: there is no text, or more text than the model can read.
         """
         if not text.strip():
             raise InputError(f"There is no text. Type one, such as: {self.demo.example}")
@@ -83,29 +86,29 @@ class Walker:
         output = task.model(batch, hidden_states=True)
         of_tokens = isinstance(task, TokenClassification)
         logits = task.model.engine.to_numpy(output.logits)
-        answer = task.postprocess(batch, logits if of_tokens else output, options)[0]
-        encoded = _only_text(batch)
+        answer = task.postprocess(batch, logits, options)[0]
+        [encoded] = batch.sources_of(EncodedText)
         head: Any = task.model.spec.head
-        rows = zip(encoded.tokens, encoded.sources, strict=True) if of_tokens else [(text, 0)]
+        rows = zip(encoded.tokens, encoded.sequence_ids, strict=True) if of_tokens else [(text, 0)]
         return Walk(
             text=encoded,
             stacks=[self._stack("encoder", encoded.tokens, output)],
             logits=logits,
             scores=[
                 _scores(of, row, head.labels)
-                for (of, source), row in zip(rows, logits, strict=True)
-                if source is not None
+                for (of, sequence), row in zip(rows, logits, strict=True)
+                if sequence is not None
             ],
             answer=answer,
         )
 
     def _generated(self, batch: Batch) -> Walk:
-        """Generate, and read once more what was written: the same logits, as the house promises, with all states."""
+        """Generate, then run the model once over the whole answer: the same logits, with all hidden states."""
         task, options = self.task, self.task.options
         tensors = task.forward(batch, options)
         [answer] = task.postprocess(batch, tensors, options)
         ids = getattr(tensors[0], "ids", tensors[0])
-        encoded = _only_text(batch)
+        [encoded] = batch.sources_of(EncodedText)
         written = [self._token(id) for id in ids]
         if isinstance(task, TextGeneration):
             whole = Batch.from_ids([[*batch.ids.tolist(), *ids[:-1]]])
@@ -126,7 +129,7 @@ class Walker:
         return Walk(text=encoded, stacks=stacks, logits=logits, scores=scores, answer=answer)
 
     def _next(self, written: int, row: Numbers) -> Scores:
-        """The best candidates, and the one that was written, which may have been drawn from below them."""
+        """List the best candidates and the token that was written, which may have been sampled from the others."""
         probabilities = softmax(row)
         best = np.argsort(-row, kind="stable")[:NUM_CANDIDATES].tolist()
         shown = best if written in best else [*best, written]
@@ -140,11 +143,6 @@ class Walker:
         assert output.hidden_states is not None
         to_numpy = self.task.model.engine.to_numpy
         return Stack(name=name, tokens=tokens, states=[to_numpy(states) for states in output.hidden_states])
-
-
-def _only_text(batch: Batch) -> EncodedText:
-    assert batch.texts is not None
-    return batch.texts[0]
 
 
 def _scores(of: str, row: Numbers, labels: Sequence[str]) -> Scores:

@@ -40,7 +40,7 @@ def encoder_decoder(
     config.ignore("num_hidden_layers", "extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
     config.ignore("replacing_rate", "save_step", "student_decoder_layers", "student_encoder_layers")
     hidden_size = config.integer("d_model")
-    embedding = spec.Embedding(
+    embedding = spec.TokenEmbedding(
         vocab_size=config.integer("vocab_size"),
         hidden_size=hidden_size,
         scale=hidden_size**0.5 if config.boolean("scale_embedding", False) else 1.0,

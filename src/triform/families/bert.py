@@ -39,7 +39,7 @@ def encoder(
     )
     cores = (attention, feed_forward)
     block = tuple(spec.Residual(core=core, residual_norm=norm(config), dropout=dropout(config)) for core in cores)
-    embedding = spec.Embedding(
+    embedding = spec.TokenEmbedding(
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("hidden_size"),
         position=positions,

@@ -27,7 +27,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
         intermediate_size=config.integer("hidden_dim"), activation=config.activation("activation", "gelu"), bias=True
     )
     num_positions = config.integer("max_position_embeddings", 512)
-    embedding = spec.Embedding(
+    embedding = spec.TokenEmbedding(
         vocab_size=config.integer("vocab_size"),
         hidden_size=config.integer("dim"),
         position=spec.Learned(num_positions=num_positions),

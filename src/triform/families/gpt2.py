@@ -33,7 +33,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
     return spec.Decoder(
         stack=spec.Stack(
-            embedding=spec.Embedding(
+            embedding=spec.TokenEmbedding(
                 vocab_size=config.integer("vocab_size"),
                 hidden_size=hidden_size,
                 position=spec.Learned(num_positions=num_positions),

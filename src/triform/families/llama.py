@@ -63,7 +63,7 @@ def decoder(
     ]
     return spec.Decoder(
         stack=spec.Stack(
-            embedding=spec.Embedding(
+            embedding=spec.TokenEmbedding(
                 vocab_size=config.integer("vocab_size"), hidden_size=config.integer("hidden_size")
             ),
             blocks=tuple(blocks),

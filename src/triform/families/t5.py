@@ -52,7 +52,7 @@ def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
     cores.append(feed_forward(config, dropout))
     block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
     vocab_size, hidden_size = config.integer("vocab_size"), config.integer("d_model")
-    embedding = spec.Embedding(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
+    embedding = spec.TokenEmbedding(vocab_size=vocab_size, hidden_size=hidden_size, dropout=dropout)
     return spec.Stack(embedding=embedding, blocks=(block,) * num_layers, final_norm=norm, dropout=dropout)
 
 

@@ -113,8 +113,8 @@ class RunningBatch:
             OutOfPagesError: the pool has no pages for the new tokens; nothing has changed.
         """
         ids, is_ready = self._plan(token_budget)
-        batch = Batch.from_rows(ids)
-        last = batch.offsets[1:] - 1
+        batch = Batch.from_sound_ids(ids)
+        last = batch.spans.ends - 1
         # A pass over the first part of a prompt needs no logits, but the head takes at least one row.
         logits_at = last[np.array(is_ready)] if any(is_ready) else last[-1:]
         num_full_pages = self._cache.lengths // self.pool.page_size

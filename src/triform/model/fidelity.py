@@ -1,4 +1,4 @@
-"""What a model in fewer bits has lost: the same text read by both."""
+"""Comparison of a quantized model with the original, on the same text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,14 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.inputs import Batch, Tokenizer, cut_into_windows
+from triform.inputs import Batch, Tokenizer, cut_into_windows, pack_texts
 from triform.model import Model
 from triform.networks import EncoderDecoder, Output
 
 Numbers = NDArray[np.float64]
 
 MAX_TOKENS = 256
-"""Longer text is read in windows, so that logits stay small."""
+"""The most tokens of a window; longer text would make large logits."""
 
 SAMPLE = (
     "The ferry leaves at half past seven, and whoever misses it waits until the evening.",
@@ -30,12 +30,12 @@ SAMPLE = (
     "The committee will meet again in March to decide how the remaining money should be spent.",
     "Why do we remember some dreams for years and forget others before breakfast?",
 )
-"""Read where no other text is given."""
+"""Text for the comparison where the caller gives none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """How far one model's answers are from another's."""
+    """The distance between the outputs of two models."""
 
     num_tokens: int
     mean_cosine: float
@@ -44,20 +44,18 @@ class Fidelity:
     divergence: float | None
     """KL(original ‖ other) of what the logits predict, in nats per token; None without a language head."""
     agreement: float | None
-    """How often the most likely token is the same."""
+    """The share of rows with the same most likely token."""
     perplexity_before: float | None
-    """Of the text, by the original; None where the model does not read from left to right."""
+    """Perplexity of the text by the original; None for a model that is not a decoder."""
     perplexity_after: float | None
-    """By the other."""
+    """Perplexity of the text by the other model."""
 
 
 def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
-    """Read the same text with both.
-
-    An encoder-decoder writes what it reads.
+    """Run both models on the same text; an encoder-decoder gets it as source and as target.
 
     Raises:
-        InputError, NonFiniteError: as a model that is called.
+        InputError, NonFiniteError: as `Model.__call__`.
     """
     cosines: list[float] = []
     divergences: list[float] = []
@@ -91,7 +89,7 @@ def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity
 
 
 def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
-    """Each text, or each window of a long one, by itself.
+    """Yield a batch for each text, or for each window of a long text.
 
     Raises:
         InputError: a text without a token.
@@ -100,7 +98,7 @@ def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iter
     max_length = min([MAX_TOKENS, *(stack.context_length for stack in stacks if stack.context_length)])
     for text in tokenizer.encode(texts):
         for window in cut_into_windows(text, max_length=max_length, overlap=0):
-            yield Batch.from_texts([window])
+            yield pack_texts([window])
 
 
 def num_bytes(model: Model) -> int:
@@ -109,7 +107,7 @@ def num_bytes(model: Model) -> int:
 
 
 def _read(model: Model, batch: Batch) -> Output:
-    """Its tensors in NumPy."""
+    """Run a model → its output in NumPy."""
     output = model(batch, batch if isinstance(model.network, EncoderDecoder) else None)
     states, logits = output.last_hidden_state, output.logits
     to_numpy = model.engine.to_numpy

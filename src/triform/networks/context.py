@@ -101,6 +101,7 @@ class ForwardContext:
         spans: Spans,
         *,
         stack: str = "",
+        positions: Integers | None = None,
         cache: Cache | None = None,
         memory: Memory | None = None,
         hook: Hook | None = None,
@@ -111,6 +112,7 @@ class ForwardContext:
         self._hook = hook
         self._table = None if cache is None else cache.reserve(spans.lengths)
         self._starts = np.zeros(len(spans), np.int64) if cache is None else cache.lengths.copy()
+        self._positions = positions
         self._shared: dict[Hashable, Any] = {}
         if hook is not None:
             hook.enter(stack, spans, self._starts)
@@ -121,7 +123,9 @@ class ForwardContext:
         return self._starts + self.spans.lengths
 
     def positions(self) -> Integers:
-        """Compute the position of each token in the sequence, from 0: (T,)."""
+        """Positions of the rows, (T,): the batch's own, or else counted from 0 in each sequence."""
+        if self._positions is not None and len(self._positions):
+            return self._positions
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
         return np.arange(len(first_rows)) - first_rows
 

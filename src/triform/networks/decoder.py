@@ -15,7 +15,7 @@ class Decoder:
 
     def __init__(self, scope: Scope, form: spec.Decoder, head: spec.Head | None) -> None:
         self._stack = Stack(scope, form.stack)
-        self._head = build_head(scope, head, form.stack.embedding, self._stack.word)
+        self._head = build_head(scope, head, form.stack, self._stack.word)
 
     def __call__(
         self,

@@ -16,7 +16,7 @@ class Encoder:
 
     def __init__(self, scope: Scope, form: spec.Encoder, head: spec.Head | None) -> None:
         self._stack = Stack(scope, form.stack)
-        self._head = build_head(scope, head, form.stack.embedding, self._stack.word)
+        self._head = build_head(scope, head, form.stack, self._stack.word)
 
     def __call__(
         self,

@@ -21,7 +21,7 @@ class EncoderDecoder:
         self._encoder = Stack(scope.of_stack("encoder"), form.encoder)
         word = self._encoder.word if form.shares_embedding else None
         self._decoder = Stack(scope.of_stack("decoder"), form.decoder, word=word)
-        self._head = build_head(scope, head, form.decoder.embedding, self._decoder.word)
+        self._head = build_head(scope, head, form.decoder, self._decoder.word)
 
     def encode(self, source: Batch, *, hidden_states: bool = False, hook: Hook | None = None) -> EncoderOutput:
         """Run the encoder alone."""

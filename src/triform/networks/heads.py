@@ -44,8 +44,8 @@ def with_head(
 class LanguageHead:
     """A score for every entry of the vocabulary, for every token."""
 
-    def __init__(self, scope: Scope, head: spec.LanguageHead, embedding: spec.Embedding, word: Scope) -> None:
-        size, scope = embedding.hidden_size, scope / "language_head"
+    def __init__(self, scope: Scope, head: spec.LanguageHead, stack: spec.Stack, word: Scope) -> None:
+        size, scope = stack.embedding.hidden_size, scope / "language_head"
         self._engine = scope.engine
         self._scale = head.scale
         self._transform = None
@@ -53,8 +53,8 @@ class LanguageHead:
             self._transform = Linear(scope / "transform", size, size, bias=True)
             self._activation = head.transform.activation
             self._norm = build_norm(scope / "transform" / "norm", head.transform.norm, size)
-        self._weight = (word if head.tied else scope).linear("weight", embedding.vocab_size, size)
-        self._bias = scope.vector("bias", embedding.vocab_size) if head.bias else None
+        self._weight = (word if head.tied else scope).linear("weight", stack.vocab_size, size)
+        self._bias = scope.vector("bias", stack.vocab_size) if head.bias else None
 
     def __call__(self, states_TD: Array, ids: Integers, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:
         x, spans = select_rows(self._engine, states_TD, spans, rows)
@@ -140,16 +140,17 @@ def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None
     return engine.rows(x_TD, rows), selected
 
 
-def build_head(scope: Scope, head: spec.Head | None, embedding: spec.Embedding, word: Scope) -> Head | None:
-    """Build the head of a spec; a tied head projects with the table at `word`."""
+def build_head(scope: Scope, head: spec.Head | None, stack: spec.Stack, word: Scope) -> Head | None:
+    """Build the head of a spec on the states of `stack`; a tied head projects with the table at `word`."""
+    hidden_size = stack.embedding.hidden_size
     match head:
         case spec.LanguageHead():
-            return LanguageHead(scope, head, embedding, word)
+            return LanguageHead(scope, head, stack, word)
         case spec.TokenHead():
-            return TokenHead(scope / "classification_head", head, embedding.hidden_size, len(head.labels))
+            return TokenHead(scope / "classification_head", head, hidden_size, len(head.labels))
         case spec.SpanHead():
-            return TokenHead(scope / "span_head", head, embedding.hidden_size, 2)
+            return TokenHead(scope / "span_head", head, hidden_size, 2)
         case spec.SequenceHead():
-            return SequenceHead(scope, head, embedding.hidden_size)
+            return SequenceHead(scope, head, hidden_size)
         case None:
             return None

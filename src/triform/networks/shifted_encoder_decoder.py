@@ -48,5 +48,5 @@ class ShiftedEncoderDecoder:
 def shift_tokens_right(batch: Batch, start: int) -> Batch:
     """Shift each sequence right: `start` comes first and the last token goes."""
     ids = np.roll(batch.ids, 1)
-    ids[batch.offsets[:-1]] = start
-    return replace(batch, ids=ids, texts=None)
+    ids[batch.spans.begins] = start
+    return replace(batch, ids=ids, sources=())

@@ -8,7 +8,7 @@ from triform.engines import Array, Hook, Integers
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.networks.context import Cache, ForwardContext, Memory
-from triform.networks.layers.embedding import Embedding
+from triform.networks.layers.embedding import build_embedding, check_range
 from triform.networks.layers.norm import build_norm
 from triform.networks.layers.residual import Residual
 from triform.networks.output import HiddenStates
@@ -16,7 +16,7 @@ from triform.networks.scope import Scope
 
 
 class Stack:
-    """The body of a form: ids → last hidden states."""
+    """A batch → last hidden states."""
 
     def __init__(self, scope: Scope, stack: spec.Stack, *, word: Scope | None = None) -> None:
         self.spec = stack
@@ -24,7 +24,7 @@ class Stack:
         self._engine = scope.engine
         self._name = scope.name
         self.word = word or scope / "embedding" / "word"
-        self._embedding = Embedding(scope / "embedding", stack.embedding, word=word)
+        self._embedding = build_embedding(scope / "embedding", stack.embedding, word=word)
         self._blocks = [
             [Residual(scope / "blocks" / str(layer), residual, hidden_size, layer=layer) for residual in block]
             for layer, block in enumerate(stack.blocks)
@@ -46,22 +46,29 @@ class Stack:
         hook: Hook | None = None,
         hidden_states: bool = False,
     ) -> tuple[Array, tuple[Array, ...] | None]:
-        """Run the stack: (T,) ids → (T, D), and the hidden states of every layer if asked for.
+        """Run a batch of T rows → (T, D), and the hidden states of every layer if asked for.
 
-        With a cache each sequence of the batch continues the sequence in the cache.
+        With a cache each sequence of the batch continues where the cache ends.
 
         Raises:
-            InputError: an id outside the vocabulary, a segment that the model lacks, or too long a sequence.
+            InputError: the batch is not what the embedding reads, or a sequence is too long.
         """
         recorder = HiddenStates(self.hidden_state_names, hook) if hidden_states else None
-        context = ForwardContext(batch.spans, stack=self._name, cache=cache, memory=memory, hook=recorder or hook)
+        context = ForwardContext(
+            batch.spans,
+            stack=self._name,
+            positions=batch.positions,
+            cache=cache,
+            memory=memory,
+            hook=recorder or hook,
+        )
         self.check_input(batch, context.key_lengths)
         states = self._run(batch, context)
         context.commit_cache()
         return states, recorder.collect() if recorder else None
 
     def _run(self, batch: Batch, context: ForwardContext) -> Array:
-        x = self._embedding(batch.ids, batch.segment_ids, context)
+        x = self._embedding(batch, context)
         for layer, block in enumerate(self._blocks):
             if self._engine.keeps(self.spec.block_dropout):
                 x = self._engine.recomputed(partial(_through, block, context), x)
@@ -70,39 +77,44 @@ class Stack:
         return context.apply_hook(f"{self._name}last_hidden_state", x)
 
     def check_input(self, batch: Batch, lengths: Integers) -> None:
-        """Refuse ids that the tables have no row for, and sequences longer than the context.
+        """Refuse a batch that the embedding cannot read, that exceeds the context, or whose positions have no effect.
 
         Arguments:
-            batch: the tokens of a pass.
-            lengths: (B,) tokens of each sequence, those of earlier passes included.
+            batch: the rows of a pass.
+            lengths: (B,) rows of each sequence, those of earlier passes included.
 
         Raises:
-            InputError: naming the sequence and the token.
+            InputError: naming the sequence and what does not fit.
         """
-        embedding, limit = self.spec.embedding, self.spec.context_length
-        _check_range("id", batch, batch.ids, embedding.vocab_size, "the vocabulary")
-        if embedding.num_segments is not None:
-            _check_range("segment id", batch, batch.segment_ids, embedding.num_segments, "the segment table")
+        self._embedding.check(batch)
+        limit = self.spec.context_length
         if limit is not None and lengths.max() > limit:
             sequence = int(lengths.argmax())
             raise InputError(
                 f"Sequence {sequence} has {lengths[sequence]} tokens, more than the model's context of {limit}. "
                 'Shorten it, or let a task cut it with long_input="truncate".'
             )
+        if len(batch.positions):
+            self._check_positions(batch)
+
+    def _check_positions(self, batch: Batch) -> None:
+        """Refuse positions beyond the context, and positions for attention that counts distances between rows.
+
+        Raises:
+            InputError: naming the first position that does not fit, or the reason.
+        """
+        cores = [residual.core for block in self.spec.blocks for residual in block]
+        attentions = [core for core in cores if isinstance(core, spec.SelfAttention)]
+        if not all(isinstance(attention.position, spec.Rotary | None) for attention in attentions):
+            raise InputError(
+                "positions: this model's attention counts distances between rows, so it would ignore them. "
+                "Leave positions out of the batch."
+            )
+        limit = self.spec.context_length
+        check_range("position", batch, batch.positions, 2**31 if limit is None else limit, "the context")
 
 
 def _through(block: Sequence[Residual], context: ForwardContext, x: Array) -> Array:
     for residual in block:
         x = residual(x, context)
     return x
-
-
-def _check_range(what: str, batch: Batch, values: Array, size: int, table: str) -> None:
-    if values.min() < 0 or values.max() >= size:
-        row = int(((values < 0) | (values >= size)).argmax())
-        sequence = int(batch.offsets.searchsorted(row, side="right")) - 1
-        place = row - int(batch.offsets[sequence])
-        raise InputError(
-            f"Sequence {sequence}, token {place}: {what} {values[row]} is outside {table} of {size} entries "
-            f"(0 to {size - 1}). Was it made with this model's tokenizer?"
-        )

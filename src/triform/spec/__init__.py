@@ -7,7 +7,7 @@ Every transformer here is a stack of blocks, every block a tuple of residual ste
 
 from triform.spec.attention import Bidirectional, Causal, CrossAttention, Heads, Mask, ScoreRule, SelfAttention
 from triform.spec.block import Block, Core, Residual
-from triform.spec.embedding import Embedding
+from triform.spec.embedding import Embedding, TokenEmbedding
 from triform.spec.feed_forward import Activation, AnyFeedForward, FeedForward, GatedFeedForward
 from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
 from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, ShiftTokensRight, Stack
@@ -63,6 +63,7 @@ __all__ = [
     "Sinusoidal",
     "SpanHead",
     "Stack",
+    "TokenEmbedding",
     "TokenHead",
     "Transform",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triform.spec.block import Block
-from triform.spec.embedding import Embedding
+from triform.spec.embedding import Embedding, TokenEmbedding
 from triform.spec.head import Head
 from triform.spec.norm import Norm
 
@@ -21,6 +21,12 @@ class Stack:
     """How often a block is passed over while training. Fan et al. 2020, "Reducing Transformer Depth on Demand"."""
     context_length: int | None = None
     """The most tokens of one sequence; None where nothing sets a limit."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of different ids, for a stack that reads ids."""
+        assert isinstance(self.embedding, TokenEmbedding), "features have no vocabulary"
+        return self.embedding.vocab_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""Step 3: tensors → human answer. One file for each task, each with preprocess, forward and postprocess."""
+"""Step 3: tensors → human answer. One file for each task, with its three steps; one runner for all."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from triform.errors import InputError
-from triform.tasks.task import Options, Task
+from triform.tasks.options import Options
+from triform.tasks.task import Task
 
 TASKS: Mapping[str, str] = {
     "sentence-embedding": "sequence_level.sentence_embedding:SentenceEmbedding",
@@ -23,7 +24,7 @@ TASKS: Mapping[str, str] = {
     "summarization": "generative.summarization:Summarization",
     "translation": "generative.translation:Translation",
 }
-"""Name → where the class is. Only the one that is asked for is imported: all together take longer than a model."""
+"""Task name → module and class. Only the wanted module is imported: all of them take longer than a model."""
 
 ALIASES: Mapping[str, str] = {
     "embed": "sentence-embedding",
@@ -34,10 +35,10 @@ ALIASES: Mapping[str, str] = {
 
 
 def find_task(name: str) -> type[Task[Any, Any]]:
-    """A task by its name or alias.
+    """Find a task by its name or alias.
 
     Raises:
-        InputError: there is none.
+        InputError: the name is unknown.
     """
     own = ALIASES.get(name, name)
     if own not in TASKS:
@@ -57,13 +58,13 @@ def pipeline(
     adapter: str | Path | None = None,
     **options: Any,
 ) -> Task[Any, Any]:
-    """A task with a model, ready to be called with one input, a list, or an iterator.
+    """Load a model for a task; the result is called with one input, a list, or an iterator.
 
     Arguments:
-        task: its name, such as "text-classification"; `translation_en_to_de` sets the languages as well.
+        task: a name, such as "text-classification"; `translation_en_to_de` sets the languages as well.
         model: a folder in the Hugging Face layout, or a Hub id such as org/name.
         engine: "auto", or one by name.
-        dtype: how to hold the weights: as in `triform.load`.
+        dtype: the format of the weights, as in `triform.load`.
         revision: branch, tag or commit on the Hub.
         adapter: a folder or Hub id of a LoRA adapter in PEFT's layout.
         options: the task's own, such as `top_k`; a call may override them.

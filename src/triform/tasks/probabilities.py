@@ -1,4 +1,4 @@
-"""Logits → probabilities, for people. Computed in float64: it costs nothing here and adds no rounding."""
+"""Logits → probabilities, in float64, which costs nothing here and adds no rounding."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -11,28 +11,30 @@
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from triform import spec
 from triform.errors import InputError
-from triform.inputs import Batch
+from triform.inputs import Batch, EncodedText, pack_texts
 from triform.tasks import Task
+from triform.tasks.text_task import TextTask
 from triform.training import metrics
 from triform.training.metrics import Scores
 from triform.training.rows import Row
 
-Pipeline = Task[Any, Any]
+Pipeline = TextTask[Any, Any]
 
 
-def evaluate(task: Pipeline, rows: Iterable[Row]) -> Scores:
+def evaluate(task: Task[Any, Any], rows: Iterable[Row]) -> Scores:
     """The scores of a task on rows.
 
     Raises:
         InputError: a row that lacks something or cannot be answered, no row at all, or a task without scores.
     """
-    if task.name not in SCORES:
+    if task.name not in SCORES or not isinstance(task, TextTask):
         raise InputError(f"{task.name} has no scores. Choose one of {', '.join(SCORES)}.")
     found = list(rows)
     if not found:
@@ -99,7 +101,7 @@ def _next_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
     surprises: list[float] = []
     for batch in _batches(task, rows):
         is_target = np.ones(len(batch.ids), bool)
-        is_target[batch.offsets[1:] - 1] = False
+        is_target[batch.spans.ends - 1] = False
         at = np.flatnonzero(is_target)
         surprises += _surprises(task, batch, at, batch.ids[at + 1])
     return metrics.perplexity(surprises)
@@ -118,20 +120,19 @@ def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
     rng = np.random.default_rng(0)
     surprises: list[float] = []
     for batch in _batches(task, rows):
-        assert batch.texts is not None
-        is_word = np.array([source is not None for text in batch.texts for source in text.sources])
+        texts = batch.sources_of(EncodedText)
+        is_word = np.array([sequence is not None for text in texts for sequence in text.sequence_ids])
         at = np.flatnonzero(is_word & (rng.random(len(is_word)) < MASKED))
         if len(at):
             ids = batch.ids.copy()
             ids[at] = mask
-            hidden = Batch(ids=ids, offsets=batch.offsets, segment_ids=batch.segment_ids)
-            surprises += _surprises(task, hidden, at, batch.ids[at])
+            surprises += _surprises(task, replace(batch, ids=ids), at, batch.ids[at])
     return metrics.perplexity(surprises)
 
 
 def _batches(task: Pipeline, rows: Sequence[Row]) -> Iterator[Batch]:
     texts = task.tokenizer.encode([get(row, "text") for row in rows], max_length=task.limit())
-    return Batch.from_texts([text for text in texts if len(text.ids) > 1]).split(task.options.token_budget)
+    return pack_texts([text for text in texts if len(text.ids) > 1]).split(task.options.token_budget)
 
 
 def _surprises(task: Pipeline, batch: Batch, at: Any, ids: Any) -> list[float]:

@@ -47,7 +47,7 @@ def forecast(
     stacks = [form.encoder, form.decoder] if isinstance(form, spec.EncoderDecoder) else [form.stack]
     numbers = sum(_kept_by_stack(stack, recompute=recompute) for stack in stacks)
     is_language = isinstance(model.spec.head, spec.LanguageHead)
-    vocab_size = model.spec.output_stack.embedding.vocab_size if is_language else 0
+    vocab_size = model.spec.output_stack.vocab_size if is_language else 0
     return Forecast(
         parameters=FLOAT * model.num_parameters,
         gradients=FLOAT * num_trained,

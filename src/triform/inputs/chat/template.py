@@ -1,4 +1,4 @@
-"""A conversation, and the text that its messages become by the checkpoint's chat template."""
+"""A conversation, and the chat template that renders its messages to text."""
 
 import json
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 Message = Mapping[str, Any]
-"""`{"role": …, "content": …}`, and what else a template reads, such as `tool_calls`."""
+"""`{"role": …, "content": …}`, and other keys that a template reads, such as `tool_calls`."""
 
 EXAMPLE = '[{"role": "user", "content": "Hello!"}]'
 OWN_FIELDS = ("tools", "documents", "chat_template_kwargs")
@@ -27,22 +27,22 @@ END_MARK = "THE-MESSAGE-ENDS-HERE "
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chat:
-    """A conversation, and what its template may read beside it."""
+    """A conversation, and the other variables of its template."""
 
     messages: tuple[Message, ...]
     tools: Sequence[Any] | None = None
-    """JSON schemas of the functions that the model may ask for."""
+    """JSON schemas of the functions that the model may call."""
     documents: Sequence[Any] | None = None
-    """What the model may quote."""
+    """Documents that the model may quote."""
     variables: Mapping[str, Any]
     """Switches of the template, such as `enable_thinking` (`chat_template_kwargs`)."""
 
     @classmethod
     def read(cls, given: Any) -> "Chat":
-        """A list of messages, or `{"messages": […]}` with `tools`, `documents` and `chat_template_kwargs`.
+        """Read a list of messages, or `{"messages": […]}` with `tools`, `documents` and `chat_template_kwargs`.
 
         Raises:
-            InputError: it is something else, or a message has no role, or content that is no text.
+            InputError: the input has another form, or a message has no role, or content that is no text.
         """
         fields = given if isinstance(given, Mapping) else {"messages": given}
         if "messages" not in fields or not set(fields) <= {"messages", *OWN_FIELDS}:
@@ -69,17 +69,17 @@ class Prompt:
 
     text: str
     spelled: tuple[tuple[int, int], ...]
-    """Where what somebody said looks like a special token and is none: begin and end, in characters."""
+    """(begin, end), in characters, of letters that look like a special token and are ordinary text."""
 
 
 class ChatTemplate:
-    """The template of a checkpoint. Rendering changes nothing, so that threads may share it."""
+    """A checkpoint's chat template. Threads may share it."""
 
     def __init__(self, sources: Mapping[str, str], where: str, tokenizer: Tokenizer) -> None:
         self._sources = sources
         self._where = where
         self._roles = {role: token for role in ROLES if (token := tokenizer.special(role)) is not None}
-        # Those of one character cannot be broken. The longer of two that begin alike is meant.
+        # A token of one character cannot be broken. The longer of two tokens that begin alike is meant.
         special = {token for token in (*tokenizer.special_tokens, *self._roles.values()) if len(token) > 1}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._compiled: dict[str, Template] = {}
@@ -89,7 +89,7 @@ class ChatTemplate:
         """Read chat_template.jinja, or `chat_template` of tokenizer_config.json or chat_template.json.
 
         Raises:
-            TokenizerError: there is none, or it is no text.
+            TokenizerError: the checkpoint has no template, or a template that is no text.
         """
         named = {path.stem: path for path in sorted((checkpoint.folder / FOLDER).glob("*.jinja"))}
         if checkpoint.has(FILE):
@@ -113,17 +113,17 @@ class ChatTemplate:
         )
 
     def render(self, chat: Chat, *, continue_final_message: bool = False) -> Prompt:
-        """Messages → the text the model was trained to read, special tokens included.
+        """Messages → the text that the model was trained to read, with its special tokens.
 
-        Special tokens are the template's to write. Where a message, or anything else that was handed in, holds the
-        letters of one, they stay letters: nobody ends a turn or begins another by writing <|im_end|>.
+        Only the template writes special tokens. Where a message or another variable contains the letters of a special
+        token, they stay letters, so that no message can end a turn by writing <|im_end|>.
 
         Arguments:
             chat: the conversation.
-            continue_final_message: whether the model goes on with the last message; else it begins an answer.
+            continue_final_message: whether the model continues the last message; else it begins an answer.
 
         Raises:
-            InputError: the template refuses the conversation, or something in it is no JSON value.
+            InputError: the template refuses the conversation, or a value in it is no JSON.
             TokenizerError: the template is damaged, or fails.
         """
         from triform.inputs.chat.template_language import compile_template, render
@@ -135,7 +135,7 @@ class ChatTemplate:
             chat = replace(chat, messages=(*chat.messages[:-1], _with_end_mark(chat.messages[-1])))
         given = {"messages": chat.messages, "tools": chat.tools, "documents": chat.documents, **chat.variables}
         try:
-            plain = _plain(given, str.__str__)  # also of a subclass that calls itself otherwise
+            plain = _plain(given, str.__str__)  # also for a subclass of str with another __str__
             said = json.dumps(plain, ensure_ascii=False)
         except (RecursionError, ValueError) as error:
             if isinstance(error, InputError):
@@ -143,7 +143,7 @@ class ChatTemplate:
             raise InputError(f"The conversation is no JSON: {error}.") from error
         mark = _unused_character(self._sources[name] + said)
         variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
-        # Not a variable of the conversation: which of the two it is follows from how it is asked.
+        # Not a variable of the conversation: it follows from continue_final_message.
         variables["add_generation_prompt"] = not continue_final_message
         text = render(self._compiled[name], variables, self._where)
         if continue_final_message:
@@ -160,7 +160,7 @@ class ChatTemplate:
         )
 
     def _broken(self, text: str, mark: str) -> str:
-        """A text whose special tokens have a mark behind their first letter, and so are none."""
+        """Put a mark behind the first letter of each special token in a text."""
         while self._special.search(text):
             text = self._special.sub(lambda found: found[0][0] + mark + found[0][1:], text)
         return text
@@ -168,15 +168,15 @@ class ChatTemplate:
     def _without_marks(self, text: str, mark: str) -> Prompt:
         parts = text.split(mark)
         clean = "".join(parts)
-        breaks = list(accumulate(map(len, parts)))  # the last is the end of the text, behind which no token begins
+        breaks = list(accumulate(map(len, parts)))  # the last is the end of the text
         spans = (found.span() for found in self._special.finditer(clean)) if len(parts) > 1 else ()
-        # A token is spelled where the first break behind its beginning lies within it.
+        # The letters of a token came from a variable if the first break behind its beginning lies within it.
         spelled = [(begin, end) for begin, end in spans if breaks[bisect_right(breaks, begin)] < end]
         return Prompt(text=clean, spelled=tuple(spelled))
 
 
 def _message(number: int, message: Any) -> Message:
-    """A message as templates expect it: without what is null, its parts of text put together."""
+    """Check a message, and give it the form that templates expect: no null values, parts of text joined."""
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InputError(f'Message {number}: expected {{"role": …, "content": …}}, got {shown(message)}.')
     content = message.get("content")
@@ -201,7 +201,7 @@ def _list(value: Any, name: str) -> list[Any] | None:
 
 
 def _named_sources(found: Any, where: str) -> dict[str, str]:
-    """A template, or a list of templates with names."""
+    """Read one template, or a list of templates with names: name → template."""
     entries = found if isinstance(found, list) else [{"name": "default", "template": found}]
     sources = {}
     for entry in entries:
@@ -222,7 +222,7 @@ def _with_end_mark(message: Message) -> Message:
 
 
 def _up_to_end_mark(text: str, where: str) -> str:
-    """What stands before the last message's end, trimmed there where the template trims messages."""
+    """Cut a text at the end of its last message, and trim it if the template trims messages."""
     place = text.rfind(END_MARK.strip())
     if place < 0:
         raise InputError(
@@ -234,15 +234,15 @@ def _up_to_end_mark(text: str, where: str) -> str:
 
 
 def _unused_character(text: str) -> str:
-    """One for private use that does not occur in a text."""
+    """Find a private-use character that does not occur in a text."""
     return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in text)
 
 
 def _plain(value: Any, change: Callable[[str], str]) -> Any:
-    """A copy of JSON values, their texts changed.
+    """Copy JSON values and change their texts.
 
     Raises:
-        InputError: there is something else in it, whose methods a template could call.
+        InputError: a value is no JSON, and a template could call its methods.
     """
     if isinstance(value, str):
         return change(value)

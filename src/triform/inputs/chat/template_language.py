@@ -1,7 +1,7 @@
-"""The language of chat templates: Jinja in a sandbox, with the additions of the field.
+"""The language of chat templates: Jinja in a sandbox, with the usual additions of chat templates.
 
-A template comes from whoever published the model, so it is code of a stranger. It may read what it is given and write
-text; the sandbox keeps it from Python. Importing this imports jinja2, so it is imported where a template is met.
+A template is untrusted code from the publisher of the model. It may read its variables and write text; the sandbox
+keeps it from Python. This module imports jinja2, so it is imported only for a model with a template.
 """
 
 import json
@@ -19,13 +19,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from triform.errors import InputError, TokenizerError
 
 LONGEST = 50_000_000
-"""Most characters that a template may write, or make by one product: more than any context holds."""
+"""The most characters that a template may write, or make by one product: more than any context holds."""
 MOST_SECONDS = 5.0
-"""Processor time that a template may take: an end to loops in loops that write nothing."""
+"""The processor time of a template: ends nested loops that write nothing."""
 MAX_BITS = 10_000
-"""Of a whole number that a template makes."""
+"""The most bits of a whole number that a template computes."""
 END = " end"
-"""The variable with the time at which to end; the language has no name with a blank, so no template can set it."""
+"""The variable that holds the deadline; its name has a blank, so no template can set it."""
 
 
 class _RefusedError(Exception):
@@ -33,7 +33,7 @@ class _RefusedError(Exception):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox that makes nothing enormous by one operation, and goes into no loop or macro once the time is over."""
+    """A sandbox that bounds the result of one operation, and enters no loop or macro after the deadline."""
 
     intercepted_binops = frozenset({"*", "**"})
 
@@ -72,7 +72,7 @@ def _check_time(context: Context, value: bool) -> bool:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what the assistant said, for training; the text between the tags stays as it is."""
+    """`{% generation %}` marks the assistant's text for training; the text between the tags stays unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 (jinja2 declares it so)
 
@@ -82,14 +82,14 @@ class _Generation(Extension):
 
 
 def compile_template(source: str, where: str) -> Template:
-    """A template ready to be rendered.
+    """Compile a template.
 
     Arguments:
-        source: its text.
+        source: the text of the template.
         where: the file, for messages.
 
     Raises:
-        TokenizerError: it is not in the language.
+        TokenizerError: the text is not in the language.
     """
     environment = _Environment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
@@ -98,18 +98,18 @@ def compile_template(source: str, where: str) -> Template:
     environment.globals.update(raise_exception=_refuse, strftime_now=_now)
     try:
         return environment.from_string(source)
-    except Exception as error:  # beside those of jinja2, those of Python, to which it is translated
+    except Exception as error:  # errors of jinja2, and of the Python to which it translates
         line = getattr(error, "lineno", None)
         place = "" if line is None else f", line {line}"
         raise TokenizerError(f"{where}{place}: no chat template: {error}. Fetch the file again.") from error
 
 
 def render(template: Template, variables: Mapping[str, Any], where: str) -> str:
-    """What a template makes of its variables.
+    """Render a template with its variables.
 
     Raises:
-        InputError: it refuses them, in its own words.
-        TokenizerError: it fails, leaves the sandbox, or goes on or writes without end.
+        InputError: the template refuses the variables, in its own words.
+        TokenizerError: the template fails, leaves the sandbox, exceeds its time, or writes too much.
     """
     written: list[str] = []
     length = 0
@@ -123,7 +123,7 @@ def render(template: Template, variables: Mapping[str, Any], where: str) -> str:
         raise InputError(f"{where} refuses the conversation: {refusal}") from refusal
     except TokenizerError:
         raise
-    except Exception as error:  # a stranger's code may fail in any way
+    except Exception as error:  # untrusted code may fail in any way
         raise TokenizerError(
             f"{where}: the chat template fails on this conversation: {type(error).__name__}: {error}. "
             "Give it what it expects, or mend the file."
@@ -138,7 +138,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Plain JSON; that of jinja2 is for HTML, and escapes its characters."""
+    """Write plain JSON; the filter of jinja2 escapes characters for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

@@ -1,4 +1,4 @@
-"""Tokens that tokenizer_config.json and its older companions put beside the vocabulary: kept whole in any text."""
+"""Added tokens of tokenizer_config.json and the older files: beside the vocabulary, and never split."""
 
 import re
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 def read_added_tokens(
     checkpoint: Checkpoint, settings: dict[str, Any]
 ) -> list[tuple[int | None, tokenizers.AddedToken]]:
-    """The added tokens by their ids, then those whose id is the vocabulary's.
+    """Read the added tokens: first by ascending id, then the tokens whose id the vocabulary gives.
 
     Arguments:
-        checkpoint: whose added_tokens.json is read, where it has one.
+        checkpoint: may have an added_tokens.json.
         settings: of tokenizer_config.json and special_tokens_map.json; a role's token is special.
 
     Raises:
@@ -43,9 +43,9 @@ def read_added_tokens(
 
 
 def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
-    """Add them to a tokenizer of the library.
+    """Add the tokens to a tokenizer of the library.
 
-    Of those without an id, a role's token that the vocabulary does not have is left out, and others come last.
+    A token without an id is added last, or left out if it has a role and the vocabulary lacks it.
 
     Raises:
         TokenizerError: a token's id is not the next free one.
@@ -65,20 +65,20 @@ def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: di
 
 
 def token_of(settings: dict[str, Any], role: str) -> str | None:
-    """The token of a role, which the settings name or describe; or None."""
+    """Read the token of a role from the settings; None where they name none."""
     token = settings.get(role)
     content = token.get("content") if isinstance(token, dict) else token
     return content if isinstance(content, str) else None
 
 
 def with_space_before_mask(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings whose mask token stands for a word together with the space before it, unless they describe it."""
+    """Let the mask token absorb the space before it, unless the settings describe the token."""
     mask = settings.get("mask_token")
     return {**settings, "mask_token": {"content": mask, "lstrip": True}} if isinstance(mask, str) else settings
 
 
 def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: str, file: str) -> tuple[str, int]:
-    """The token of a role that the template needs, and its id.
+    """Find the token of a role that the template needs, and its id.
 
     Raises:
         TokenizerError: the vocabulary does not have it.
@@ -94,7 +94,7 @@ def require(vocabulary: tokenizers.Tokenizer, settings: dict[str, Any], role: st
 
 
 def switch(settings: dict[str, Any], name: str, default: bool) -> bool:
-    """A setting that is true or false; null and absent alike mean the default.
+    """Read a setting that is true or false; null means the default, as absence does.
 
     Raises:
         TokenizerError: it is something else.
@@ -108,7 +108,7 @@ def switch(settings: dict[str, Any], name: str, default: bool) -> bool:
 
 
 def listed_tokens(settings: dict[str, Any]) -> list[str]:
-    """The special tokens without a role."""
+    """List the special tokens without a role."""
     return [token["content"] if isinstance(token, dict) else token for token in _listed(settings)]
 
 
@@ -150,7 +150,7 @@ def _flags(value: Any) -> dict[str, bool]:
 
 
 def is_id(value: Any) -> bool:
-    """Whether a value can number a token."""
+    """Check whether a value is a whole number that can be an id."""
     return type(value) is int and 0 <= value < 2**31
 
 

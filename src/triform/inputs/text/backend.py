@@ -1,4 +1,4 @@
-"""What a tokenizer needs of the library behind it: a few operations, whichever library does them."""
+"""The interface between `Tokenizer` and a tokenizer library."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,54 +10,54 @@ Text = str | tuple[str, str]
 """A text, or a pair of texts."""
 
 Side = Literal["left", "right"]
-"""Where a text is cut."""
+"""The end at which a text is cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tokens:
-    """The tokens of a text or pair. n tokens; see `EncodedText` for what each field holds."""
+    """The n tokens of a text or pair; the fields are explained in `EncodedText`."""
 
     ids: Sequence[int]
-    segment_ids: Sequence[int]
+    token_type_ids: Sequence[int]
     tokens: Sequence[str]
     characters: Sequence[tuple[int, int]]
-    sources: Sequence[int | None]
+    sequence_ids: Sequence[int | None]
     words: Sequence[int | None]
 
 
 class Backend(Protocol):
-    """Text → tokens and back. Never changes once built, so that threads may share it."""
+    """Text → tokens and back. A backend never changes once built, so threads may share it."""
 
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
-        """Encode texts, or pairs of texts, each in the template's special tokens where these are wanted."""
+        """Encode texts or pairs of texts, with the template's special tokens if `special_tokens` is set."""
         ...
 
     def encode_cut(
         self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
     ) -> Tokens:
-        """Encode a text that is too long: cut the bare texts, then put the template round them.
+        """Encode a text of more than `max_length` tokens: cut the bare texts, then add the template's special tokens.
 
         Arguments:
-            side: where the texts are cut.
+            side: the end at which the texts are cut.
             only_first: leave the second text of a pair as it is.
 
         Raises:
-            InputError: there is no room beside what stays.
+            InputError: the special tokens, or the second text, leave no room.
         """
         ...
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
-        """Encode a text that brings its special tokens, but for those at `spelled`, which are ordinary text.
+        """Encode a text that contains its special tokens; the letters at `spelled` are ordinary text.
 
         Arguments:
-            text: what a chat template wrote.
+            text: the output of a chat template.
             spelled: begin and end of each, ascending.
         """
         ...
 
     @property
     def of_answers(self) -> "Backend":
-        """What encodes a text that the model is to write: itself, unless that has another vocabulary."""
+        """The backend for texts that the model writes; another one where they have a vocabulary of their own."""
         ...
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool) -> str:
@@ -65,7 +65,7 @@ class Backend(Protocol):
         ...
 
     def join(self, tokens: Iterable[str]) -> str:
-        """Tokens, as the vocabulary writes them → text."""
+        """Tokens in the spelling of the vocabulary → text."""
         ...
 
     def id_of(self, token: str) -> int | None:
@@ -73,25 +73,25 @@ class Backend(Protocol):
         ...
 
     def token_of(self, id: int) -> str | None:
-        """The token of an id, as the vocabulary writes it, or None."""
+        """Token of an id in the spelling of the vocabulary, or None."""
         ...
 
     @property
     def special_tokens(self) -> Collection[str]:
-        """Those that are never said, such as the end of a text."""
+        """Tokens that are not part of any text, such as the end of a text."""
         ...
 
     @property
     def marks_subwords(self) -> bool:
-        """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
+        """True if the vocabulary marks tokens that continue a word, as WordPiece does with ##."""
         ...
 
 
 def shares(lengths: list[int], *, num_special: int, max_length: int, only_first: bool = False) -> list[int]:
-    """How many tokens each text keeps: the longer one is cut first, then both alike, as `longest_first` does.
+    """Divide `max_length` among the texts: the longer text is cut first, then both alike (`longest_first`).
 
     Raises:
-        InputError: there is no room beside what stays.
+        InputError: the special tokens, or the second text, leave no room.
     """
     room = max_length - num_special
     if only_first and len(lengths) == 2:

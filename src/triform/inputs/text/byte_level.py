@@ -1,7 +1,7 @@
 """Byte-level BPE from vocab.json and merges.txt: bytes, written as letters, merged in the order of merges.txt.
 
-Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2. Three ways to go about it:
-with nothing round a text, with a token before and after it, and with words cut by another pattern.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2. There are three variants:
+without special tokens, with a token before and after each text, and with another pattern for words.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from triform.hub import Checkpoint
 from triform.inputs.text.added_tokens import add_to, require, switch, with_space_before_mask
 from triform.inputs.text.library import LibraryBackend, damage_in
-from triform.inputs.vocabulary import read_vocabulary
+from triform.inputs.text.vocabulary import read_vocabulary
 
 WORDS_AND_SINGLE_DIGITS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -20,22 +20,22 @@ WORDS_AND_SINGLE_DIGITS = (
 
 
 def build_bare(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
-    """Nothing round a text, unless add_bos_token or add_eos_token asks for it.
+    """Build the variant without special tokens, or with the ones of add_bos_token and add_eos_token (GPT-2).
 
     Raises:
-        TokenizerError: a file is missing or damaged, or a setting is not what it must be.
+        TokenizerError: a file is missing or damaged, or a setting has a wrong value.
     """
     tokenizer = _open(checkpoint, settings)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=switch(settings, "add_prefix_space", False))
-    _put_round(tokenizer, checkpoint, settings)
+    _add_special_tokens(tokenizer, checkpoint, settings)
     return LibraryBackend(tokenizer)
 
 
 def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
-    """cls_token before a text, sep_token after it, and two of these between a pair.
+    """Build the variant with cls_token before a text, sep_token after it, and two of sep_token between a pair.
 
     Raises:
-        TokenizerError: a file is missing or damaged, or a setting is not what it must be.
+        TokenizerError: a file is missing or damaged, or a setting has a wrong value.
     """
     settings = with_space_before_mask(settings)
     tokenizer = _open(checkpoint, settings)
@@ -52,10 +52,10 @@ def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBa
 
 
 def build_digits_apart(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
-    """Composed characters (NFC), each digit by itself, and nothing round a text.
+    """Build the variant with composed characters (NFC), each digit apart, and no special tokens.
 
     Raises:
-        TokenizerError: a file is missing or damaged, or a setting is not what it must be.
+        TokenizerError: a file is missing or damaged, or a setting has a wrong value.
     """
     tokenizer = _open(checkpoint, settings)
     tokenizer.normalizer = normalizers.NFC()
@@ -68,13 +68,13 @@ def build_digits_apart(checkpoint: Checkpoint, settings: dict[str, Any]) -> Libr
             ),
         ]
     )
-    _put_round(tokenizer, checkpoint, settings)
+    _add_special_tokens(tokenizer, checkpoint, settings)
     return LibraryBackend(tokenizer)
 
 
 def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokenizer:
     vocabulary, merges = (str(checkpoint.folder / name) for name in ("vocab.json", "merges.txt"))
-    read_vocabulary(checkpoint.folder / "vocab.json")  # the library lets tokens through that are said twice
+    read_vocabulary(checkpoint.folder / "vocab.json")  # the library accepts a token that stands in the file twice
     with damage_in(f"{vocabulary} or {merges}"):
         model = models.BPE.from_file(
             vocabulary, merges, continuing_subword_prefix="", end_of_word_suffix="", fuse_unk=False
@@ -85,8 +85,8 @@ def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokeni
     return tokenizer
 
 
-def _put_round(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
-    """bos_token before and eos_token after each text, where tokenizer_config.json asks for them."""
+def _add_special_tokens(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+    """Add bos_token before and eos_token after each text, where tokenizer_config.json asks for them."""
     path = str(checkpoint.folder / "vocab.json")
     before = [require(tokenizer, settings, "bos_token", path)] if switch(settings, "add_bos_token", False) else []
     after = [require(tokenizer, settings, "eos_token", path)] if switch(settings, "add_eos_token", False) else []

@@ -1,4 +1,4 @@
-"""The backend that is a `tokenizers.Tokenizer`, read from tokenizer.json or built from older files."""
+"""The backend of the `tokenizers` library, read from tokenizer.json or built from older files."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from triform.errors import TokenizerError, TriformError
 from triform.inputs.text.backend import Side, Text, Tokens, shares
 
 Row = tuple[int, str, tuple[int, int]]
-"""Id, token, and where it begins and ends in the text."""
+"""Id, token, and its (begin, end) in the text."""
 
 MAX_TOKEN_BYTES = 10_000
 """The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
@@ -20,10 +20,9 @@ MAX_TOKEN_BYTES = 10_000
 
 @contextmanager
 def damage_in(files: str) -> Iterator[None]:
-    """Whatever ends a library's work, save a lack of memory, is damage in the files that it works with.
+    """Report any failure of a library as damage in its files, except a lack of memory.
 
-    The libraries raise nothing more precise than Exception; and where they meet what they take for impossible, Rust's
-    panic, which is no Exception at all.
+    The libraries raise nothing more precise than Exception, and a panic of Rust is not even an Exception.
 
     Raises:
         TokenizerError: naming the files.
@@ -37,7 +36,7 @@ def damage_in(files: str) -> Iterator[None]:
 
 
 class LibraryBackend:
-    """Safe to share between threads: truncation and padding are never set on it."""
+    """A `tokenizers.Tokenizer`. Threads may share it: truncation and padding are never set on it."""
 
     @classmethod
     def of_file(cls, path: Path) -> Self:
@@ -77,8 +76,8 @@ class LibraryBackend:
             encoding.truncate(share, direction=side)
         pair = bare[1] if len(bare) == 2 else None
         cut = self._tokenizer.post_process(bare[0], pair, add_special_tokens=special_tokens)
-        # The library forgets which text a token is from when it cuts: the first text's come first.
-        origins = iter([source for source, encoding in enumerate(bare) for _ in encoding.ids])
+        # After a cut the library does not know the text of a token; the tokens of the first text come first.
+        origins = iter([sequence for sequence, encoding in enumerate(bare) for _ in encoding.ids])
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
@@ -91,10 +90,10 @@ class LibraryBackend:
             rows += self._stretch(text, begin, len(text))
         return Tokens(
             ids=[row[0] for row in rows],
-            segment_ids=[0] * len(rows),
+            token_type_ids=[0] * len(rows),
             tokens=[row[1] for row in rows],
             characters=[row[2] for row in rows],
-            sources=[0] * len(rows),
+            sequence_ids=[0] * len(rows),
             words=[None] * len(rows),
         )
 
@@ -124,7 +123,7 @@ class LibraryBackend:
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
     def _stretch(self, text: str, begin: int, end: int) -> list[Row]:
-        """Part of a text. Behind the beginning it is read after a line break, or a space would be put before it."""
+        """Encode part of a text; a part behind the beginning after a line break, or it would get a space before it."""
         if 0 < begin < end:
             line_break = self._rows("\n", begin - 1)
             rows = self._rows("\n" + text[begin:end], begin - 1)
@@ -138,7 +137,7 @@ class LibraryBackend:
         return list(zip(found.ids, found.tokens, spans, strict=True))
 
     def _spell(self, text: str, begin: int, end: int) -> list[Row]:
-        """Part of a text as the vocabulary's own pieces, whatever token has been added for it."""
+        """Encode part of a text as pieces of the vocabulary, even where an added token has the same letters."""
         line_break, rows = self._pieces("\n"), self._pieces("\n" + text[begin:end])
         if begin == 0 or rows[: len(line_break)] != line_break:
             line_break, rows = [], self._pieces(text[begin:end])
@@ -152,10 +151,10 @@ class LibraryBackend:
 
 
 def _refuse_long_tokens(content: bytes) -> None:
-    """Goes from quotation mark to quotation mark, as far at a time as a token may reach.
+    """Refuse a file in which two neighbouring quotation marks are further apart than a token may be long.
 
     Raises:
-        ValueError: more lies between two of them.
+        ValueError: a token is too long.
     """
     begin = -1
     while begin < len(content):
@@ -171,12 +170,12 @@ def _refuse_long_tokens(content: bytes) -> None:
         begin = end
 
 
-def _tokens(encoding: tokenizers.Encoding, sources: Sequence[int | None]) -> Tokens:
+def _tokens(encoding: tokenizers.Encoding, sequence_ids: Sequence[int | None]) -> Tokens:
     return Tokens(
         ids=encoding.ids,
-        segment_ids=encoding.type_ids,
+        token_type_ids=encoding.type_ids,
         tokens=encoding.tokens,
         characters=encoding.offsets,
-        sources=sources,
+        sequence_ids=sequence_ids,
         words=encoding.word_ids,
     )

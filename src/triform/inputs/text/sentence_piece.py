@@ -1,8 +1,7 @@
-"""SentencePiece models: one string in, spaces and all, pieces out. Kudo and Richardson 2018, "SentencePiece".
+"""SentencePiece models: a string with its spaces → pieces. Kudo and Richardson 2018, "SentencePiece".
 
-The `sentencepiece` library reads the file, normalises and cuts; it is imported when the first such model is opened.
-What it does not know is here: tokens added beside the model, the special tokens round a text, a vocabulary that numbers
-the pieces anew.
+The `sentencepiece` library reads the file, normalises and splits; it is imported when the first such model is opened.
+This module adds the rest: added tokens, the special tokens around a text, and a vocabulary with other ids.
 """
 
 import re
@@ -19,13 +18,13 @@ if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 Token = tuple[int, str, tuple[int, int]]
-"""Id, token, and where it begins and ends in its text."""
+"""Id, token, and its (begin, end) in its text."""
 
 NO_SPACE_BEFORE = b"\x1a\x02\x18\x00"
-"""Put behind a model file's bytes: normalizer_spec { add_dummy_prefix: false }. Protobuf merges repeated messages."""
+"""Appended to a model file's bytes: normalizer_spec { add_dummy_prefix: false }. Protobuf merges repeated messages."""
 
 SPACE = "▁"
-"""How pieces write the space before them."""
+"""The space before a piece, as pieces write it."""
 
 TEXT = "$"
 """The place of the text in a template."""
@@ -37,9 +36,9 @@ class Template:
 
     single: tuple[str, ...]
     pair: tuple[tuple[str, ...], tuple[str, ...]]
-    """Round the first text and round the second."""
+    """Around the first text, and around the second."""
     pair_segment: int = 0
-    """The segment of the second text and of what is round it."""
+    """The token type id of the second text and of the special tokens around it."""
 
     def num_special(self, *, pair: bool) -> int:
         return sum(map(len, self.pair)) - 2 if pair else len(self.single) - 1
@@ -47,34 +46,34 @@ class Template:
 
 @dataclass(frozen=True, kw_only=True)
 class SentencePieceBackend:
-    """A SentencePiece model and what stands beside it."""
+    """A SentencePiece model with its added tokens, its template and its ids."""
 
     first: "SentencePieceProcessor"
-    """Cuts what a text begins with."""
+    """Splits the beginning of a text."""
     rest: "SentencePieceProcessor"
-    """Cuts what follows an added token: the same model, or one that puts no space before."""
+    """Splits the text behind an added token: the same model, or a model that adds no space."""
     ids: Mapping[str, int]
-    """Of every token, added ones included."""
+    """The id of every token, added tokens included."""
     tokens: Mapping[int, str]
-    """Of every id that a model may answer with."""
+    """The token of every id that a model may write."""
     unknown: str
     """The token of pieces that `ids` does not have."""
     own_ids: bool
-    """Whether the pieces' ids are the model file's own."""
+    """True if the ids of the pieces are the ids of the model file."""
     added: tuple[tokenizers.AddedToken, ...]
-    """Kept whole in any text."""
+    """Tokens that are never split."""
     template: Template
     trims_spaces: bool
-    """Whether a token's characters leave out the spaces before it."""
+    """True if the characters of a token exclude the spaces before it."""
     joined: Callable[[list[str]], str]
     """Pieces → text."""
     answering: "SentencePieceProcessor | None" = None
-    """Cuts what the model is to write, where that is another language."""
+    """Splits the texts that the model writes, where they are in another language."""
     opening: re.Pattern[str] | None = None
-    """What is kept whole at the beginning of a text, known or not."""
+    """Pattern of a token that is kept whole at the beginning of a text, known or not."""
 
     def encode(self, texts: Sequence[Text], *, special_tokens: bool) -> list[Tokens]:
-        return [self._round([self._cut(part) for part in _parts(text)], special_tokens) for text in texts]
+        return [self._with_template([self._cut(part) for part in _parts(text)], special_tokens) for text in texts]
 
     def encode_cut(
         self, text: Text, *, max_length: int, special_tokens: bool, side: Side = "right", only_first: bool = False
@@ -87,10 +86,10 @@ class SentencePieceBackend:
             tokens[:share] if side == "right" else tokens[len(tokens) - share :]
             for tokens, share in zip(bare, kept, strict=True)
         ]
-        return self._round(cut, special_tokens)
+        return self._with_template(cut, special_tokens)
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
-        return self._round([self._cut(text, spelled)], special_tokens=False)
+        return self._with_template([self._cut(text, spelled)], special_tokens=False)
 
     @property
     def of_answers(self) -> "SentencePieceBackend":
@@ -126,40 +125,41 @@ class SentencePieceBackend:
 
     @property
     def marks_subwords(self) -> bool:
-        return False  # it marks the token that begins a word
+        return False  # the mark is on the token that begins a word
 
-    def _round(self, bare: list[list[Token]], special_tokens: bool) -> Tokens:
-        """Put the template round the tokens of a text or a pair."""
+    def _with_template(self, bare: list[list[Token]], special_tokens: bool) -> Tokens:
+        """Add the special tokens of the template to the tokens of a text or a pair."""
         template = self.template.pair if len(bare) == 2 else (self.template.single,)
         rows: list[tuple[Token, int, int | None]] = []
-        for source, (tokens, names) in enumerate(zip(bare, template, strict=True)):
-            segment = source * self.template.pair_segment
+        for sequence, (tokens, names) in enumerate(zip(bare, template, strict=True)):
+            segment = sequence * self.template.pair_segment
             for name in names if special_tokens else (TEXT,):
                 if name == TEXT:
-                    rows += [(token, segment, source) for token in tokens]
+                    rows += [(token, segment, sequence) for token in tokens]
                 else:
                     rows.append(((self.ids[name], name, (0, 0)), segment, None))
         return Tokens(
             ids=[token[0] for token, _, _ in rows],
-            segment_ids=[segment for _, segment, _ in rows],
+            token_type_ids=[segment for _, segment, _ in rows],
             tokens=[token[1] for token, _, _ in rows],
             characters=[token[2] for token, _, _ in rows],
-            sources=[source for _, _, source in rows],
-            words=self._words([token[1] for token, _, _ in rows], [source for _, _, source in rows]),
+            sequence_ids=[sequence for _, _, sequence in rows],
+            words=self._words([token[1] for token, _, _ in rows], [sequence for _, _, sequence in rows]),
         )
 
-    def _words(self, tokens: list[str], sources: list[int | None]) -> list[int | None]:
-        """A word begins with the mark of a space, or where an added token does."""
+    def _words(self, tokens: list[str], sequence_ids: list[int | None]) -> list[int | None]:
+        """Number the words: a word begins with the mark of a space, or at an added token."""
         words: list[int | None] = []
         numbers: dict[int, int] = {}
-        for token, source in zip(tokens, sources, strict=True):
-            if source is not None and (token.startswith(SPACE) or token in self._whole_tokens or source not in numbers):
-                numbers[source] = numbers.get(source, -1) + 1
-            words.append(None if source is None else numbers[source])
+        for token, sequence in zip(tokens, sequence_ids, strict=True):
+            begins = token.startswith(SPACE) or token in self._whole_tokens or sequence not in numbers
+            if sequence is not None and begins:
+                numbers[sequence] = numbers.get(sequence, -1) + 1
+            words.append(None if sequence is None else numbers[sequence])
         return words
 
     def _cut(self, text: str, spelled: Sequence[tuple[int, int]] = ()) -> list[Token]:
-        """The tokens of a text, without any round it."""
+        """Split a text into tokens, without special tokens around it."""
         tokens: list[Token] = []
         for begin, end, added in _split(text, self._added_pattern, spelled):
             if added is not None:
@@ -186,8 +186,8 @@ class SentencePieceBackend:
     def _characters(self, text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Give every piece a character.
 
-        The library gives a character that becomes several pieces, such as the bytes of 猫, to the last of them, and
-        none to a space that it has put in; these get the one character that follows.
+        The library gives a character of several pieces, such as the bytes of 猫, to the last piece, and no character
+        to an inserted space; such pieces get the next character.
         """
         out = []
         for left, right in spans:
@@ -203,7 +203,7 @@ def _parts(text: Text) -> tuple[str, ...]:
 def _split(
     text: str, pattern: re.Pattern[str] | None, spelled: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, str | None]]:
-    """Where the added tokens and the stretches between them begin and end; and the token, or None for a stretch."""
+    """Yield (begin, end, token) of the added tokens and of the stretches between them, whose token is None."""
     begin, letters = 0, set(spelled)
     for match in pattern.finditer(text) if pattern else ():
         if match.span(match.lastindex or 0) in letters:
@@ -217,7 +217,7 @@ def _split(
 
 
 def _pattern(added: Iterable[tokenizers.AddedToken]) -> re.Pattern[str] | None:
-    """Any of the tokens, each a group of its own, and the spaces that it takes with it."""
+    """Compile a pattern of all added tokens, each a group, with the spaces that a token absorbs."""
 
     def one(token: tokenizers.AddedToken) -> str:
         pattern = f"({re.escape(token.content)})"
@@ -225,6 +225,6 @@ def _pattern(added: Iterable[tokenizers.AddedToken]) -> re.Pattern[str] | None:
             pattern = rf"(?<!\w){pattern}(?!\w)"
         return (r"\s*" if token.lstrip else "") + pattern + (r"\s*" if token.rstrip else "")
 
-    # Where one token begins with another, the longer one is meant.
+    # The longer of two tokens that begin alike is meant.
     longest_first = sorted(added, key=lambda token: -len(token.content))
     return re.compile("|".join(map(one, longest_first))) if longest_first else None

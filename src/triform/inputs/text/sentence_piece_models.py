@@ -1,4 +1,4 @@
-"""The four ways in which checkpoints use SentencePiece files, each made into a `SentencePieceBackend`."""
+"""The four uses of SentencePiece files in checkpoints, each built into a `SentencePieceBackend`."""
 
 import re
 from functools import partial
@@ -20,7 +20,7 @@ from triform.inputs.text.added_tokens import (
 )
 from triform.inputs.text.library import damage_in
 from triform.inputs.text.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
-from triform.inputs.vocabulary import read_vocabulary
+from triform.inputs.text.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -32,12 +32,14 @@ DECODER = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback
 
 
 def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
-    """spiece.model, then <extra_id_99> … <extra_id_0>, the blanks of pretraining; eos_token after every text.
+    """Build from spiece.model, with <extra_id_99> … <extra_id_0> for the gaps of pretraining (T5).
+
+    eos_token follows every text.
 
     Raffel et al. 2020, "Exploring the Limits of Transfer Learning", section 3.1.4.
 
     Raises:
-        TokenizerError: the file is damaged, or a setting is not what it must be.
+        TokenizerError: the file is damaged, or a setting has a wrong value.
     """
     path = checkpoint.folder / "spiece.model"
     processor = _open(path)
@@ -68,12 +70,14 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
 
 
 def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
-    """tokenizer.model, which spells what it does not know in bytes; bos_token before every text.
+    """Build from tokenizer.model, which spells unknown characters in bytes (Llama).
 
-    Touvron et al. 2023, "LLaMA", section 2.1. `legacy` puts a space after an added token, as its first version did.
+    bos_token precedes every text. `legacy` adds a space after an added token, as the first version did.
+
+    Touvron et al. 2023, "LLaMA", section 2.1.
 
     Raises:
-        TokenizerError: the file is damaged, or a setting is not what it must be.
+        TokenizerError: the file is damaged, or a setting has a wrong value.
     """
     path = checkpoint.folder / "tokenizer.model"
     processor, spaceless = _open(path), _open(path, NO_SPACE_BEFORE)
@@ -98,14 +102,14 @@ def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> Senten
 
 
 def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
-    """sentencepiece.bpe.model, whose pieces come one later, behind four tokens in the order of fairseq.
+    """Build from sentencepiece.bpe.model, with ids shifted by one behind four tokens in the order of fairseq (XLM-R).
 
-    cls_token before a text, sep_token after it, two of them between a pair; mask_token has the last id.
+    cls_token precedes a text, sep_token follows it, two of sep_token separate a pair; mask_token has the last id.
 
     Conneau et al. 2019, "Unsupervised Cross-lingual Representation Learning at Scale"; Ott et al. 2019, "fairseq".
 
     Raises:
-        TokenizerError: the file is damaged, or a setting is not what it must be.
+        TokenizerError: the file is damaged, or a setting has a wrong value.
     """
     path = checkpoint.folder / "sentencepiece.bpe.model"
     processor = _open(path)
@@ -133,15 +137,15 @@ def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> 
 
 
 def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
-    """source.spm cuts, vocab.json numbers; eos_token after every text. A code such as >>fra<< may come first.
+    """Build from source.spm, which splits, and vocab.json, which has the ids (Marian).
 
-    Answers are in the target's language: target.spm joins their pieces, and may write capitals that source.spm does
-    not know of. Their numbers are vocab.json's too, unless `separate_vocabs` says that target_vocab.json has them.
+    eos_token follows every text; a language code such as >>fra<< may precede it. Answers are in the target's language:
+    target.spm joins their pieces. Their ids are in vocab.json too, or in target_vocab.json with `separate_vocabs`.
 
     Junczys-Dowmunt et al. 2018, "Marian"; Johnson et al. 2017 for the code of the language wanted.
 
     Raises:
-        TokenizerError: a file is damaged, or a setting is not what it must be.
+        TokenizerError: a file is damaged, or a setting has a wrong value.
     """
     processor, target = (_open(checkpoint.folder / name) for name in ("source.spm", "target.spm"))
     path = checkpoint.folder / "vocab.json"
@@ -187,7 +191,7 @@ def _join(pieces: list[str], *, strips_space: bool = True) -> str:
 
 
 def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str], pieces: list[str]) -> str:
-    """What the model makes of each run of pieces between special tokens, which it would not know."""
+    """Join each run of pieces between special tokens, which the model itself does not know."""
     runs: list[str] = []
     for is_special, run in groupby(pieces, special.__contains__):
         tokens = list(run)
@@ -196,12 +200,12 @@ def _join_by_model(processor: "SentencePieceProcessor", special: frozenset[str],
 
 
 def _own_ids(processor: "SentencePieceProcessor", path: Path) -> dict[str, int]:
-    with damage_in(str(path)):  # a piece may be no UTF-8
+    with damage_in(str(path)):  # a piece may be invalid UTF-8
         return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
 
 
 def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
-    """Give the added tokens a place in `ids`; leave out a role's token that has none."""
+    """Add the added tokens to `ids`; leave out the token of a role that has no id."""
     tokens = read_added_tokens(checkpoint, settings)
     listed = listed_tokens(settings)
     added = []

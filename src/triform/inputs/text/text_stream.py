@@ -1,23 +1,22 @@
-"""Ids one at a time → text as it becomes certain: no half character, and nothing said twice."""
+"""Ids one at a time → text as soon as it is certain: no half character, and no repetition."""
 
 import re
 
 from triform.inputs.text.tokenizer import Tokenizer
 
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-"""A token that stands for one byte, as vocabularies that fall back on bytes write it."""
+"""A token of one byte, in vocabularies with byte fallback."""
 HALF = "\ufffd"
-"""What half a character is decoded as, until its other bytes have come."""
+"""The decoded text of an incomplete character."""
 MOST, LEAST = 32, 8
 """A window is cut back to its last `LEAST` ids when it has `MOST`."""
 
 
 class TextStream:
-    """The text of one sequence. All pieces and the rest, put together, are what `Tokenizer.decode` makes of all ids.
+    """Decodes the ids of one sequence piece by piece; all pieces joined equal `Tokenizer.decode` of all ids.
 
-    A token may be written otherwise at the beginning than behind others (SentencePiece drops the first space), and may
-    need those that follow (the bytes of 猫), so none is decoded alone. What is decoded is a window: the latest ids and
-    enough of those before.
+    No token is decoded alone: a token may decode differently at the beginning of a text (SentencePiece drops the first
+    space), or need the tokens that follow (the bytes of 猫). The stream decodes a window of the latest ids.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool = True) -> None:
@@ -25,16 +24,16 @@ class TextStream:
         self._skip = skip_special_tokens
         self._window: list[int] = []
         self._said = 0
-        """Characters of the window's text that have been given out."""
+        """Characters of the window's text that have been returned."""
 
     def add(self, id: int) -> str:
-        """The text that is certain now and was not before; often that of the token, sometimes none."""
+        """Add an id, and return the text that has become certain; it may be empty."""
         token = self._tokenizer.token_of(id)
         if token is None or (self._skip and token in self._tokenizer.special_tokens):
-            return ""  # what is next to it does not see it
+            return ""  # its neighbours decode as if it were not there
         self._window.append(id)
         if BYTE.fullmatch(token):
-            return ""  # one more byte may still make the whole run of them invalid
+            return ""  # the next byte may still make the whole run invalid
         text = self._decode(self._window)
         whole = not text.endswith(HALF)
         piece = self._give(text if whole else text[:-1])
@@ -43,7 +42,7 @@ class TextStream:
         return piece
 
     def finish(self) -> str:
-        """What is left, when no id follows: half characters included, as U+FFFD."""
+        """Return the rest of the text, with incomplete characters as U+FFFD."""
         return self._give(self._decode(self._window))
 
     def _give(self, text: str) -> str:
@@ -51,7 +50,7 @@ class TextStream:
         return piece
 
     def _cut_back(self, text: str) -> None:
-        """Forget the window's beginning, if what is kept has letters to bear what decoders do to a beginning."""
+        """Drop the beginning of the window, if the rest decodes to the same letters without it."""
         kept = self._window[-LEAST:]
         short = self._decode(kept)
         if short.strip() and text.endswith(short.strip()):

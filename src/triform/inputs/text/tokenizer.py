@@ -1,4 +1,4 @@
-"""Text → tokens and ids, and back, whichever files the checkpoint brings."""
+"""Text → tokens and ids, and back, for every kind of tokenizer file."""
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
@@ -9,29 +9,29 @@ import numpy as np
 
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER_FILES, Checkpoint
-from triform.inputs.batch import EncodedText
 from triform.inputs.text.added_tokens import token_of
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
+from triform.inputs.text.encoded_text import EncodedText
 from triform.inputs.text.library import LibraryBackend
 from triform.inputs.text.tokenizer_classes import default_roles, tokenizer_class
 from triform.strict_json import MAX_BYTES
 
 NO_LIMIT = 10**9
-"""A `model_max_length` above this is how tokenizer_config.json says that there is none."""
+"""A `model_max_length` above this means that tokenizer_config.json sets no limit."""
 
 
 class LongInput(StrEnum):
-    """What to do with text of more tokens than fit."""
+    """The policy for text of more tokens than fit."""
 
     ERROR = "error"
     TRUNCATE = "truncate"
-    """Cut it, where the task or else tokenizer_config.json says, and count what is dropped."""
+    """Cut the text at the end that the task or tokenizer_config.json names, and count the dropped tokens."""
     WINDOW = "window"
-    """Read all of it, in windows that overlap."""
+    """Read the whole text in windows that overlap."""
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer. Safe to share between threads, as its backend is."""
+    """A checkpoint's tokenizer. Threads may share it."""
 
     def __init__(self, backend: Backend, settings: dict[str, Any]) -> None:
         self._backend = backend
@@ -43,17 +43,17 @@ class Tokenizer:
                 "Correct the file."
             )
         self.max_length: int | None = int(limit) if limit is not None and limit < NO_LIMIT else None
-        """The most tokens of a sequence that tokenizer_config.json allows; None where it sets no limit."""
+        """The most tokens of a sequence by tokenizer_config.json; None for no limit."""
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
-        """Read tokenizer.json, or build what it would hold from the older files that stand in its place.
+        """Read tokenizer.json, or build the tokenizer from older files where there is none.
 
-        tokenizer_config.json and special_tokens_map.json add the special tokens' roles and the longest sequence; roles
-        that they leave open are those of the tokenizer's class.
+        tokenizer_config.json and special_tokens_map.json add the roles of special tokens and the longest sequence; the
+        tokenizer's class gives the roles that they leave open.
 
         Raises:
-            TokenizerError: there is none, it is damaged, or it is of a class that Triform does not know.
+            TokenizerError: the checkpoint has no tokenizer, a damaged one, or one of an unknown class.
         """
         settings: dict[str, Any] = {}
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
@@ -91,13 +91,13 @@ class Tokenizer:
         Arguments:
             texts: each a string or a pair of strings.
             max_length: the most tokens of one sequence, special ones included.
-            long_input: what to do with longer ones: refuse or cut; `cut_into_windows` is for windows.
-            special_tokens: whether to add those of the tokenizer's template.
-            side: where to cut; by default as tokenizer_config.json says, or else at the end ("right").
-            only_first: of a pair cut the first text alone, and not the longer one first.
+            long_input: refuse longer texts, or cut them; `cut_into_windows` is for windows.
+            special_tokens: whether to add the special tokens of the tokenizer's template.
+            side: the end to cut; by default as tokenizer_config.json says, or else "right".
+            only_first: cut only the first text of a pair, and not the longer text first.
 
         Raises:
-            InputError: something else than text, text without a token, or too long a text.
+            InputError: an input that is no text, a text without a token, or too long a text.
         """
         for number, text in enumerate(texts):
             _check(number, text)
@@ -127,9 +127,9 @@ class Tokenizer:
         return encoded
 
     def check_fits(self, vocab_size: int) -> None:
-        """Refuse to go with a model that has no row for what stands round every text.
+        """Refuse a model whose vocabulary lacks the special tokens around every text.
 
-        A token of which that is true alone may never come; where it does, the model refuses it.
+        Other tokens beyond the vocabulary may never occur; the model refuses them where they do.
 
         Raises:
             TokenizerError: naming tokens and ids.
@@ -145,15 +145,15 @@ class Tokenizer:
     def encode_rendered(
         self, text: str, *, spelled: Sequence[tuple[int, int]] = (), max_length: int | None = None
     ) -> EncodedText:
-        """Encode a text that brings its special tokens, as a chat template writes them. It is never cut.
+        """Encode a text that contains its special tokens, as a chat template writes it; the text is never cut.
 
         Arguments:
             text: the text.
-            spelled: where it holds the letters of a special token and means the letters; begin and end of each.
+            spelled: (begin, end) of letters that look like a special token and are ordinary text.
             max_length: the most tokens that fit.
 
         Raises:
-            InputError: a text without a token, too long a one, or letters that are always the token.
+            InputError: a text without a token, too long a text, or letters that always become the token.
         """
         _check(0, text)
         encoded = _encoded(text, self._backend.encode_rendered(text, spelled))
@@ -175,7 +175,7 @@ class Tokenizer:
 
     @cached_property
     def of_answers(self) -> "Tokenizer":
-        """What encodes a text that the model is to write: itself, unless that has a vocabulary of its own."""
+        """The tokenizer for texts that the model writes; another one where they have a vocabulary of their own."""
         backend = self._backend.of_answers
         return self if backend is self._backend else Tokenizer(backend, self._settings)
 
@@ -184,29 +184,29 @@ class Tokenizer:
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def join(self, tokens: Iterable[str]) -> str:
-        """Tokens, as the vocabulary writes them → text."""
+        """Tokens in the spelling of the vocabulary → text."""
         return self._backend.join(tokens)
 
     @property
     def marks_subwords(self) -> bool:
-        """Whether the vocabulary marks a token that goes on with a word, as WordPiece does with ##."""
+        """True if the vocabulary marks tokens that continue a word, as WordPiece does with ##."""
         return self._backend.marks_subwords
 
     def id_of(self, token: str) -> int | None:
-        """The id of a token of the vocabulary, or None."""
+        """Id of a token of the vocabulary, or None."""
         return self._backend.id_of(token)
 
     def token_of(self, id: int) -> str | None:
-        """The token of an id, as the vocabulary writes it, or None."""
+        """Token of an id in the spelling of the vocabulary, or None."""
         return self._backend.token_of(id)
 
     @property
     def special_tokens(self) -> Collection[str]:
-        """Those that are never said, such as the end of a text."""
+        """Tokens that are not part of any text, such as the end of a text."""
         return self._backend.special_tokens
 
     def special(self, role: str) -> str | None:
-        """The special token of a role, such as "mask_token", or None."""
+        """Special token of a role such as "mask_token", or None."""
         return token_of(self._settings, role)
 
 
@@ -229,10 +229,10 @@ def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
         text=first,
         pair=pair,
         ids=np.array(tokens.ids, np.int64),
-        segment_ids=np.array(tokens.segment_ids, np.int64),
+        token_type_ids=np.array(tokens.token_type_ids, np.int64),
         tokens=tuple(tokens.tokens),
         characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
-        sources=tuple(tokens.sources),
+        sequence_ids=tuple(tokens.sequence_ids),
         words=tuple(tokens.words),
         dropped=dropped,
     )

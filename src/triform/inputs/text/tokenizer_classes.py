@@ -1,10 +1,10 @@
-"""Which tokenizer the files of a checkpoint without tokenizer.json stand for: one table.
+"""The table of tokenizer classes, for checkpoints without tokenizer.json.
 
-The files alone do not say it. Two checkpoints may bring the same vocab.json and merges.txt, and one of them puts <s>
-and </s> round a text: every token has the same id, and every answer is wrong. What says it is the name of a class:
-`tokenizer_class` in tokenizer_config.json, or else in config.json. Where neither names one, `model_type` does, for
-these classes have the name of the first model that used them: a model type is compared with the class's name without
-"Tokenizer". What is not in the table is refused, since a guess would be silent.
+The files alone do not determine the tokenizer. Of two checkpoints with the same vocab.json and merges.txt, one may put
+<s> and </s> around a text: a wrong choice gives the right ids and wrong answers. The class decides. Its name is
+`tokenizer_class` in tokenizer_config.json, or else in config.json. Where neither names a class, `model_type` decides,
+since the classes are named after the first model that used them: a model type is compared with the class's name without
+"Tokenizer". A class that is not in the table is refused, because a guess would be silent.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from triform.inputs.text.backend import Backend
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerClass:
-    """How the tokenizer classes of these names are built."""
+    """A row of the table: the classes that are built alike."""
 
     names: tuple[str, ...]
-    """As transformers calls them, without a final "Fast"."""
+    """The names in `transformers`, without a final "Fast"."""
     files: tuple[str, ...]
-    """What must be there."""
+    """The files that the checkpoint must have."""
     builder: str
     """Module and function, imported only for a checkpoint that needs it."""
     roles: dict[str, str]
     """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
 
     def build(self, checkpoint: Checkpoint, settings: dict[str, Any]) -> Backend:
-        """The tokenizer of a checkpoint, whose settings name the special tokens."""
+        """Build the tokenizer of a checkpoint; the settings name the special tokens."""
         module, _, function = self.builder.partition(":")
         backend: Backend = getattr(import_module(f"triform.inputs.text.{module}"), function)(checkpoint, settings)
         return backend
@@ -111,7 +111,7 @@ TABLE = (
 )
 
 OF_NO_ALGORITHM = ("PreTrainedTokenizer", "TokenizersBackend")
-"""Classes whose name says only that tokenizer.json says it all."""
+"""Classes whose name does not tell the algorithm, because tokenizer.json holds everything."""
 
 
 def tokenizer_class(checkpoint: Checkpoint, settings: dict[str, Any]) -> TokenizerClass:
@@ -148,14 +148,14 @@ def tokenizer_class(checkpoint: Checkpoint, settings: dict[str, Any]) -> Tokeniz
 
 
 def default_roles(checkpoint: Checkpoint, settings: dict[str, Any]) -> dict[str, str]:
-    """The special tokens of a checkpoint with tokenizer.json where its files do not name them: those of its class."""
+    """Find the special tokens of a checkpoint's class, for roles that the files beside tokenizer.json do not name."""
     name = class_name(checkpoint, settings) or _read_config(checkpoint).get("model_type")
     kind = find_class(name) if isinstance(name, str) else None
     return {} if kind is None else kind.roles
 
 
 def class_name(checkpoint: Checkpoint, settings: dict[str, Any]) -> str | None:
-    """The class that tokenizer_config.json, or else config.json, names, one that says which algorithm before others."""
+    """Read the class from tokenizer_config.json or else config.json; a name that tells the algorithm is preferred."""
     named = [settings.get("tokenizer_class"), _read_config(checkpoint).get("tokenizer_class")]
     names = [name for name in named if isinstance(name, str)]
     telling = [name for name in names if name.removesuffix("Fast") not in OF_NO_ALGORITHM]
@@ -163,7 +163,7 @@ def class_name(checkpoint: Checkpoint, settings: dict[str, Any]) -> str | None:
 
 
 def find_class(name: str) -> TokenizerClass | None:
-    """The row of a class, or of a model type of the same name."""
+    """Find the row of a class, or of a model type of the same name."""
     return next((kind for kind in TABLE if _stem(name) in map(_stem, kind.names)), None)
 
 
@@ -172,5 +172,5 @@ def _read_config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _stem(name: str) -> str:
-    """What a class and a model type of the same name have in common."""
+    """Strip the parts in which a class and a model type of the same name differ."""
     return name.removesuffix("Fast").removesuffix("Tokenizer").replace("-", "").replace("_", "").lower()

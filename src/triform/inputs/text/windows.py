@@ -1,4 +1,4 @@
-"""A text too long for the model, read in windows that overlap. Characters still count in the whole text."""
+"""Overlapping windows of a text too long for the model. Characters still count in the whole text."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 
 from triform.engines import Integers
 from triform.errors import InputError
-from triform.inputs.batch import Batch, EncodedText, Window
+from triform.inputs.batch import Batch
+from triform.inputs.text.encoded_text import EncodedText, Window
 
 OVERLAP = 128
-"""Tokens that neighbours share where nothing else is said, or half a window where that is less."""
+"""Tokens that neighbouring windows share by default, or half a window where that is less."""
 
 
 def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int | None = None) -> list[EncodedText]:
-    """Cut a text, of a pair the second, into overlapping windows; what stands before and after it goes into each.
+    """Cut a text, or the second text of a pair, into overlapping windows; every window repeats the tokens around it.
 
     Each token is in the share of one window: where two overlap, each answers for the half that is further from its own
-    edge. What stands before the text is the first window's, what stands after it the last one's.
+    edge. The tokens before the text belong to the first window, the tokens after it to the last.
 
     Arguments:
         text: encoded whole, with its special tokens.
@@ -29,12 +30,12 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
         The text alone where it fits; else windows in the order of the text.
 
     Raises:
-        InputError: no room for the text beside the rest, or an overlap as wide as that room.
+        InputError: the tokens around the text leave no room for it, or the overlap fills that room.
     """
     if max_length is None or len(text.ids) <= max_length:
         return [text]
-    source = 0 if text.pair is None else 1
-    rows = np.flatnonzero([found == source for found in text.sources])
+    sequence = 0 if text.pair is None else 1
+    rows = np.flatnonzero([found == sequence for found in text.sequence_ids])
     begin, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
     num_others = len(text.ids) - (end - begin)
     room = max_length - num_others
@@ -47,7 +48,7 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
     if overlap >= room:
         raise InputError(f"The overlap of {overlap} tokens is no less than the {room} that a window has room for.")
     starts = range(begin, end - overlap, room - overlap)
-    # Where one window's share ends and the next one's begins: the middle of what they have in common.
+    # One window's share ends and the next one's begins in the middle of their overlap.
     borders = [0, *(start + (overlap + 1) // 2 for start in starts[1:]), len(text.ids)]
     windows = []
     for start, first, last in zip(starts, borders[:-1], borders[1:], strict=True):
@@ -57,24 +58,31 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
 
 
 def merge_windows(batch: Batch, rows: NDArray[np.floating]) -> Iterator[tuple[EncodedText, NDArray[np.floating]]]:
-    """Every whole text of a batch, with the row of each of its tokens from the window in whose share it is.
+    """Yield every whole text of a batch, and the row of each of its n tokens from the window that answers for it.
 
     Arguments:
-        batch: of texts, and all windows of those that were cut.
+        batch: texts, and all windows of each text that was cut.
         rows: (T, …) one for each token of the batch.
+
+    Yields:
+        A whole text and its rows, (n, …).
     """
     shares = rows[shares_of(batch)]
     begin = 0
-    for text in batch.whole_texts():
+    for text in whole_texts(batch):
         end = begin + len(text.ids)
         yield text, shares[begin:end]
         begin = end
 
 
 def shares_of(batch: Batch) -> NDArray[np.bool_]:
-    """(T,) whether each row is in its window's share; all rows are of a text that was not cut."""
-    assert batch.texts is not None
-    return np.concatenate([_share(text) for text in batch.texts])
+    """Mark the rows for which their window answers, (T,); every row of a text that was not cut is marked."""
+    return np.concatenate([_share(text) for text in batch.sources_of(EncodedText)])
+
+
+def whole_texts(batch: Batch) -> list[EncodedText]:
+    """List the texts of a batch; the windows of one text count as that text."""
+    return list(dict.fromkeys(text.whole for text in batch.sources_of(EncodedText)))
 
 
 def _share(text: EncodedText) -> NDArray[np.bool_]:
@@ -86,10 +94,10 @@ def _window(text: EncodedText, rows: Integers, begin: int, end: int) -> EncodedT
     return replace(
         text,
         ids=text.ids[rows],
-        segment_ids=text.segment_ids[rows],
+        token_type_ids=text.token_type_ids[rows],
         tokens=tuple(text.tokens[row] for row in rows),
         characters=text.characters[rows],
-        sources=tuple(text.sources[row] for row in rows),
+        sequence_ids=tuple(text.sequence_ids[row] for row in rows),
         words=None if text.words is None else tuple(text.words[row] for row in rows),
         window=Window(whole=text, begin=begin, end=end),
     )

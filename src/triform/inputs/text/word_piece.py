@@ -1,6 +1,6 @@
-"""WordPiece from vocab.txt: words cut into the longest pieces the vocabulary has, as BERT does.
+"""WordPiece from vocab.txt: words split into the longest pieces of the vocabulary, as in BERT.
 
-Devlin et al. 2018, "BERT"; the pieces' search is that of Schuster and Nakajima 2012.
+Devlin et al. 2018, "BERT"; Schuster and Nakajima 2012 for the search of the pieces.
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ from triform.inputs.text.library import LibraryBackend, damage_in
 
 
 def build(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
-    """cls_token before a text and sep_token after it; the second text of a pair is a segment of its own.
+    """Build BERT's variant: cls_token before a text, sep_token after it, token type 1 for the second text of a pair.
 
     Raises:
-        TokenizerError: vocab.txt is damaged, or a setting is not what it must be.
+        TokenizerError: vocab.txt is damaged, or a setting has a wrong value.
     """
     tokenizer = _open(checkpoint, settings)
     start, end = _ends(tokenizer, checkpoint, settings)
@@ -30,12 +30,12 @@ def build(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
 
 
 def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBackend:
-    """The same words with what RoBERTa puts round a text: two of sep_token between a pair, and one segment.
+    """Build MPNet's variant: special tokens as in RoBERTa, with two of sep_token between a pair and one token type.
 
     Song et al. 2020, "MPNet".
 
     Raises:
-        TokenizerError: vocab.txt is damaged, or a setting is not what it must be.
+        TokenizerError: vocab.txt is damaged, or a setting has a wrong value.
     """
     settings = with_space_before_mask(settings)
     tokenizer = _open(checkpoint, settings)
@@ -45,7 +45,7 @@ def build_wrapped(checkpoint: Checkpoint, settings: dict[str, Any]) -> LibraryBa
 
 
 def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokenizer:
-    """The pipeline of vocab.txt and tokenizer_config.json, with nothing round a text."""
+    """Build the pipeline of vocab.txt and tokenizer_config.json, without special tokens."""
     path = str(checkpoint.folder / "vocab.txt")
     unknown = token_of(settings, "unk_token") or "[UNK]"
     with damage_in(path):
@@ -54,7 +54,7 @@ def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokeni
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=switch(settings, "tokenize_chinese_chars", True),
-        # Left open, accents go where capitals go.
+        # None: accents are stripped if letters are lowercased.
         strip_accents=None if accents is None else switch(settings, "strip_accents", False),
         lowercase=switch(settings, "do_lower_case", True),
     )
@@ -68,6 +68,6 @@ def _open(checkpoint: Checkpoint, settings: dict[str, Any]) -> tokenizers.Tokeni
 def _ends(
     tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: dict[str, Any]
 ) -> tuple[tuple[str, int], tuple[str, int]]:
-    """What stands before a text and what after it, with their ids."""
+    """Find the tokens before and after a text, with their ids."""
     path = str(checkpoint.folder / "vocab.txt")
     return require(tokenizer, settings, "cls_token", path), require(tokenizer, settings, "sep_token", path)

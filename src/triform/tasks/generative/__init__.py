@@ -1,1 +1,1 @@
-"""Text from text: a decoder that answers token by token."""
+"""Tasks that write text: a decoder answers token by token."""

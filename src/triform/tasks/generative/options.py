@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from triform.generation import ContextEnd
-from triform.tasks.task import Options, option
+from triform.tasks.options import option
+from triform.tasks.text_task import TextOptions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class GenerationOptions(Options):
+class GenerationOptions(TextOptions):
     """Settings of `Model.generate`; where one is not set, the model's own holds."""
 
     max_new_tokens: int | None = option(None, "Most tokens to add; by default as the model says, or 256.", minimum=1)
@@ -37,6 +38,6 @@ class GenerationOptions(Options):
 
     def settings(self) -> Mapping[str, Any]:
         """Those of `Model.generate` that are set."""
-        names = {known.name for known in fields(GenerationOptions)} - {known.name for known in fields(Options)}
+        names = {known.name for known in fields(GenerationOptions)} - {known.name for known in fields(TextOptions)}
         own = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
         return {**own.pop("generate_kwargs", {}), **own}

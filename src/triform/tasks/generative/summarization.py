@@ -1,4 +1,4 @@
-"""A text in fewer words."""
+"""Summaries of texts."""
 
 from triform.tasks.generative.text2text_generation import Text2TextGeneration
 

@@ -1,8 +1,8 @@
-"""A text for a text: whatever an encoder-decoder was trained to answer.
+"""A text for a text: the answer that an encoder-decoder was trained to give.
 
-As the pipelines of transformers 4 have it, but for what holds where the caller names no beams and no length: here the
-checkpoint's settings, those for the task over the general ones. The last pipelines take 4 beams and 256 new tokens
-then, even where generation_config.json names other beams, or `task_specific_params` another length.
+The answers equal the pipelines of transformers 4 where the caller names beams and length. Otherwise the checkpoint's
+settings hold, the settings for the task over the general ones; the pipelines take 4 beams and 256 new tokens then, even
+where generation_config.json names other beams, or `task_specific_params` another length.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,21 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.errors import InputError, shown
 from triform.families import Config
-from triform.inputs import Batch
+from triform.inputs import Batch, EncodedText
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, dropped_from, option
+from triform.tasks.options import option
+from triform.tasks.text_task import TextTask, dropped_from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text2TextGenerationOptions(GenerationOptions):
-    """Options of text2text-generation, and of the tasks that are a kind of it."""
+    """Options of text2text-generation, summarization and translation."""
 
     prefix: str | None = option(None, "Text to put before each input, in place of the one the model brings.")
     num_return_sequences: int = option(1, "Answers to each text, when drawing or with beams.", minimum=1)
 
 
-class Text2TextGeneration(Task[list[list[int]], Any]):
+class Text2TextGeneration(TextTask[list[list[int]], Any]):
     """Answers `{generated_text}` for a text, or a list of them where `num_return_sequences` is above 1."""
 
     name = "text2text-generation"
@@ -53,11 +54,10 @@ class Text2TextGeneration(Task[list[list[int]], Any]):
         return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **settings)
 
     def postprocess(self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions) -> list[Any]:
-        assert batch.texts is not None
         count = options.num_return_sequences
         answers = [
             [{self.key: self.tokenizer.decode(ids), **dropped_from(text)} for ids in tensors[first : first + count]]
-            for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
+            for first, text in zip(range(0, len(tensors), count), batch.sources_of(EncodedText), strict=True)
         ]
         return [answer[0] if count == 1 else answer for answer in answers]
 
@@ -65,29 +65,29 @@ class Text2TextGeneration(Task[list[list[int]], Any]):
         return [answer] if options.num_return_sequences == 1 else answer
 
     def prefix(self, options: Any) -> str:
-        """What the model's config says to put before a text: for this task, or for all."""
+        """The prefix of the model's config for a text: the task's prefix, or else the general one."""
         return self.prefixes().get(self.task_name(options)) or self._config.optional_string("prefix") or ""
 
     def prefixes(self) -> Mapping[str, str]:
-        """Those of `task_specific_params` in config.json, by their tasks."""
+        """Read the prefixes of `task_specific_params` in config.json: task → prefix."""
         where = self._config.where
         return {name: Config(own, where).optional_string("prefix") or "" for name, own in self._task_params().items()}
 
     def own_settings(self, options: Text2TextGenerationOptions) -> dict[str, Any]:
-        """How the model's config says to generate for this task; the caller's settings go over it."""
+        """Read the config's settings of generation for this task; the caller's settings override them."""
         own = dict(self._task_params().get(self.task_name(options), {}))
         own.pop("prefix", None)
         if options.num_beams == 1:
-            # What is for beams alone is of no use without them.
+            # Settings of beam search have no effect without beams.
             own = {name: value for name, value in own.items() if name not in ("length_penalty", "early_stopping")}
         return own
 
     def task_name(self, options: Any) -> str:
-        """By which config.json knows the task."""
+        """The name of the task in config.json."""
         return self.name
 
     def _task_params(self) -> Mapping[str, Mapping[str, Any]]:
-        """`task_specific_params` of config.json: for each task a prefix and settings of generation."""
+        """Read `task_specific_params` of config.json: task → prefix and settings of generation."""
         params = self._config.mapping("task_specific_params") or {}
         if not all(isinstance(own, dict) for own in params.values()):
             self._config.refuse("task_specific_params", "an object for each task")

@@ -1,4 +1,4 @@
-"""A text, or a conversation, that goes on."""
+"""Continuation of a text, or the next message of a conversation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ from triform import spec
 from triform.errors import InputError
 from triform.generation import Completion
 from triform.generation.config import MAX_NEW_TOKENS
-from triform.inputs import Batch, EncodedText, LongInput
+from triform.inputs import Batch, EncodedText, LongInput, pack_texts
 from triform.inputs.chat.template import Chat, ChatTemplate, Message
 from triform.tasks.generative.options import GenerationOptions
-from triform.tasks.task import Task, dropped_from, option
+from triform.tasks.options import option
+from triform.tasks.text_task import TextTask, dropped_from
 
 Generated = str | list[Message]
 """A text, or the messages of a conversation."""
@@ -31,7 +32,7 @@ class TextGenerationOptions(GenerationOptions):
     )
 
 
-class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
+class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
     """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says.
 
     A prompt is a text or a conversation: a list of messages `{"role": …, "content": …}`, or an object that has them as
@@ -49,23 +50,21 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
 
     @cached_property
     def chat_template(self) -> ChatTemplate:
-        """How messages become text.
+        """The template that renders messages to text.
 
         Raises:
-            TokenizerError: the checkpoint does not say.
+            TokenizerError: the checkpoint has no chat template.
         """
         return ChatTemplate.from_checkpoint(self.model.checkpoint, self.tokenizer)
 
-    def __call__(self, inputs: Any, **options: Any) -> Any:
-        """Answer one prompt, a list of them, or an iterable piece by piece. A list of messages is one prompt."""
-        if isinstance(inputs, list | tuple) and inputs and isinstance(inputs[0], Mapping) and "role" in inputs[0]:
-            inputs = {"messages": inputs}
-        return super().__call__(inputs, **options)
+    def is_one(self, inputs: Any) -> bool:
+        """Check whether `inputs` is one prompt: a text, an object with messages, or a list of messages."""
+        return super().is_one(inputs) or _is_conversation(inputs)
 
     def preprocess(self, inputs: Sequence[Any], options: TextGenerationOptions) -> Batch:
         chats: dict[int, EncodedText] = {}
         for number, given in enumerate(inputs):
-            if isinstance(given, list | Mapping):
+            if isinstance(given, list | Mapping) or _is_conversation(given):
                 try:
                     chats[number] = self._encode_chat(given, options)
                 except InputError as error:
@@ -75,11 +74,11 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
         texts = [given for number, given in enumerate(inputs) if number not in chats]
         if not chats:
             return self._encode_texts(texts, options)
-        encoded = iter((self._encode_texts(texts, options).texts or ()) if texts else ())
-        return Batch.from_texts([chats[number] if number in chats else next(encoded) for number in range(len(inputs))])
+        encoded = iter(self._encode_texts(texts, options).sources_of(EncodedText) if texts else ())
+        return pack_texts([chats[number] if number in chats else next(encoded) for number in range(len(inputs))])
 
     def _encode_texts(self, texts: Sequence[Any], options: TextGenerationOptions) -> Batch:
-        # What stands last is what the model goes on from, so a prompt is cut at its beginning.
+        # The model continues the end of a prompt, so a prompt is cut at its beginning.
         room = None if options.long_input is LongInput.ERROR else self._room_for_prompts(options)
         return self.encode(texts, options, max_length=room, side="left")
 
@@ -90,7 +89,7 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
         return replace(encoded, messages=chat.messages)
 
     def _room_for_prompts(self, options: TextGenerationOptions) -> int | None:
-        """The most tokens of a prompt beside the new ones; unless these are counted, at least half of the context."""
+        """The most tokens of a prompt that leave room for the new ones; half of the context or more without a limit."""
         limit = self.limit()
         if limit is None:
             return None
@@ -110,11 +109,10 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
     def postprocess(
         self, batch: Batch, tensors: list[Completion], options: TextGenerationOptions
     ) -> list[list[dict[str, Any]]]:
-        assert batch.texts is not None
         count = options.num_return_sequences
         return [
             [self._answer(text, completion, options) for completion in tensors[first : first + count]]
-            for first, text in zip(range(0, len(tensors), count), batch.texts, strict=True)
+            for first, text in zip(range(0, len(tensors), count), batch.sources_of(EncodedText), strict=True)
         ]
 
     def _answer(self, text: EncodedText, completion: Completion, options: TextGenerationOptions) -> dict[str, Any]:
@@ -130,7 +128,7 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
     def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> Generated:
         messages = text.messages
         if messages is None or _continues(messages, options):
-            # A lone token may decode otherwise than behind its neighbours, so prompt and answer are decoded together.
+            # A token may decode differently behind its neighbours, so prompt and answer are decoded together.
             prompt = self.tokenizer.decode(text.ids.tolist())
             added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
         else:
@@ -147,8 +145,13 @@ class TextGeneration(Task[list[Completion], list[dict[str, Any]]]):
         return [*messages, {"role": "assistant", "content": added}]
 
 
+def _is_conversation(given: Any) -> bool:
+    """Check whether `given` is a list of messages."""
+    return isinstance(given, list | tuple) and bool(given) and isinstance(given[0], Mapping) and "role" in given[0]
+
+
 def _continues(messages: Sequence[Message], options: TextGenerationOptions) -> bool:
-    """Whether the last message goes on: as the caller says, or else where it is the assistant's."""
+    """Decide whether the last message goes on: as the caller says, or by default where it is the assistant's."""
     if options.continue_final_message is not None:
         return options.continue_final_message
     return bool(messages[-1]["role"] == "assistant")

@@ -1,10 +1,10 @@
-"""A text in another language."""
+"""Translation into another language."""
 
 from dataclasses import dataclass
 
 from triform.errors import InputError
 from triform.tasks.generative.text2text_generation import Text2TextGeneration, Text2TextGenerationOptions
-from triform.tasks.task import option
+from triform.tasks.options import option
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Translation(Text2TextGeneration):
     key = "translation_text"
 
     def prefix(self, options: TranslationOptions) -> str:
-        """The prefix of the pair of languages, where the model names some."""
+        """The prefix for the pair of languages, for a model that names such prefixes."""
         prefixes = {name: own for name, own in self.prefixes().items() if name.startswith("translation_")}
         wanted = self.task_name(options)
         if wanted in prefixes:

@@ -1,1 +1,1 @@
-"""One answer for a whole text: a head over a pooled vector, or that vector itself."""
+"""Tasks with one answer for a whole text: a head over a pooled vector, or the pooled vector."""

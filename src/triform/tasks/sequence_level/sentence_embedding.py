@@ -1,4 +1,4 @@
-"""A vector for a text, as sentence-transformers makes it: pooled, and then what the model's modules say."""
+"""A vector for a text, as sentence-transformers makes it: pooled, and changed by the model's modules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,16 @@ from triform.engines import Spans
 from triform.errors import InputError, NonFiniteError, shown
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
+from triform.tasks.options import option
 from triform.tasks.sequence_level.sentence_transformers import Dense, DenseLayer, Normalize, Recipe
-from triform.tasks.task import Options, Task, option
+from triform.tasks.text_task import TextOptions, TextTask
 
 Vector = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VectorOptions(Options):
-    """Options of whatever embeds sentences."""
+class VectorOptions(TextOptions):
+    """Options of all tasks that embed sentences."""
 
     prompt: str | None = option(None, "Text to put before each input, as some models were trained with.")
     prompt_name: str | None = option(None, "One of the prompts that the model brings, by its name.")
@@ -36,7 +37,7 @@ class SentenceEmbeddingOptions(VectorOptions):
     normalize: bool | None = option(None, "Scale vectors to length 1; by default as the model says.")
 
 
-class SentenceEmbedding(Task[Vector, Vector]):
+class SentenceEmbedding(TextTask[Vector, Vector]):
     """Answers a float32 vector for a text, an array (N, size) for a list of N."""
 
     name = "sentence-embedding"
@@ -74,9 +75,9 @@ class SentenceEmbedding(Task[Vector, Vector]):
         return np.array(answers, np.float32).reshape(len(answers), -1 if answers else self._size(self.options))
 
     def embed(self, batch: Batch, options: VectorOptions, *, normalize: bool | None) -> Vector:
-        """(B, size) the vectors of the texts: pooled, through the modules, cut.
+        """Embed the B texts of a batch → (B, size): pooled, changed by the modules, truncated.
 
-        `normalize` true scales what was cut, false leaves out the model's last normalisation, None does neither.
+        `normalize` true scales the truncated vectors, false omits the model's last normalisation, None does neither.
         """
         engine, size = self.model.engine, self._size(options)
         modules = self._modules
@@ -85,7 +86,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
         x = engine.asarray(self._pool(batch, options))
         for module in modules:
             x = module(x)
-        # As in sentence-transformers, behind all modules: what is cut off a vector of length 1 is not made up for.
+        # Truncated behind all modules and not scaled again, as in sentence-transformers.
         vectors: Vector = engine.to_numpy(x)[:, :size]
         if not engine.all_finite(x):
             raise NonFiniteError(
@@ -106,7 +107,7 @@ class SentenceEmbedding(Task[Vector, Vector]):
         return joined
 
     def _size(self, options: Any) -> int:
-        """How long the vectors are."""
+        """The length of the vectors."""
         size = self.model.spec.input_stack.embedding.hidden_size * len(self.recipe.poolings)
         for module in self.recipe.modules:
             size = module.out_features if isinstance(module, Dense) else size
@@ -126,9 +127,9 @@ class SentenceEmbedding(Task[Vector, Vector]):
         return self.recipe.prompts[name]
 
     def _prompt_length(self, options: VectorOptions) -> int:
-        """Rows that a prompt takes, the leading special token included, without the closing one."""
+        """Count the rows of the prompt, with the leading special token and without the closing one."""
         prompt = self._prompt(options)
         if not prompt:
             return 0
         encoded = self.tokenizer.encode([prompt])[0]
-        return len(encoded.ids) - (encoded.sources[-1] is None)
+        return len(encoded.ids) - (encoded.sequence_ids[-1] is None)

@@ -1,4 +1,4 @@
-"""How near sentences are to another one in meaning."""
+"""Similarity of sentences to a source sentence, by the cosines of their embeddings."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model
-from triform.tasks.multi_sequence import MultiSequenceTask, Rows
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding, Vector, VectorOptions
-from triform.tasks.text_input import Fields, read_object
+from triform.tasks.task import Fields, Rows
+from triform.tasks.text_task import TextTask, read_object
 
 
-class SentenceSimilarity(MultiSequenceTask[list[float]]):
+class SentenceSimilarity(TextTask[Rows, list[float]]):
     """Answers, for `{source_sentence, sentences}`, the cosine of each sentence's embedding with the source's."""
 
     name = "sentence-similarity"
@@ -19,6 +19,7 @@ class SentenceSimilarity(MultiSequenceTask[list[float]]):
     example = '{"source_sentence": "A cat sat.", "sentences": ["A kitten was sitting.", "It rains."]}'
     fields: ClassVar[Fields] = {"source_sentence": str, "sentences": list[str]}
     options_type = VectorOptions
+    several_sequences = True
     head = None
     forms = (spec.Encoder, spec.Decoder)
 

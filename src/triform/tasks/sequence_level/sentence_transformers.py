@@ -1,4 +1,4 @@
-"""The files of sentence-transformers: what it does with the last hidden states to make one vector for a text."""
+"""The files of sentence-transformers, which say how the last hidden states become one vector for a text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ POOLINGS = {
     "weightedmean": spec.Pooling.WEIGHTED_MEAN,
     "lasttoken": spec.Pooling.LAST,
 }
-"""As 1_Pooling/config.json names them; several are concatenated in this order."""
+"""Names in 1_Pooling/config.json; several poolings are concatenated in this order."""
 
 OLDER_NAMES = {
     "pooling_mode_cls_token": "cls",
@@ -39,17 +39,17 @@ ACTIVATIONS = {
     "GELU": spec.Activation.GELU,
     "SiLU": spec.Activation.SILU,
 }
-"""The last part of the names of torch's modules."""
+"""The last part of the name of a torch module → the activation."""
 
 TENSORS = Table(rules=(Rename("linear.*", "linear.*"), Rename("residual.weight", "residual.weight")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dense:
-    """activation(x·weightᵀ + bias), and a residual where the module has one."""
+    """activation(x·weightᵀ + bias), plus an optional residual."""
 
     folder: str
-    """Where its weights are, below the model's."""
+    """The folder of the weights, relative to the model's folder."""
     in_features: int
     out_features: int
     bias: bool
@@ -66,16 +66,16 @@ Module = Dense | Normalize
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """What sentence-transformers' files say."""
+    """The poolings, modules and prompts of a sentence-transformers model."""
 
     poolings: tuple[spec.Pooling, ...] = (spec.Pooling.MEAN,)
-    """Mean, where a model brings no modules.json."""
+    """The mean for a model without modules.json."""
     pools_prompt: bool = True
-    """Whether the tokens of a prompt are pooled with those of the text."""
+    """Whether the tokens of a prompt are pooled with the text."""
     modules: tuple[Module, ...] = ()
-    """What becomes of the pooled vector, in order."""
+    """The modules behind the pooling, in order."""
     truncate_dim: int | None = None
-    """How many of the first numbers are kept of what the modules make."""
+    """The number of leading values that are kept of each vector."""
     max_length: int | None = None
     lowercase: bool = False
     prompts: Mapping[str, str]
@@ -175,7 +175,7 @@ def _read_normalize(checkpoint: Checkpoint, folder: str) -> Normalize:
 
 
 def _config_of(checkpoint: Checkpoint, folder: str) -> Config:
-    """The settings of a module that works on the text's vector, as all do that come behind the pooling."""
+    """Read the settings of a module behind the pooling, and check that its input is the text's vector."""
     config = Config.of_file(checkpoint, f"{folder}/config.json")
     config.expect("module_input_name", "sentence_embedding")
     config.expect("module_output_name", "sentence_embedding")

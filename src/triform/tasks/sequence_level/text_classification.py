@@ -8,33 +8,32 @@ from typing import Any
 import numpy as np
 
 from triform import spec
-from triform.inputs import Batch
-from triform.networks import Output
+from triform.inputs import Batch, EncodedText
+from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, sigmoid, softmax
-from triform.tasks.task import Options, Task, dropped_from, option
-from triform.tasks.text_input import read_texts
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextOptions, TextTask, dropped_from, read_texts
 
 
 class Function(StrEnum):
-    """What turns logits into scores."""
+    """The function from logits to scores."""
 
     DEFAULT = "default"
-    """What the model was trained with: softmax over one of several labels, sigmoid for each of many, none for
-    regression."""
+    """As the model was trained: softmax where one label holds, sigmoid where several may, none for regression."""
     SOFTMAX = "softmax"
     SIGMOID = "sigmoid"
     NONE = "none"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextClassificationOptions(Options):
+class TextClassificationOptions(TextOptions):
     """Options of text-classification."""
 
     top_k: int | None = option(0, "How many labels to list, the best first; 0 gives the best one alone.", minimum=0)
     function_to_apply: Function = option(Function.DEFAULT, "What turns logits into scores.")
 
 
-class TextClassification(Task[Output, Any]):
+class TextClassification(TextTask[Rows, Any]):
     """Answers `{label, score}`, or a list of them where `top_k` is set (None: all labels)."""
 
     name = "text-classification"
@@ -47,18 +46,17 @@ class TextClassification(Task[Output, Any]):
     def preprocess(self, inputs: Sequence[Any], options: TextClassificationOptions) -> Batch:
         return self.encode(read_texts(inputs), options)
 
-    def forward(self, batch: Batch, options: TextClassificationOptions) -> Output:
-        return self.model(batch)
+    def forward(self, batch: Batch, options: TextClassificationOptions) -> Rows:
+        return self.logits(batch)
 
-    def postprocess(self, batch: Batch, tensors: Output, options: TextClassificationOptions) -> list[Any]:
+    def postprocess(self, batch: Batch, tensors: Rows, options: TextClassificationOptions) -> list[Any]:
         head = self.model.spec.head
         assert isinstance(head, spec.SequenceHead)
-        scores = self._function(head, options)(self.model.engine.to_numpy(tensors.logits))
+        scores = self._function(head, options)(tensors)
         order = np.argsort(-scores, axis=-1, kind="stable")
-        assert batch.texts is not None
         answers = [
             [{"label": head.labels[label], "score": float(row[label]), **dropped_from(text)} for label in best.tolist()]
-            for text, row, best in zip(batch.texts, scores, order, strict=True)
+            for text, row, best in zip(batch.sources_of(EncodedText), scores, order, strict=True)
         ]
         return [answer[0] if options.top_k == 0 else answer[: options.top_k] for answer in answers]
 

@@ -1,6 +1,6 @@
-"""Documents in the order in which they answer a query, by a cross-encoder that reads both together.
+"""Ranking of documents by a query, with a cross-encoder that reads both together.
 
-Scores are those of sentence-transformers' CrossEncoder, which also says where its activation is written down.
+The scores equal the scores of sentence-transformers' CrossEncoder, whose files name the activation.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,26 +13,26 @@ from triform import spec
 from triform.errors import UnsupportedModelError, WrongTaskError
 from triform.families import Config
 from triform.hub import Checkpoint
-from triform.inputs import Batch, Tokenizer
+from triform.inputs import Batch, EncodedText, Tokenizer
 from triform.model import Model
-from triform.tasks.multi_sequence import MultiSequenceTask, Rows
+from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, sigmoid
-from triform.tasks.task import Options, dropped_from, option
-from triform.tasks.text_input import Fields, read_object
+from triform.tasks.task import Fields, Rows
+from triform.tasks.text_task import TextOptions, TextTask, dropped_from, read_object
 
 ACTIVATIONS: dict[str, Callable[[Any], Numbers]] = {"Identity": np.asarray, "Sigmoid": sigmoid}
-"""By the last part of the names of torch's modules."""
+"""The last part of the name of a torch module → the function."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextRankingOptions(Options):
+class TextRankingOptions(TextOptions):
     """Options of text-ranking."""
 
     top_k: int | None = option(None, "How many documents to list, the best first; by default all.", minimum=1)
     return_documents: bool = option(False, "Whether the answer repeats the documents.")
 
 
-class TextRanking(MultiSequenceTask[list[dict[str, Any]]]):
+class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
     """Answers `[{index, score}]`, best first, for `{query, documents}`; with `text` where `return_documents` is set."""
 
     name = "text-ranking"
@@ -40,6 +40,7 @@ class TextRanking(MultiSequenceTask[list[dict[str, Any]]]):
     example = '{"query": "Where do cats sit?", "documents": ["It rains.", "A cat sat on the mat."]}'
     fields: ClassVar[Fields] = {"query": str, "documents": list[str]}
     options_type = TextRankingOptions
+    several_sequences = True
     head = spec.SequenceHead
     forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
@@ -60,22 +61,21 @@ class TextRanking(MultiSequenceTask[list[dict[str, Any]]]):
         return self.encode([(query, document) for document in documents], options)
 
     def forward(self, batch: Batch, options: TextRankingOptions) -> Rows:
-        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
-        return logits
+        return self.logits(batch)
 
     def postprocess(self, batch: Batch, tensors: Rows, options: TextRankingOptions) -> list[list[dict[str, Any]]]:
-        assert batch.texts is not None
+        texts = batch.sources_of(EncodedText)
         scores = self._activation(tensors[:, 0])
         answer = []
         for index in np.argsort(-scores, kind="stable")[: options.top_k].tolist():
-            text = {"text": batch.texts[index].pair} if options.return_documents else {}
-            dropped = dropped_from(batch.texts[index])
+            text = {"text": texts[index].pair} if options.return_documents else {}
+            dropped = dropped_from(texts[index])
             answer.append({"index": index, "score": float(scores[index]), **text, **dropped})
         return [answer]
 
 
 def read_activation(checkpoint: Checkpoint) -> str:
-    """What turns the logit into the score; where nothing names it, the sigmoid.
+    """Read the name of the function from the logit to the score: the sigmoid where no file names one.
 
     Raises:
         UnsupportedModelError: another activation, or a prompt.

@@ -1,4 +1,4 @@
-"""Labels that are chosen with the question: each is put to a model of entailment as a hypothesis. arXiv:1909.00161."""
+"""Classification by labels that the caller names, each a hypothesis to a model of entailment. arXiv:1909.00161."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,15 +8,16 @@ import numpy as np
 
 from triform import spec
 from triform.errors import InputError, WrongTaskError, shown
-from triform.inputs import Batch, Tokenizer
+from triform.inputs import Batch, EncodedText, Tokenizer
 from triform.model import Model
-from triform.tasks.multi_sequence import MultiSequenceTask, Rows
+from triform.tasks.options import option
 from triform.tasks.probabilities import softmax
-from triform.tasks.task import Options, dropped_from, option
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextOptions, TextTask, dropped_from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ZeroShotClassificationOptions(Options):
+class ZeroShotClassificationOptions(TextOptions):
     """Options of zero-shot-classification."""
 
     candidate_labels: str | Sequence[str] | None = option(None, "The labels to choose from.")
@@ -24,7 +25,7 @@ class ZeroShotClassificationOptions(Options):
     multi_label: bool = option(False, "Whether each label is judged by itself, so that several may hold.")
 
 
-class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
+class ZeroShotClassification(TextTask[Rows, dict[str, Any]]):
     """Answers `{sequence, labels, scores}`, the best label first.
 
     Scores are the probabilities of entailment: among the labels, or with `multi_label` against contradiction.
@@ -35,6 +36,7 @@ class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
     example = "The match ended in a draw."
     example_options = "--candidate-labels sports --candidate-labels politics"
     options_type = ZeroShotClassificationOptions
+    several_sequences = True
     head = spec.SequenceHead
     forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
@@ -49,7 +51,7 @@ class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
                 "none begins with entail beside another. Choose a model of entailment (NLI)."
             )
         self._entailment = found[0]
-        # As the reference implementation has it: the label at the other end.
+        # The label at the other end, as in `transformers`.
         self._contradiction = len(head.labels) - 1 if self._entailment == 0 else 0
 
     def __call__(self, inputs: Any, candidate_labels: str | Sequence[str] | None = None, **options: Any) -> Any:
@@ -68,16 +70,14 @@ class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
         if not text:
             raise InputError(f"{self.name}: the text is empty, so there is nothing to classify. Leave it out.")
         hypotheses = [hypothesis(options.hypothesis_template, label) for label in labels_of(options)]
-        # Where the text is cut, no hypothesis is.
+        # Only the text is cut, never a hypothesis.
         return self.encode([(text, one) for one in hypotheses], options, only_first=True)
 
     def forward(self, batch: Batch, options: ZeroShotClassificationOptions) -> Rows:
-        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
-        return logits
+        return self.logits(batch)
 
     def postprocess(self, batch: Batch, tensors: Rows, options: ZeroShotClassificationOptions) -> list[dict[str, Any]]:
-        assert batch.texts is not None
-        labels = labels_of(options)
+        texts, labels = batch.sources_of(EncodedText), labels_of(options)
         if options.multi_label or len(labels) == 1:
             scores = softmax(tensors[:, [self._contradiction, self._entailment]])[:, 1]
         else:
@@ -85,20 +85,20 @@ class ZeroShotClassification(MultiSequenceTask[dict[str, Any]]):
         order = np.argsort(-scores, kind="stable").tolist()
         return [
             {
-                "sequence": batch.texts[0].text,
+                "sequence": texts[0].text,
                 "labels": [labels[index] for index in order],
                 "scores": scores[order].tolist(),
                 # The longer a hypothesis, the less of the text stands beside it.
-                **dropped_from(max(batch.texts, key=lambda text: text.dropped)),
+                **dropped_from(max(texts, key=lambda text: text.dropped)),
             }
         ]
 
 
 def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
-    """The labels to choose from; in one text, commas part them.
+    """Read the labels to choose from; a single text is split at commas.
 
     Raises:
-        InputError: there is none, or one that is no text.
+        InputError: there is no label, or a label that is no text.
     """
     given = options.candidate_labels
     labels = [label.strip() for label in given.split(",") if label.strip()] if isinstance(given, str) else given
@@ -111,7 +111,7 @@ def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
 
 
 def hypothesis(template: str, label: str) -> str:
-    """The sentence that the model judges.
+    """Fill a label into the template → the sentence that the model judges.
 
     Raises:
         InputError: the template has no place for the label, or another one.

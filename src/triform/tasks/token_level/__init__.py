@@ -1,1 +1,1 @@
-"""An answer for each token, or for some: a head over every row."""
+"""Tasks with an answer for each token, or for some tokens: a head over every row."""

@@ -1,4 +1,4 @@
-"""A vector for each token, as the backbone leaves it."""
+"""A vector for each token: the last hidden states of the backbone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,17 @@ from numpy.typing import NDArray
 
 from triform import spec
 from triform.inputs import Batch, LongInput, merge_windows
-from triform.tasks.multi_sequence import Rows
-from triform.tasks.task import option
-from triform.tasks.text_input import read_texts
-from triform.tasks.windowed import WindowedTask, WindowOptions
+from triform.tasks.options import option
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextTask, WindowOptions, read_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureExtractionOptions(WindowOptions):
     """Options of feature-extraction.
 
-    Long text is refused unless windows are asked for: the vector of a special token, which many take for the whole
-    text's, has only seen a window.
+    Long text is refused by default: the vector of a special token, which many take for the whole text's, would only
+    have seen a window.
     """
 
     long_input: LongInput = option(
@@ -30,7 +29,7 @@ class FeatureExtractionOptions(WindowOptions):
     )
 
 
-class FeatureExtraction(WindowedTask[NDArray[np.float32]]):
+class FeatureExtraction(TextTask[Rows, NDArray[np.float32]]):
     """Answers a float32 array (n, hidden) for a text of n tokens, special ones included; a list of such for a list."""
 
     name = "feature-extraction"

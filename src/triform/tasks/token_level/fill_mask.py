@@ -1,4 +1,4 @@
-"""The best words for a gap."""
+"""The best tokens for each gap in a text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from triform import spec
 from triform.engines import Integers
 from triform.errors import InputError, TokenizerError
-from triform.inputs import Batch, shares_of
-from triform.tasks.multi_sequence import Rows
+from triform.inputs import Batch, EncodedText, pack_texts, shares_of, whole_texts
+from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.task import option
-from triform.tasks.text_input import read_texts
-from triform.tasks.windowed import WindowedTask, WindowOptions
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextTask, WindowOptions, read_texts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,7 +25,7 @@ class FillMaskOptions(WindowOptions):
     targets: str | Sequence[str] | None = option(None, "Consider this token only, or these.")
 
 
-class FillMask(WindowedTask[Any]):
+class FillMask(TextTask[Rows, Any]):
     """Answers `[{score, token, token_str, sequence}]` for a text with one mask token, a list of such for several.
 
     A long text is read in windows that overlap, each gap with the most that fits around it.
@@ -41,14 +40,13 @@ class FillMask(WindowedTask[Any]):
 
     def preprocess(self, inputs: Sequence[Any], options: FillMaskOptions) -> Batch:
         batch = self.encode_windows(read_texts(inputs), options)
-        for number, text in enumerate(batch.whole_texts()):
+        for number, text in enumerate(whole_texts(batch)):
             if self._mask_id not in text.ids:
                 raise InputError(f"Text {number} has no {self._mask}: {inputs[number]!r}. Write it where the gap is.")
-        assert batch.texts is not None
         gaps = self._gaps(batch)
         # A window without a gap of its own is not read.
-        spans = zip(batch.texts, batch.spans.pairs(), strict=True)
-        return Batch.from_texts([text for text, (begin, end) in spans if gaps[begin:end].any()])
+        spans = zip(batch.sources_of(EncodedText), batch.spans.pairs(), strict=True)
+        return pack_texts([text for text, (begin, end) in spans if gaps[begin:end].any()])
 
     def forward(self, batch: Batch, options: FillMaskOptions) -> Rows:
         output = self.model(batch, logits_at=np.flatnonzero(self._gaps(batch)))
@@ -58,7 +56,7 @@ class FillMask(WindowedTask[Any]):
     def postprocess(self, batch: Batch, tensors: Rows, options: FillMaskOptions) -> list[Any]:
         answers = []
         begin = 0
-        for text in batch.whole_texts():
+        for text in whole_texts(batch):
             gaps = np.flatnonzero(text.ids == self._mask_id)
             answers.append(self._answer(text.ids, gaps, softmax(tensors[begin : begin + len(gaps)]), options))
             begin += len(gaps)
@@ -79,7 +77,7 @@ class FillMask(WindowedTask[Any]):
             "score": score,
             "token": token,
             "token_str": self.tokenizer.decode([token], skip_special_tokens=False),
-            # With further gaps their mask tokens stay in sight.
+            # Where the text has other gaps, their mask tokens stay visible.
             "sequence": self.tokenizer.decode(filled.tolist(), skip_special_tokens=num_gaps == 1),
         }
 
@@ -96,7 +94,7 @@ class FillMask(WindowedTask[Any]):
         return np.array(sorted({token for token in ids.values() if token is not None}))
 
     def _gaps(self, batch: Batch) -> NDArray[np.bool_]:
-        """(T,) whether each row is a gap, and its window the one to answer for it."""
+        """Mark the rows that are gaps for which their window answers, (T,)."""
         gaps: NDArray[np.bool_] = (batch.ids == self._mask_id) & shares_of(batch)
         return gaps
 

@@ -1,8 +1,7 @@
-"""Where in a text the answer to a question stands.
+"""Extraction of the answer to a question from a text.
 
-As the pipeline of transformers 4 has it, but that spans of score 0, which are no answers, are not listed; that `top_k`
-above 1, or a list of inputs, gives a list even where it has one answer only; and that a context without a token is
-refused.
+The answers equal the pipeline of transformers 4, with three differences: spans of score 0 are not listed; `top_k` above
+1, and a list of inputs, give a list even for a single answer; and a context without a token is refused.
 """
 
 from collections.abc import Sequence
@@ -13,12 +12,12 @@ import numpy as np
 
 from triform import spec
 from triform.errors import InputError, shown
-from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows
+from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows, pack_texts
 from triform.inputs.text.windows import OVERLAP
-from triform.tasks.multi_sequence import MultiSequenceTask, Rows
+from triform.tasks.options import Options, option
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.task import Options, option
-from triform.tasks.text_input import Fields, read_object
+from triform.tasks.task import Fields, Rows
+from triform.tasks.text_task import TextTask, read_object
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,16 +41,16 @@ class QuestionAnsweringOptions(Options):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A pair of a first and a last token in one window."""
+    """A span of tokens in one window."""
 
     score: float
     """The product of the probabilities of both."""
     first: int
     last: int
-    """Rows of the window."""
+    """First and last row of the window."""
 
 
-class QuestionAnswering(MultiSequenceTask[Any]):
+class QuestionAnswering(TextTask[Rows, Any]):
     """Answers `{score, start, end, answer}` for `{question, context}`, or a list of them where `top_k` is above 1.
 
     `start` and `end` count characters of the context. A long context is read in windows that overlap; none of it is
@@ -63,6 +62,7 @@ class QuestionAnswering(MultiSequenceTask[Any]):
     example = '{"question": "Where did the cat sit?", "context": "A cat sat on the mat."}'
     fields: ClassVar[Fields] = {"question": str, "context": str}
     options_type = QuestionAnsweringOptions
+    several_sequences = True
     head = spec.SpanHead
     forms = (spec.Encoder, spec.Decoder, spec.EncoderDecoder)
 
@@ -85,7 +85,7 @@ class QuestionAnswering(MultiSequenceTask[Any]):
             if not given[name]:
                 raise InputError(f"{name} is empty: expected a text, got {shown(given[name])}.")
         [whole] = self.tokenizer.encode([(question, context)])
-        if 1 not in whole.sources:
+        if 1 not in whole.sequence_ids:
             raise InputError(f"context has no token: {context!r}. Leave it out.")
         if options.handle_impossible_answer and not self._can_say_none(whole):
             raise InputError(
@@ -97,24 +97,23 @@ class QuestionAnswering(MultiSequenceTask[Any]):
                 f"Question and context have {len(whole.ids)} tokens, more than the {limit} that fit. Shorten the "
                 'context, or let it be read in parts with long_input="window".'
             )
-        return Batch.from_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))
+        return pack_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))
 
     def forward(self, batch: Batch, options: QuestionAnsweringOptions) -> Rows:
-        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
-        return logits
+        return self.logits(batch)
 
     def postprocess(self, batch: Batch, tensors: Rows, options: QuestionAnsweringOptions) -> list[Any]:
-        assert batch.texts is not None
-        context = batch.texts[0].pair
+        texts = batch.sources_of(EncodedText)
+        context = texts[0].pair
         assert context is not None
-        # As in the field: some candidates will turn out to be one answer.
+        # Twice as many as are wanted, since candidates may turn out to be one answer; as in `transformers`.
         count = 2 * options.top_k + 10 if options.align_to_words else options.top_k
         answers: dict[str, dict[str, Any]] = {}
         no_answer = np.inf
-        for text, (begin, end) in zip(batch.texts, batch.spans.pairs(), strict=True):
+        for text, (begin, end) in zip(texts, batch.spans.pairs(), strict=True):
             can_say_none = self._can_say_none(text)
             starts, ends = probabilities_in(text, tensors[begin:end], can_say_none=can_say_none)
-            # There is none only where no window has one.
+            # There is no answer only where no window has one.
             no_answer = min(no_answer, float(starts[0] * ends[0]))
             for found in best_of(text, starts, ends, max_length=options.max_answer_len, count=count):
                 first, last = characters_of(text, found, align_to_words=options.align_to_words)
@@ -128,12 +127,12 @@ class QuestionAnswering(MultiSequenceTask[Any]):
         return [best[0] if options.top_k == 1 else best]
 
     def _can_say_none(self, text: EncodedText) -> bool:
-        """Whether the first token, such as [CLS], stands for there being no answer: one that has seen the text."""
-        return text.sources[0] is None and not isinstance(self.model.spec.form, spec.Decoder)
+        """Check whether the first token, such as [CLS], means "no answer"; it must have seen the text."""
+        return text.sequence_ids[0] is None and not isinstance(self.model.spec.form, spec.Decoder)
 
 
 def paired(questions: Any, contexts: Any) -> Any:
-    """`{question, context}`, or a list of them.
+    """Pair questions with contexts: `{question, context}`, or a list of them.
 
     Raises:
         InputError: lists of different lengths.
@@ -147,24 +146,24 @@ def paired(questions: Any, contexts: Any) -> Any:
 
 
 def _overlap(whole: EncodedText, limit: int | None, options: QuestionAnsweringOptions) -> int | None:
-    """How many tokens the windows share; by default what the field has, where a long question leaves room for it."""
+    """The overlap of the windows in tokens; by default as in `transformers`, if a long question leaves room for it."""
     if options.doc_stride is not None or limit is None:
         return options.doc_stride
     overlap = min(OVERLAP, limit // 2)
-    room = limit - sum(source != 1 for source in whole.sources)
+    room = limit - sum(sequence != 1 for sequence in whole.sequence_ids)
     return overlap if overlap < room else None
 
 
 def probabilities_in(text: EncodedText, logits_TX: Rows, *, can_say_none: bool) -> Numbers:
-    """(2, T) for each token of one window that the answer starts there, and ends there; 0 where none may."""
-    is_read = np.array([source == 1 for source in text.sources])
+    """Logits (T, 2) of one window → probabilities (2, T) of an answer's start and end; 0 outside the context."""
+    is_read = np.array([sequence == 1 for sequence in text.sequence_ids])
     is_read[0] |= can_say_none
     return softmax(np.where(is_read[:, None], logits_TX, -np.inf).T)
 
 
 def best_of(text: EncodedText, starts: Numbers, ends: Numbers, *, max_length: int, count: int) -> list[Candidate]:
-    """The best `count` pairs of tokens in one window's context, at most `max_length` tokens long."""
-    rows = np.flatnonzero([source == 1 for source in text.sources])
+    """Find the best spans of at most `max_length` tokens in one window's context; starts and ends are (T,)."""
+    rows = np.flatnonzero([sequence == 1 for sequence in text.sequence_ids])
     firsts, lasts = (rows[index] for index in np.nonzero(np.triu(np.tri(len(rows), k=max_length - 1))))
     scores = starts[firsts] * ends[lasts]
     best = np.argsort(-scores, kind="stable")[:count].tolist()
@@ -172,12 +171,12 @@ def best_of(text: EncodedText, starts: Numbers, ends: Numbers, *, max_length: in
 
 
 def characters_of(text: EncodedText, found: Candidate, *, align_to_words: bool) -> tuple[int, int]:
-    """Where in the whole context an answer begins and ends; with `align_to_words` as much of a word as is in view."""
+    """Find begin and end of an answer in the context; `align_to_words` widens it to the words that the window shows."""
     first, last = found.first, found.last
     if align_to_words and text.words is not None:
         first_word, last_word = text.words[first], text.words[last]
         if first_word is not None and last_word is not None:
-            in_context = [row for row, source in enumerate(text.sources) if source == 1]
+            in_context = [row for row, sequence in enumerate(text.sequence_ids) if sequence == 1]
             first = next(row for row in in_context if text.words[row] == first_word)
             last = next(row for row in reversed(in_context) if text.words[row] == last_word)
     return int(text.characters[first, 0]), int(text.characters[last, 1])

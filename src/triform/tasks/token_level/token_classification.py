@@ -9,25 +9,25 @@ import numpy as np
 
 from triform import spec
 from triform.inputs import Batch, EncodedText, merge_windows
-from triform.tasks.multi_sequence import Rows
+from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, softmax
-from triform.tasks.task import option
-from triform.tasks.windowed import WindowedTask, WindowOptions
+from triform.tasks.task import Rows
+from triform.tasks.text_task import TextTask, WindowOptions
 
 
 class Aggregation(StrEnum):
-    """How tokens are put together."""
+    """The rule by which tokens are joined to entities."""
 
     NONE = "none"
-    """Every token by itself."""
+    """Each token alone."""
     SIMPLE = "simple"
-    """Neighbours of one entity, by their B- and I- tags."""
+    """Neighbouring tokens of one entity, by their B- and I- tags."""
     FIRST = "first"
-    """As simple, of whole words; a word has the probabilities of its first token."""
+    """Like simple, for whole words; a word has the probabilities of its first token."""
     AVERAGE = "average"
-    """As simple, of whole words; a word has the mean of its tokens' probabilities."""
+    """Like simple, for whole words; a word has the mean of its tokens' probabilities."""
     MAX = "max"
-    """As simple, of whole words; a word has the probabilities of its surest token."""
+    """Like simple, for whole words; a word has the probabilities of its most certain token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,20 +40,20 @@ class TokenClassificationOptions(WindowOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Token:
-    """A token of the text, without an answer yet."""
+    """A token of the text and its probabilities."""
 
     index: int
-    """Its place among all tokens, special ones included."""
+    """The row of the token, special tokens included."""
     word: str
     start: int
     end: int
     probabilities: Numbers
     """(labels,)"""
     is_subword: bool
-    """Whether it goes on with the word of the token before it."""
+    """Whether the token continues the word of the token before it."""
 
 
-class TokenClassification(WindowedTask[list[dict[str, Any]]]):
+class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
     """Answers `[{entity, score, index, word, start, end}]`; with aggregation `{entity_group, score, word, start, end}`.
 
     `start` and `end` count characters of the text, `index` its tokens. A long text is read in windows that overlap,
@@ -71,8 +71,7 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
         return self.encode_windows(list(inputs), options)
 
     def forward(self, batch: Batch, options: TokenClassificationOptions) -> Rows:
-        logits: Rows = self.model.engine.to_numpy(self.model(batch).logits)
-        return logits
+        return self.logits(batch)
 
     def postprocess(
         self, batch: Batch, tensors: Rows, options: TokenClassificationOptions
@@ -91,12 +90,12 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
     def _tokens(self, text: EncodedText, probabilities: Numbers) -> Iterator[Token]:
         unknown = self.tokenizer.special("unk_token")
         for index, token in enumerate(text.tokens):
-            if text.sources[index] is None:
+            if text.sequence_ids[index] is None:
                 continue
             start, end = text.characters[index].tolist()
             surface = text.text[start:end]
             if self.tokenizer.marks_subwords:
-                # The mark makes a subword longer than what it stands for.
+                # The mark makes a subword longer than its characters in the text.
                 is_subword = len(token) != len(surface)
             else:
                 is_subword = start > 0 and " " not in text.text[start - 1 : start + 1]
@@ -142,7 +141,7 @@ class TokenClassification(WindowedTask[list[dict[str, Any]]]):
 
 
 def words(tokens: list[Token]) -> list[list[Token]]:
-    """The tokens of each word. Where the vocabulary does not mark subwords, words are what spaces part."""
+    """Group tokens by word; words are separated by spaces where the vocabulary does not mark subwords."""
     found: list[list[Token]] = []
     for token in tokens:
         if found and token.is_subword:
@@ -153,7 +152,7 @@ def words(tokens: list[Token]) -> list[list[Token]]:
 
 
 def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
-    """(labels,) the probabilities of a word."""
+    """Combine the probabilities of a word's tokens, (labels,)."""
     rows = np.array([token.probabilities for token in tokens])
     if strategy is Aggregation.AVERAGE:
         mean: Numbers = rows.mean(axis=0)
@@ -162,7 +161,7 @@ def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
 
 
 def neighbours(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Runs of one tag; a B- begins a new one."""
+    """Group neighbouring entities of one tag; a B- tag begins a new group."""
     groups: list[list[dict[str, Any]]] = []
     for entity in entities:
         begins, tag = _tag(entity["entity"])
@@ -174,7 +173,7 @@ def neighbours(entities: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
 
 
 def _tag(label: str) -> tuple[bool, str]:
-    """(whether it begins an entity, its kind)."""
+    """Parse a label → (begins an entity, kind of entity)."""
     if label.startswith(("B-", "I-")):
         return label.startswith("B-"), label[2:]
     return False, label

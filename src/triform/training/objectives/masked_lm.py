@@ -24,7 +24,7 @@ class Masked:
 
     ids: Integers
     """(n,)"""
-    segment_ids: Integers
+    token_type_ids: Integers
     """(n,)"""
     units: Integers
     """(n,) which are hidden together: tokens of one word have one number, special ones −1."""
@@ -62,7 +62,7 @@ class MaskedLM:
         self._reader = reader_of(model, tokenizer, max_length=max_length)
         self._rate = mask_rate
         self._whole_words = whole_words
-        self._vocab_size = model.spec.input_stack.embedding.vocab_size
+        self._vocab_size = model.spec.input_stack.vocab_size
         mask = tokenizer.special("mask_token")
         id = None if mask is None else tokenizer.id_of(mask)
         if id is None:
@@ -76,7 +76,7 @@ class MaskedLM:
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[Masked], rng: np.random.Generator) -> Loss:
-        batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
+        batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
         chosen = np.concatenate([self._choose(each.units, rng) for each in examples])
         rows = np.flatnonzero(chosen)
         if not len(rows):
@@ -90,10 +90,10 @@ class MaskedLM:
         units = np.arange(len(text.ids))
         if self._whole_words and text.words is not None:
             # A word begins where the number of the word changes.
-            marks = list(zip(text.sources, text.words, strict=True))
+            marks = list(zip(text.sequence_ids, text.words, strict=True))
             units = np.cumsum([row == 0 or marks[row] != marks[row - 1] for row in range(len(marks))])
-        units[[source is None for source in text.sources]] = -1
-        return Masked(text.ids, text.segment_ids, units)
+        units[[sequence is None for sequence in text.sequence_ids]] = -1
+        return Masked(text.ids, text.token_type_ids, units)
 
     def _choose(self, units: Integers, rng: np.random.Generator) -> NDArray[np.bool_]:
         """(n,) whether each token is chosen."""

@@ -24,7 +24,7 @@ class Answered:
 
     ids: Integers
     """(n,)"""
-    segment_ids: Integers
+    token_type_ids: Integers
     """(n,)"""
     first: int
     """The first token of the answer; 0, what stands before the question, where there is none in view."""
@@ -64,14 +64,14 @@ class QuestionAnswering:
         question, context = text_in(row, "question"), text_in(row, "context")
         span = _span(row, context)
         windows = self._reader.read_in_windows(row, (question, context), overlap=self._overlap)
-        return [Answered(window.ids, window.segment_ids, *_tokens_of(window, span)) for window in windows]
+        return [Answered(window.ids, window.token_type_ids, *_tokens_of(window, span)) for window in windows]
 
     def tokens(self, example: Answered) -> int:
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[Answered], rng: np.random.Generator) -> Loss:
         """Half the cross entropy of the first token among all, and half that of the last."""
-        batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
+        batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
         scores = pad_sequence(forward(model, batch).split("logits"), batch_first=True, padding_value=-torch.inf)
         targets = tensor(model, np.array([[each.first, each.last] for each in examples]))
         return Loss(functional.cross_entropy(scores, targets, reduction="sum") / 2, len(examples))
@@ -103,7 +103,7 @@ def _tokens_of(window: EncodedText, span: tuple[int, int] | None) -> tuple[int, 
     if span is None:
         return 0, 0
     begin, end = span
-    rows = np.flatnonzero([source == 1 for source in window.sources])
+    rows = np.flatnonzero([sequence == 1 for sequence in window.sequence_ids])
     begins, ends = window.characters[rows].T
     within = np.flatnonzero((ends > begin) & (begins < end))
     if not len(within) or begins[within[0]] > begin or ends[within[-1]] < end:

@@ -92,7 +92,7 @@ class SentenceEmbedding:
     def _vectors(self, model: Model, texts: Sequence[EncodedText]) -> torch.Tensor:
         """(B, size), those of like length side by side in the batch."""
         order: Integers = np.argsort([len(text.ids) for text in texts], kind="stable")
-        batch = pack([texts[i].ids for i in order], [texts[i].segment_ids for i in order])
+        batch = pack([texts[i].ids for i in order], [texts[i].token_type_ids for i in order])
         states = forward(model, batch).last_hidden_state
         back = np.argsort(order)
         spans = Spans(batch.spans.begins[back], batch.spans.ends[back])

@@ -24,7 +24,7 @@ class Labelled:
 
     ids: Integers
     """(n,)"""
-    segment_ids: Integers
+    token_type_ids: Integers
     """(n,)"""
     targets: NDArray[Any]
     """(1,) the number of a label, as int64; or for each of the model's labels 0 or 1, or a number, as float32."""
@@ -76,13 +76,13 @@ class SequenceClassification:
         text = text_in(row, "text")
         pair = None if row.values.get("text_pair") is None else text_in(row, "text_pair")
         encoded = self._reader.read(row, text if pair is None else (text, pair))
-        return [Labelled(encoded.ids, encoded.segment_ids, self._targets(row))]
+        return [Labelled(encoded.ids, encoded.token_type_ids, self._targets(row))]
 
     def tokens(self, example: Labelled) -> int:
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[Labelled], rng: np.random.Generator) -> Loss:
-        batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
+        batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
         logits = logits_of(model, batch)
         targets = tensor(model, np.stack([each.targets for each in examples]))
         match self._problem:

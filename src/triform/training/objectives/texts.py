@@ -110,10 +110,9 @@ def of_row(row: Row) -> Iterator[None]:
         raise InputError(f"{row.where}: {error}") from error
 
 
-def pack(ids: Sequence[Integers], segment_ids: Sequence[Integers] | None = None) -> Batch:
-    """Sequences as one batch."""
-    segments = None if segment_ids is None else [each.tolist() for each in segment_ids]
-    return Batch.from_ids([each.tolist() for each in ids], segments)
+def pack(ids: Sequence[Integers], token_type_ids: Sequence[Integers] | None = None) -> Batch:
+    """Pack sequences of ids, each (n,), into one batch."""
+    return Batch.from_ids(ids, token_type_ids)
 
 
 def forward(model: Model, *batches: Batch, logits_at: Integers | None = None) -> Output:

@@ -22,7 +22,7 @@ class Tagged:
 
     ids: Integers
     """(n,)"""
-    segment_ids: Integers
+    token_type_ids: Integers
     """(n,)"""
     rows: Integers
     """(w,) the first token of each word."""
@@ -76,8 +76,8 @@ class TokenClassification:
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[Tagged], rng: np.random.Generator) -> Loss:
-        batch = pack([each.ids for each in examples], [each.segment_ids for each in examples])
-        rows = np.concatenate([each.rows + begin for each, begin in zip(examples, batch.offsets[:-1], strict=True)])
+        batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
+        rows = np.concatenate([each.rows + begin for each, begin in zip(examples, batch.spans.begins, strict=True)])
         targets = np.concatenate([each.targets for each in examples])
         logits = logits_of(model, batch, logits_at=rows)
         return Loss(functional.cross_entropy(logits, tensor(model, targets), reduction="sum"), len(targets))
@@ -91,7 +91,7 @@ def _tagged(window: EncodedText, words: Sequence[str], targets: Integers) -> Ite
     lasts = window.characters[:, 1] - 1
     word_of = np.searchsorted(begins, lasts, side="right") - 1
     is_in_word = (window.characters[:, 1] > window.characters[:, 0]) & (lasts < begins[word_of] + lengths[word_of])
-    rows = np.flatnonzero(is_in_word & [source is not None for source in window.sources])
+    rows = np.flatnonzero(is_in_word & [sequence is not None for sequence in window.sequence_ids])
     found, first = np.unique(word_of[rows], return_index=True)
     rows = rows[first]
     if window.window is not None:
@@ -99,4 +99,4 @@ def _tagged(window: EncodedText, words: Sequence[str], targets: Integers) -> Ite
         is_own = (window.window.begin <= rows) & (rows < window.window.end)
         rows, found = rows[is_own], found[is_own]
     if len(rows):
-        yield Tagged(window.ids, window.segment_ids, rows, targets[found])
+        yield Tagged(window.ids, window.token_type_ids, rows, targets[found])

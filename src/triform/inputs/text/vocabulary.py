@@ -8,7 +8,7 @@ from triform.inputs.text.added_tokens import is_id
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:
-    """Token → id.
+    """Read the vocabulary: token → id.
 
     Raises:
         TokenizerError: the file is missing, no JSON, or holds something else.

@@ -1,0 +1,163 @@
+"""Drives a task: inputs → chunks → batches within the token budget → answers, in the order of the inputs.
+
+Every task runs here: lone inputs and streams, long texts in windows, several sequences for one input, and inputs that
+cannot be answered.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from triform.errors import InputError
+from triform.inputs import Batch
+
+if TYPE_CHECKING:
+    from triform.tasks.options import Options
+    from triform.tasks.task import Task
+
+Answer = TypeVar("Answer")
+
+CHUNK_SIZE = 256
+"""Inputs that are preprocessed together; a stream is never read further ahead."""
+
+
+class OnError(StrEnum):
+    """The error policy: what happens at an input that cannot be answered."""
+
+    STOP = "stop"
+    """The run ends there; the inputs before it are answered."""
+    SKIP = "skip"
+    """The error takes the place of the answer, and the run continues."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Takes the place of the answer to an input that has none."""
+
+    error: str
+
+
+class Runner(Generic[Answer]):
+    """Answers inputs by one task with the options of one call.
+
+    Inputs are read and preprocessed a chunk at a time. A batch of one input's sequences is never divided among answers,
+    but its forward passes are, by the token budget.
+    """
+
+    def __init__(self, task: "Task[Any, Answer]", options: "Options") -> None:
+        self.options = options
+        self._task = task
+
+    @property
+    def chunk_size(self) -> int:
+        """The number of inputs that are preprocessed together."""
+        return 1 if self._task.several_sequences else CHUNK_SIZE
+
+    def answers(self, inputs: Iterable[Any]) -> Iterator[Answer]:
+        """Answer a stream of inputs, in order.
+
+        Raises:
+            InputError: an input cannot be answered; the chunks before it are.
+        """
+        remaining, number = iter(inputs), 0
+        while chunk := list(islice(remaining, self.chunk_size)):
+            try:
+                batches = self._batches(chunk)
+            except InputError as error:
+                if not self._task.several_sequences:
+                    raise
+                raise InputError(f"Input {number}: {error}") from error
+            for batch in batches:
+                yield from self._answers(batch)
+            number += len(chunk)
+
+    def parts(self, chunk: Sequence[Any], *, on_error: OnError, skip: int = 0) -> Iterator[list[Answer | Failure]]:
+        """Answer one chunk part by part, without raising where a single input cannot be answered.
+
+        A part is the inputs of one batch, with the failures around them. Batches depend on the inputs of the chunk
+        alone, so that an interrupted run that gives the same chunk again, with `skip`, gets the same answers.
+
+        Arguments:
+            chunk: at most `chunk_size` inputs; a `Failure` among them stays one.
+            on_error: `STOP` ends with the first failure from `skip` on; no later input is computed.
+            skip: how many of the first inputs an earlier run has answered; they only help to cut the batches.
+
+        Yields:
+            Lists that together hold the answer or failure of each input in `chunk[skip:]`, in order.
+        """
+        failures = {number: given for number, given in enumerate(chunk) if isinstance(given, Failure)}
+        batches = self._sound_batches(chunk, failures)
+        if on_error is OnError.STOP and (failed := [number for number in failures if number >= skip]):
+            chunk = chunk[: min(failed) + 1]
+            batches = self._sound_batches(chunk, failures)
+        sound = [number for number in range(len(chunk)) if number not in failures]
+        for batch in batches:
+            numbers, sound = sound[: self._num_inputs(batch)], sound[self._num_inputs(batch) :]
+            end = sound[0] if sound else len(chunk)
+            if end <= skip:
+                continue
+            answers = self._answers_or_failures(batch, chunk, numbers, failures) if numbers[-1] >= skip else {}
+            part = [failures[number] if number in failures else answers[number] for number in range(skip, end)]
+            if on_error is OnError.STOP and (stop := [n for n, each in enumerate(part) if isinstance(each, Failure)]):
+                yield part[: stop[0] + 1]
+                return
+            yield part
+            skip = end
+        if skip < len(chunk):
+            yield [failures[number] for number in range(skip, len(chunk))]
+
+    def _batches(self, inputs: Sequence[Any]) -> list[Batch]:
+        """Preprocess a chunk, and cut it between inputs into batches within the token budget."""
+        if not inputs:
+            return []
+        batch = self._task.preprocess(inputs, self.options)
+        if self._task.several_sequences:
+            return [batch]
+        return list(batch.split(self.options.token_budget, keep_whole=True))
+
+    def _num_inputs(self, batch: Batch) -> int:
+        return 1 if self._task.several_sequences else len(batch.whole_borders()) - 1
+
+    def _answers(self, batch: Batch) -> list[Answer]:
+        """Answer the inputs of one batch; its sequences go through the model in parts within the token budget."""
+        task, options = self._task, self.options
+        tensors = [task.forward(part, options) for part in batch.split(options.token_budget)]
+        return task.postprocess(batch, tensors[0] if len(tensors) == 1 else np.concatenate(tensors), options)
+
+    def _sound_batches(self, chunk: Sequence[Any], failures: dict[int, Failure]) -> list[Batch]:
+        """Preprocess the inputs that have not failed; where that raises, find out which fail and add them."""
+        sound = {number: given for number, given in enumerate(chunk) if number not in failures}
+        try:
+            return self._batches(list(sound.values()))
+        except InputError:
+            for number, given in sound.items():
+                try:
+                    self._batches([given])
+                except InputError as error:
+                    failures[number] = self._failure(error)
+            return self._batches([given for number, given in sound.items() if number not in failures])
+
+    def _answers_or_failures(
+        self, batch: Batch, chunk: Sequence[Any], numbers: Sequence[int], failures: dict[int, Failure]
+    ) -> dict[int, Answer]:
+        """Answer a batch, by the numbers of its inputs; where that raises, try each input alone."""
+        try:
+            return dict(zip(numbers, self._answers(batch), strict=True))
+        except InputError as error:
+            if len(numbers) == 1:
+                failures[numbers[0]] = self._failure(error)
+                return {}
+        found: dict[int, Answer] = {}
+        for number in numbers:
+            [alone] = self._batches([chunk[number]])
+            found |= self._answers_or_failures(alone, chunk, [number], failures)
+        return found
+
+    def _failure(self, error: InputError) -> Failure:
+        """Describe what is wrong with a lone input, whose only text needs no number."""
+        return Failure(str(error) if self._task.fields else re.sub("^Text 0 ", "the text ", str(error)))
