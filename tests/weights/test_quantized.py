@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from triform.engines.reference.quantization import dequantize, quantize
 from triform.errors import EngineError, UnsupportedModelError, WeightError
 from triform.model.blueprint import read_blueprint
 from triform.model.export import quantize as write_quantized
-from triform.weights import PackedCache
+from triform.weights import Flatten, PackedCache, SliceStep, Stack, TensorSlice
 
 BATCH = triform.Batch.from_ids([[5, 6, 7, 8, 9, 10, 11], [12]])
 SIZES = {"vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -78,7 +79,7 @@ def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) 
     edit_tensors(folder, lambda tensors: tensors.update({name: t.to(torch.bfloat16) for name, t in tensors.items()}))
     exact, model = load(folder, "float32"), load(folder, format)
     for name, parameter in model.parameters.items():
-        is_linear = ParameterRole.LINEAR in model.blueprint.declared[name].use
+        is_linear = ParameterRole.LINEAR in model.blueprint.declared[name].role
         assert parameter.format is (format if is_linear else Format.BFLOAT16)
         if is_linear:
             expected = quantize(exact.engine.stored(exact.parameters[name]).array, format)
@@ -200,7 +201,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("case", "format", "message"),
-    [("gpt2-lm", Format.INT8, r"stored \(in, out\).*dtype='int8'"), ("llama-lm", Format.INT4, "48 inputs")],
+    [("gpt2-lm", Format.INT8, r"not stored \(out, in\).*dtype='int8'"), ("llama-lm", Format.INT4, "48 inputs")],
 )
 def test_what_the_layout_does_not_have_is_refused_before_work(
     case: str, format: Format, message: str, tmp_path: Path
@@ -212,6 +213,16 @@ def test_what_the_layout_does_not_have_is_refused_before_work(
     with pytest.raises(UnsupportedModelError, match=message):
         write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail)
     assert not (tmp_path / "quantized").exists()
+
+
+@pytest.mark.parametrize("step", [Stack(3), Flatten((3, 2, 8))], ids=str)
+def test_more_than_a_matrix_is_not_written_in_integers(step: SliceStep, tmp_path: Path) -> None:
+    make("bert", tmp_path / "floats")
+    blueprint = read_blueprint(tmp_path / "floats")
+    sources = {**blueprint.assignment.sources, "blocks.0.feed_forward.down.weight": TensorSlice("down", (step,))}
+    blueprint = replace(blueprint, assignment=replace(blueprint.assignment, sources=sources))
+    with pytest.raises(UnsupportedModelError, match=r"down \(.*\) is not stored \(out, in\)"):
+        write_quantized(blueprint, Format.INT8, tmp_path / "quantized", before_tensor=pytest.fail)
 
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -7,7 +7,7 @@ from triform.families.kit.attention import biased_heads, scaled_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, end_token_head, source_again, span_head
-from triform.weights import Rename, Row, Table
+from triform.weights import Rename, Stack, WeightTable
 
 NORM = spec.LayerNorm(eps=1e-5)
 READS_SOURCE_AGAIN = {"BartForSequenceClassification", "BartForQuestionAnswering"}
@@ -88,10 +88,10 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=True, bias=True)
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="model.",
         rules=(
             Rename("shared.weight",               "encoder.embedding.word.weight"),
@@ -102,7 +102,7 @@ def weights(model: spec.Model) -> Table:
         ),
         heads=(
             Rename("lm_head.weight",                 "language_head.weight"),
-            Row("final_logits_bias",                 "language_head.bias"),
+            Rename("final_logits_bias",              "language_head.bias", layout=(Stack(1),)),
             Rename("classification_head.dense.*",    "pooler.*"),
             Rename("classification_head.out_proj.*", "classification_head.*"),
             Rename("qa_outputs.*",                   "span_head.*"),

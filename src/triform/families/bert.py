@@ -6,7 +6,7 @@ from triform.families.kit.attention import scaled_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
@@ -106,14 +106,14 @@ BACKBONE = (
 # fmt: on
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
     # A tied projection has one bias under two names; an untied one prefers the decoder's, and the other may differ.
     biases = ("cls.predictions.bias", "cls.predictions.decoder.bias")
     idle = () if tied else biases[:1]
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="bert.",
         old_names={"gamma": "weight", "beta": "bias"},
         rules=(

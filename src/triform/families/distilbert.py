@@ -8,7 +8,7 @@ from triform.families.kit.attention import scaled_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 NORM = spec.LayerNorm(eps=1e-12)
 
@@ -72,10 +72,10 @@ def span_head(config: Config) -> spec.SpanHead:
     return replace(heads.span_head(config), dropout=config.rate("qa_dropout", 0.1))
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="distilbert.",
         rules=(
             Rename("embeddings.word_embeddings.weight",       "embedding.word.weight"),

@@ -11,7 +11,7 @@ from triform.families.kit.attention import ALL_BIASES
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -77,12 +77,12 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", False))
 
 
-def weights(model: spec.Model, *more: Rename) -> Table:
+def weights(model: spec.Model, *more: Rename) -> WeightTable:
     """The names of the tensors; `more` are those that a descendant adds."""
     # The class with a span head has always had another name for the backbone.
     prefix = "transformer." if isinstance(model.head, spec.SpanHead) else "model."
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix=prefix,
         rules=(
             Rename("embed_tokens.weight",                      "embedding.word.weight"),

@@ -7,7 +7,7 @@ from triform.families import bart
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone
-from triform.weights import Table
+from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder:
@@ -21,7 +21,7 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder:
     return bart.encoder_decoder(config, position, embedding_norm=None, context_length=num_positions)
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors. Some checkpoints carry the sinusoids along."""
     table = bart.weights(model)
     return replace(table, ignored=(*table.ignored, "encoder.embed_positions.weight", "decoder.embed_positions.weight"))

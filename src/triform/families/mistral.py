@@ -7,7 +7,7 @@ from triform.families import llama
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
-from triform.weights import Table
+from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -18,7 +18,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     return llama.decoder(config, windows=[window] * config.num_layers("num_hidden_layers"))
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors; with a head for spans they stand behind the same prefix as with any other."""
     return replace(llama.weights(model), prefix="model.")
 

@@ -5,7 +5,7 @@ from triform.families import bert, roberta
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
@@ -38,7 +38,7 @@ BACKBONE = (
 # fmt: on
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     return roberta.table(model, prefix="mpnet.", backbone=BACKBONE)
 

@@ -6,7 +6,7 @@ from triform.families.kit.attention import ALL_BIASES
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
@@ -16,7 +16,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
     return llama.decoder(config, biases=biases, windows=qwen2.windows(config), has_head_norm=True)
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     # fmt: off
     return llama.weights(

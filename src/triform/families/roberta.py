@@ -7,7 +7,7 @@ from triform.families import bert
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
@@ -32,17 +32,17 @@ def sequence_head(config: Config) -> spec.SequenceHead:
     return replace(head, pooled_dropout=head.dropout)
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     return table(model, prefix="roberta.", backbone=bert.BACKBONE)
 
 
-def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> Table:
+def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> WeightTable:
     """A backbone's names with the heads of this family."""
     tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
     biases = ("lm_head.bias", "lm_head.decoder.bias")
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix=prefix,
         rules=backbone,
         heads=(

@@ -8,7 +8,7 @@ from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, end_token_head, source_again, span_head, token_head
 from triform.families.kit.initialization import by_fan_in
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
 READS_SOURCE_AGAIN = {"T5ForSequenceClassification", "T5ForQuestionAnswering"}
@@ -72,7 +72,7 @@ def language_head(config: Config) -> spec.LanguageHead:
     return spec.LanguageHead(tied=True, scale=config.integer("d_model") ** -0.5 if scaled else 1.0)
 
 
-def weights(model: spec.Model) -> Table:
+def weights(model: spec.Model) -> WeightTable:
     """The names of the tensors."""
     alone = isinstance(model.form, spec.Encoder)
     encoder = "" if alone else "encoder."
@@ -80,7 +80,7 @@ def weights(model: spec.Model) -> Table:
     classifier = "classification_head.out_proj" if isinstance(model.head, spec.SequenceHead) else "classifier"
     gated = isinstance(model.input_stack.blocks[0][-1].core, spec.GatedFeedForward)
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="" if isinstance(model.head, spec.LanguageHead | spec.SpanHead) else "transformer.",
         rules=(
             Rename("shared.weight",               f"{encoder}embedding.word.weight"),

@@ -32,8 +32,8 @@ class Declaration:
     """What a spec asks of a parameter, before there is one."""
 
     shape: tuple[int, ...]
-    use: ParameterRole
-    """All that its layers do with it."""
+    role: ParameterRole
+    """Every role that the parameter has in a layer."""
     format: Format = Format.FLOAT32
 
 
@@ -41,8 +41,8 @@ def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
     """Every parameter that a spec asks for by its canonical name, in the order of the data; nothing is loaded."""
     declared: dict[str, Declaration] = {}
 
-    def record(name: str, shape: tuple[int, ...], use: ParameterRole) -> Declaration:
-        declared[name] = Declaration(shape, use | declared[name].use if name in declared else use)
+    def record(name: str, shape: tuple[int, ...], role: ParameterRole) -> Declaration:
+        declared[name] = Declaration(shape, role | declared[name].role if name in declared else role)
         return declared[name]
 
     build(model, engine, record)

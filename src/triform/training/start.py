@@ -74,7 +74,7 @@ def start(
         backbone = read_blueprint(source, engine=chosen, with_head=False)
         # What stands before the backbone's names may be another with another head.
         prefix, tensors = backbone.assignment.prefix, backbone.tensors
-        tensors = tensors.having({name.removeprefix(prefix): info for name, info in tensors.items()})
+        tensors = tensors.replace_infos({name.removeprefix(prefix): info for name, info in tensors.items()})
         blueprint = _blueprint(backbone.checkpoint, chosen, tensors, head, labels, problem)
     return _model(blueprint, chosen, seed)
 
@@ -121,9 +121,9 @@ def _blueprint(
     declared = declare(resolved, engine)
     backbone = declare(replace(resolved, head=None), engine)
     found = {
-        canonical: piece.shape(tensors[name].shape)
+        canonical: source.part_shape(tensors[name].shape)
         for name in tensors
-        for canonical, piece in table.to_canonical(name)
+        for canonical, source in table.to_canonical(name)
         if not canonical.startswith(PROJECTIONS)
     }
     known = {
@@ -195,11 +195,11 @@ def _model(blueprint: Blueprint, engine: TorchEngine, seed: int) -> Model:
     generator = torch.Generator().manual_seed(seed)
     parameters: dict[str, Parameter] = {}
 
-    def parameter(name: str, shape: tuple[int, ...], use: ParameterRole) -> Parameter:
+    def parameter(name: str, shape: tuple[int, ...], role: ParameterRole) -> Parameter:
         if name not in parameters:
             is_known = name in blueprint.assignment.sources
             stored = blueprint.read_parameter(name) if is_known else _initial(name, shape, initialization, generator)
-            prepared = engine.prepare(name, stored, Format.FLOAT32, blueprint.declared[name].use)
+            prepared = engine.prepare(name, stored, Format.FLOAT32, blueprint.declared[name].role)
             prepared.tensor.requires_grad_(name not in blueprint.table.fixed)
             parameters[name] = replace(prepared, padding=initialization.padding.get(name))
         return parameters[name]

@@ -40,7 +40,7 @@ def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[
     resolved = read_spec(config, where)
     if not isinstance(resolved.head, spec.SequenceHead | spec.TokenHead):
         return config
-    num_labels = adapter.num_labels(find_family(config, where).weights(resolved))
+    num_labels = adapter.count_labels(find_family(config, where).weights(resolved))
     if num_labels is None or num_labels == len(resolved.head.labels):
         return config
     labels = {str(number): f"LABEL_{number}" for number in range(num_labels)}

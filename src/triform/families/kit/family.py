@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from triform import spec
 from triform.families.kit.config import Config
 from triform.families.kit.initialization import Initialization, by_range
-from triform.weights import Table
+from triform.weights import WeightTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class Family:
     """Names that `architectures` may hold, the backbone alone first → how to read the head."""
     form: Callable[[Config, str], spec.Form]
     """(config, architecture) → the backbone."""
-    weights: Callable[[spec.Model], Table]
+    weights: Callable[[spec.Model], WeightTable]
     """The names of the tensors of a model."""
     initialization: Callable[[Config, spec.Model], Initialization] = by_range
     """What parameters are before any training."""

@@ -131,7 +131,7 @@ def test_the_backbone_of_a_checkpoint_with_a_head_leaves_the_head_unused(name: s
     assert heads
     assert heads <= set(blueprint.assignment.unused)
     assert set(blueprint.tensors) == set(blueprint.assignment.unused) | {
-        piece.tensor for piece in blueprint.assignment.sources.values()
+        source.tensor for source in blueprint.assignment.sources.values()
     }
 
 
@@ -143,7 +143,7 @@ def test_every_tensor_is_accounted_for_once_in_pretraining_of_bert(tmp_path: Pat
     assert {"cls.seq_relationship.weight", "cls.seq_relationship.bias"} <= set(blueprint.assignment.unused)
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= set(blueprint.assignment.unused)
     assert sorted(
-        (*blueprint.assignment.unused, *(piece.tensor for piece in blueprint.assignment.sources.values()))
+        (*blueprint.assignment.unused, *(source.tensor for source in blueprint.assignment.sources.values()))
     ) == sorted(blueprint.tensors)
 
 
