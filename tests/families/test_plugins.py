@@ -69,7 +69,7 @@ def test_the_example_of_the_docs_reads_a_model(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "no family": ("FAMILY = 3", "is no triform.families.Family, but int"),
+    "no family": ("FAMILY = 3", "is not a triform.families.Family, but int"),
     "another name": ("from triform.families.bert import FAMILY", "is of model_type 'bert'"),
     "no such name": ("", "cannot be loaded: AttributeError"),
     "broken": ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero. Repair that package"),

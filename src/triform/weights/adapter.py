@@ -32,9 +32,9 @@ EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
 MAGNITUDE = "lora_magnitude_vector"
 """DoRA's magnitudes (out,)."""
 PARTS = "|".join((*LINEAR, *EMBEDDING, MAGNITUDE))
-LOW_RANK = re.compile(rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?")
+LOW_RANK = rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?"
 """Names of tensors that update the weight of a module."""
-WHOLE = re.compile(r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)")
+WHOLE = r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)"
 """Names of tensors that replace a tensor of a module: biases, heads, embeddings."""
 
 READ = frozenset(
@@ -124,7 +124,7 @@ class Adapter:
 
     def _sort(self, name: str) -> Iterator[str]:
         own, info = name.removeprefix(PREFIX), self.tensors[name]
-        low_rank, whole = LOW_RANK.fullmatch(own), WHOLE.fullmatch(own)
+        low_rank, whole = re.fullmatch(LOW_RANK, own), re.fullmatch(WHOLE, own)
         if info.format is None:
             yield f"dtype       {name} {info.dtype}, expected one of {', '.join(FORMATS)}"
         elif low_rank:

@@ -14,7 +14,7 @@ A slice knows shapes and NumPy arrays. The names of tensors are the subject of `
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -23,14 +23,17 @@ from numpy.typing import NDArray
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class SliceStep(ABC):
     """One invertible step from a whole array to one of its parts."""
 
+    __slots__ = ()
     on_output_channels: ClassVar[bool]
     """Whether the step divides output channels, so that it also applies to their biases and scales."""
-    part: int = field(default=0, kw_only=True)
-    """The number of the part, from 0."""
+
+    @property
+    def part(self) -> int:
+        """The number of the part, from 0."""
+        return 0
 
     @property
     def num_parts(self) -> int:
@@ -39,7 +42,8 @@ class SliceStep(ABC):
 
     def at(self, part: int) -> Self:
         """Return the step to another part of the same whole array."""
-        return replace(self, part=part)
+        assert part == 0
+        return self
 
     @abstractmethod
     def part_shape(self, whole: Shape) -> Shape | None:
@@ -75,6 +79,7 @@ class Split(SliceStep):
     on_output_channels = True
     shares: tuple[int, ...]
     groups: int = 1
+    part: int = 0
 
     def __str__(self) -> str:
         return f"part {self.part + 1} of {self.num_parts}" + (f" in each of {self.groups} groups" * (self.groups > 1))
@@ -82,6 +87,9 @@ class Split(SliceStep):
     @property
     def num_parts(self) -> int:
         return len(self.shares)
+
+    def at(self, part: int) -> Self:
+        return replace(self, part=part)
 
     def part_shape(self, whole: Shape) -> Shape | None:
         if not whole or whole[0] % (self.groups * sum(self.shares)):
@@ -115,6 +123,7 @@ class Stack(SliceStep):
 
     on_output_channels = True
     count: int
+    part: int = 0
 
     def __str__(self) -> str:
         return f"entry {self.part + 1} of {self.count}"
@@ -122,6 +131,9 @@ class Stack(SliceStep):
     @property
     def num_parts(self) -> int:
         return self.count
+
+    def at(self, part: int) -> Self:
+        return replace(self, part=part)
 
     def part_shape(self, whole: Shape) -> Shape | None:
         return whole[1:] if whole[:1] == (self.count,) else None
