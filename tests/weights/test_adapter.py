@@ -274,7 +274,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678"), "damaged or cut short"),
     "no config": (
         lambda folder: (folder / "adapter_config.json").unlink(),
-        "has no adapter_config.json, so it is no adapter",
+        "has no adapter_config.json, so it is not an adapter",
     ),
 }
 

@@ -23,7 +23,7 @@ def find_family(config: Mapping[str, Any], where: str) -> Family:
         where: the path of config.json, for messages.
 
     Raises:
-        UnsupportedModelError: there is no such family, or another package's family cannot be used.
+        UnsupportedModelError: the family does not exist, or another package's family cannot be used.
     """
     model_type = config.get("model_type")
     family = _find_built_in(model_type)

@@ -10,12 +10,12 @@ from triform.weights import Rename, Split, Transpose, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Pre-norms, learned positions, biases everywhere."""
+    """Return a decoder with pre-norms, learned positions and biases in all linears."""
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)
     config.expect("scale_attn_weights", True)
     config.expect("scale_attn_by_inverse_layer_idx", False)
-    # The summaries are those of a double head; the last key concerns half precision.
+    # The summary keys belong to the double-heads model; `reorder_and_upcast_attn` concerns half precision.
     config.ignore("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels")
     config.ignore("summary_first_dropout", "reorder_and_upcast_attn", "tie_word_embeddings", "n_ctx")
     norm = spec.LayerNorm(eps=config.number("layer_norm_epsilon", 1e-5))
@@ -47,7 +47,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """The next token."""
+    """Return the head that predicts the next token."""
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True))
 
 

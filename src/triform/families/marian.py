@@ -11,7 +11,7 @@ from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder:
-    """BART with sinusoids and no norm on the embedding."""
+    """Return an encoder-decoder as BART's, with sinusoidal positions and no embedding norm."""
     config.expect("normalize_embedding", False)
     config.expect("static_position_embeddings", True)
     config.expect("share_encoder_decoder_embeddings", True)
@@ -22,7 +22,7 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder:
 
 
 def weights(model: spec.Model) -> WeightTable:
-    """The names of the tensors. Some checkpoints carry the sinusoids along."""
+    """Return the weight table. Some checkpoints also hold the sinusoids."""
     table = bart.weights(model)
     return replace(table, ignored=(*table.ignored, "encoder.embed_positions.weight", "decoder.embed_positions.weight"))
 

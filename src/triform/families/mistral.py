@@ -1,4 +1,4 @@
-"""Mistral 7B. Jiang et al. 2023, arXiv:2310.06825. Llama, each token seeing a window of those before it."""
+"""Mistral 7B. Jiang et al. 2023, arXiv:2310.06825. Llama with sliding-window attention."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Version 0.2 and later say null: no window. A config that does not mention it means 4096."""
+    """Return a decoder with one window for all blocks: `sliding_window`, null for none, and 4096 without the key."""
     config.expect("is_encoder_decoder", False)
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window") if config.mentions("sliding_window") else 4096
@@ -19,7 +19,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
 
 
 def weights(model: spec.Model) -> WeightTable:
-    """The names of the tensors; with a head for spans they stand behind the same prefix as with any other."""
+    """Return the weight table. Unlike Llama's, the span head does not change the prefix."""
     return replace(llama.weights(model), prefix="model.")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from triform import families, spec
 from triform.engines import Engine, StoredTensor, create_engine
 from triform.errors import UnsupportedModelError
-from triform.families.kit.adapted import adapted
+from triform.families.kit.adapted import adapt_config
 from triform.hub import ADAPTER, Checkpoint, find_checkpoint
 from triform.networks import Declaration, declare
 from triform.weights import (
@@ -71,7 +71,7 @@ def read_blueprint(
     change = None if adapter is None else Adapter.open(find_checkpoint(adapter, files=ADAPTER))
     if change is not None:
         change.warn_of_other_base(checkpoint)
-        config = dict(adapted(config, where, change)) if with_head else config
+        config = dict(adapt_config(config, where, change)) if with_head else config
     resolved = families.read_spec(config, where, with_head=with_head)
     family = families.find_family(config, where)
     tensors, format = open_tensors(checkpoint), read_quantized_format(config, where)

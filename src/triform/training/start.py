@@ -14,7 +14,7 @@ from triform.engines import Format, Parameter, ParameterRole, StoredTensor, crea
 from triform.engines.torch import TorchEngine
 from triform.engines.torch.parameter import LowRankParameter, TorchParameter
 from triform.errors import InputError
-from triform.families.kit.adapted import architecture_with
+from triform.families.kit.adapted import find_architecture
 from triform.families.kit.config import Config
 from triform.families.kit.initialization import Initialization
 from triform.hub import Checkpoint
@@ -155,7 +155,7 @@ def _config(
             raise InputError(f"head={head!r}: expected one of {', '.join(HEADS)}.")
         kind = HEADS[head]
         backbone = next(iter(families.find_family(config, where).architectures))
-        changed["architectures"] = [backbone if kind is None else architecture_with(config, where, kind)]
+        changed["architectures"] = [backbone if kind is None else find_architecture(config, where, kind)]
         if kind in (spec.SequenceHead, spec.TokenHead) and labels is None and problem != Problem.REGRESSION:
             raise InputError(f"labels are missing: head={head!r} needs their names, in the order of the logits.")
     _check_labels(head, labels, problem)

@@ -112,7 +112,7 @@ class Adapter:
         """
         if not checkpoint.has(ADAPTER.config):
             raise ModelNotFoundError(
-                f"{checkpoint.folder} has no {ADAPTER.config}, so it is no adapter in PEFT's layout. "
+                f"{checkpoint.folder} has no {ADAPTER.config}, so it is not an adapter in PEFT's layout. "
                 f"Name the folder that holds {ADAPTER.config} and {ADAPTER.weights}."
             )
         config = checkpoint.read_object(ADAPTER.config)

@@ -157,7 +157,7 @@ def _open(path: Path) -> Tensors:
     """Return the tensors of a file, mapped.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         WeightError: the file is not as it was written.
     """
     header, start = _header(path)
@@ -176,7 +176,7 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a file, and the offset of the first tensor in bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         WeightError: the header is not as it was written.
     """
     header, start = read_header(path)

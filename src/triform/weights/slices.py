@@ -82,7 +82,8 @@ class Split(SliceStep):
     part: int = 0
 
     def __str__(self) -> str:
-        return f"part {self.part + 1} of {self.num_parts}" + (f" in each of {self.groups} groups" * (self.groups > 1))
+        groups = f" in each of {self.groups} groups" if self.groups > 1 else ""
+        return f"part {self.part + 1} of {self.num_parts}{groups}"
 
     @property
     def num_parts(self) -> int:
@@ -100,6 +101,7 @@ class Split(SliceStep):
         return (part[0] // self.shares[self.part] * sum(self.shares), *part[1:])
 
     def cut(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of the share, of shape (R · share / sum(shares), …), of an array (R, …)."""
         grouped = self._grouped(whole)
         unit = grouped.shape[1] // sum(self.shares)
         begin = unit * sum(self.shares[: self.part])
@@ -107,6 +109,7 @@ class Split(SliceStep):
         return rows.reshape(-1, *whole.shape[1:])
 
     def join(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the array (R, …) of rows of the shapes (R · share / sum(shares), …)."""
         return np.concatenate([self._grouped(part) for part in parts], axis=1).reshape(-1, *parts[0].shape[1:])
 
     def _grouped(self, array: NDArray[Any]) -> NDArray[Any]:
@@ -142,10 +145,12 @@ class Stack(SliceStep):
         return (self.count, *part)
 
     def cut(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return one array, of shape (…), of several (N, …)."""
         part: NDArray[Any] = whole[self.part]
         return part
 
     def join(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the array (N, …) of N arrays of shape (…)."""
         return np.stack(parts)
 
 
@@ -170,9 +175,11 @@ class Transpose(SliceStep):
         return tuple(part[axis] for axis in self._inverse())
 
     def cut(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return a view with the axes in the order `axes`: shape (in, out) → (out, in)."""
         return whole.transpose(self.axes)
 
     def join(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return a view with the axes in the stored order: shape (out, in) → (in, out)."""
         [part] = parts
         return part.transpose(self._inverse())
 
@@ -201,9 +208,11 @@ class Flatten(SliceStep):
         return (*part[:-1], *self.sizes)
 
     def cut(self, whole: NDArray[Any]) -> NDArray[Any]:
+        """Return the array (…, *sizes) in the shape (…, prod(sizes))."""
         return whole.reshape(*whole.shape[: -len(self.sizes)], -1)
 
     def join(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Return the array (…, prod(sizes)) in the shape (…, *sizes)."""
         [part] = parts
         return part.reshape(*part.shape[:-1], *self.sizes)
 

@@ -111,7 +111,7 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     """Read the headers of a checkpoint's safetensors files.
 
     Raises:
-        WeightError: there are no such files, one is damaged, or the index and the files disagree.
+        WeightError: the files are missing, one is damaged, or the index and the files disagree.
     """
     folder, index = checkpoint.folder, checkpoint.folder / files.index
     if checkpoint.has(files.index):
@@ -140,7 +140,7 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file, and the offset of the first tensor in bytes.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: the file does not exist.
         WeightError: the file is damaged.
     """
     try:

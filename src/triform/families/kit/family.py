@@ -1,4 +1,4 @@
-"""What a family tells of itself."""
+"""The declaration of a family."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ from triform.weights import WeightTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """A recipe: how to read a config.json, and what the tensors are called."""
+    """A recipe: config.json → spec, and the weight table."""
 
     model_type: str
-    """As config.json has it."""
+    """The value in config.json."""
     architectures: Mapping[str, Callable[[Config], spec.Head | None]]
-    """Names that `architectures` may hold, the backbone alone first → how to read the head."""
+    """Architecture → function that reads its head. The first architecture is the backbone alone."""
     form: Callable[[Config, str], spec.Form]
-    """(config, architecture) → the backbone."""
+    """(config, architecture) → backbone."""
     weights: Callable[[spec.Model], WeightTable]
-    """The names of the tensors of a model."""
+    """Model → names of its tensors."""
     initialization: Callable[[Config, spec.Model], Initialization] = by_range
-    """What parameters are before any training."""
+    """(config, model) → the distribution of parameters before any training."""
