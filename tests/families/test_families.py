@@ -1,4 +1,4 @@
-"""What the families make of a config: specs with the numbers of the reference implementation."""
+"""Families: config.json → spec, with the numbers of the reference implementation."""
 
 import itertools
 import json
@@ -52,14 +52,14 @@ def frequencies(rope: dict[str, Any], dim: int) -> NDArray[np.float32]:
 
 
 def print_reference_frequencies() -> None:
-    """For the process that `portable` starts."""
+    """Print the frequencies, in the process started by `portable`."""
     for rope, dim, theta in itertools.product(ROPES, DIMS, THETAS):
         print(json.dumps(reference_frequencies({**rope, "rope_theta": theta}, dim).view(np.uint32).tolist()))
 
 
 @pytest.fixture(scope="module")
 def portable() -> dict[tuple[int, int, float], NDArray[np.float32]]:
-    """(rope, dim, theta) → what torch computes where it uses no vector instructions, whose powers differ by machine."""
+    """(rope, dim, theta) → frequencies by torch without vector instructions, since their powers differ by machine."""
     code = "from tests.families.test_families import *; print_reference_frequencies()"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

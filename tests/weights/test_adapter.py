@@ -1,4 +1,4 @@
-"""LoRA adapters against the library that writes them: every layout it has that Triform reads, and what is refused."""
+"""LoRA adapters against PEFT: every layout that Triform reads, and every refusal."""
 
 import json
 import re
@@ -34,7 +34,7 @@ MODULES = {
 
 
 def adapt(reference: Any, folder: Path, **config: Any) -> Any:
-    """Put a random adapter on a model of transformers and save it; the model with it."""
+    """Put a random adapter on a model of transformers, save the adapter, and return the adapted model."""
     torch.manual_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about embeddings that are saved as well, and what is tied

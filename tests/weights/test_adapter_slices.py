@@ -1,4 +1,4 @@
-"""LoRA updates of tensors that hold several parameters, or one in another layout."""
+"""LoRA updates of fused and transposed tensors."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def random(*shape: int, seed: int) -> NDArray[np.float32]:
 
 
 def write_adapter(folder: Path, *shapes: tuple[int, ...], **config: Any) -> dict[str, NDArray[np.float32]]:
-    """An adapter of one module with random tensors; the last is the magnitude of DoRA, if there are three."""
+    """Write an adapter of one module with random tensors: A, B and, as the third, the magnitude of DoRA."""
     names = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
     arrays = {name: random(*shape, seed=seed) for seed, (name, shape) in enumerate(zip(names, shapes, strict=False))}
     tensors = {f"base_model.model.h.0.fused.{name}": torch.from_numpy(array) for name, array in arrays.items()}

@@ -46,7 +46,7 @@ def view(*sizes: int) -> Divide:
 
 
 def falcon(*, is_new: bool, has_one_key_head: bool) -> Divide:
-    """Falcon's own division; the new decoder repeats keys and values for each query that reads them."""
+    """Return Falcon's own division. The new decoder repeats keys and values for each query."""
     own: Any = SimpleNamespace(
         new_decoder_architecture=is_new,
         multi_query=has_one_key_head,
@@ -200,7 +200,7 @@ def parameters() -> dict[str, NDArray[np.float32]]:
 
 
 def join_all(arrays: dict[str, NDArray[Any]]) -> dict[str, StoredTensor]:
-    """The tensors of the checkpoint that parameters are exported to."""
+    """Return the checkpoint tensors of the exported parameters."""
     parts: dict[str, dict[TensorSlice, NDArray[Any]]] = {}
     for name, array in arrays.items():
         target = TABLE.to_checkpoint(name, prefix="model.")

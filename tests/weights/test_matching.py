@@ -1,4 +1,4 @@
-"""Which tensor becomes which parameter: names old and new, with a prefix and without, and all problems at once."""
+"""Matching of tensors and parameters: old and new names, with and without a prefix, all problems in one error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ LENGTHS = (5, 1, 9)
 
 
 def assert_equals_reference(name: str, folder: Path) -> None:
-    """The model in the folder equals what transformers reads from there."""
+    """Compare the model in the folder with the model read by transformers."""
     case = CASE[name]
     reference = getattr(transformers, case.model).from_pretrained(folder, dtype=torch.float32)
     sources = random_ids(case, lengths=LENGTHS)

@@ -1,4 +1,4 @@
-"""Weights in integers: quantized while loading, written for transformers, read back, and the others refused."""
+"""Weights in integers: quantized while loading, written for transformers, read back; other formats refused."""
 
 import json
 import tracemalloc
@@ -94,7 +94,7 @@ def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> None:
-    """Half the cases stay within 2 %, all but T5 within 4: its random queries are not scaled, and attend steeply."""
+    """Half the cases stay within 2 %, all but T5 within 4: random unscaled queries of T5 attend steeply."""
     make_checkpoint(case, tmp_path)
     exact, model = load(tmp_path), load(tmp_path, "int8")
     source, target = (None if ids is None else triform.Batch.from_ids(ids) for ids in random_inputs(case, exact))
@@ -108,7 +108,7 @@ def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> Non
 @pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format, tmp_path: Path) -> None:
-    """Where both multiply floats with what the integers stand for, they agree as ever.
+    """With float activations on both sides, transformers and Triform agree within the tolerance of parity.
 
     They may be apart by what Triform does beyond, rounding activations to int8; by steps of max / 127 there and
     max / 127.5 in compressed-tensors; and by bfloat16, in which the latter widens int4 at once.
@@ -318,7 +318,7 @@ def test_other_quantized_checkpoints_are_refused(
 
 @pytest.mark.parametrize("format", INTEGERS)
 def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path: Path) -> None:
-    """Its config has more keys; scales of int8 may be in half precision; activations of int4 may be said to be int8."""
+    """compressed-tensors writes more config keys, scales of int8 in half precision, and int8 activations for int4."""
     load(make_model("llama", tmp_path / "floats"), format).save(tmp_path / "quantized")
     expected = outputs(load(tmp_path / "quantized"))
     kind = transformers.LlamaForCausalLM
@@ -330,7 +330,7 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
 @pytest.mark.parametrize("format", INTEGERS)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
-    """Of a tensor in float32, the largest; the word table is as large, and stays mapped."""
+    """One tensor means the largest in float32; the word embedding is as large, and stays mapped."""
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)

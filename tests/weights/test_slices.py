@@ -15,7 +15,7 @@ Layout = tuple[SliceStep, ...]
 
 
 def all_slices(layout: Layout, tensor: str = "x") -> list[TensorSlice]:
-    """Every slice of a tensor with this layout."""
+    """Return every slice of a tensor with this layout."""
     parts = product(*(range(step.num_parts) for step in layout))
     return [TensorSlice(tensor, tuple(step.at(i) for step, i in zip(layout, own, strict=True))) for own in parts]
 
@@ -26,14 +26,14 @@ def numbered(*shape: int) -> NDArray[np.float32]:
 
 @st.composite
 def splits(draw: st.DrawFn) -> tuple[int, Split]:
-    """Rows, and a split of so many."""
+    """Draw a number of rows, and a split of the rows."""
     shares = tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=3)))
     groups = draw(st.integers(1, 3))
     return sum(shares) * groups * draw(st.integers(1, 2)), Split(shares, groups)
 
 
 def possible_steps(shape: tuple[int, ...]) -> list[SliceStep]:
-    """Steps from an array of this shape."""
+    """Return the steps possible for an array of this shape."""
     splits = (Split(shares, groups) for shares in ((1, 1), (1, 1, 1), (1, 2), (2, 1, 1)) for groups in (1, 2, 3))
     flattens = (Flatten(shape[axis:]) for axis in range(len(shape)))
     transposes = (Transpose(axes) for axes in permutations(range(len(shape))))
@@ -42,7 +42,7 @@ def possible_steps(shape: tuple[int, ...]) -> list[SliceStep]:
 
 @st.composite
 def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], Layout]:
-    """The shape of a whole tensor, and steps that every part of it can take."""
+    """Draw the shape of a whole tensor, and steps possible for every part."""
     whole = tuple(draw(st.lists(st.sampled_from([1, 2, 3, 4, 6, 12]), min_size=1, max_size=4)))
     shapes, layout = {whole}, Layout()
     for _ in range(draw(st.integers(0, 4))):
@@ -57,7 +57,7 @@ def layouts(draw: st.DrawFn) -> tuple[tuple[int, ...], Layout]:
 
 
 def check(shape: tuple[int, ...], layout: Layout) -> None:
-    """Each number lies in one part, shapes are as said both ways, and the parts join to the whole."""
+    """Check: each number lies in one part, shapes convert both ways, and the parts join to the whole."""
     whole = numbered(*shape)
     parts = {own: own.cut(whole) for own in all_slices(layout)}
     for own, part in parts.items():

@@ -1,4 +1,4 @@
-"""The tables of names, read both ways."""
+"""Weight tables, read both ways."""
 
 import json
 import math

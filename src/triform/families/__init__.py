@@ -1,4 +1,4 @@
-"""config.json → spec and weight table: one small module for each family, found by its `model_type`.
+"""config.json → spec and weight table: a small module for each family, found by `model_type`.
 
 A module is imported for a model of its family. `kit/` is the machinery that the modules are written with.
 """
@@ -16,7 +16,7 @@ from triform.families.kit.family import Family
 
 
 def find_family(config: Mapping[str, Any], where: str) -> Family:
-    """Return the family of a config.json by its `model_type`: one of Triform's own, or one of another package.
+    """Return the family of a config.json by `model_type`: a built-in family, or a family of another package.
 
     Arguments:
         config: the contents of config.json.
@@ -44,7 +44,7 @@ def find_family(config: Mapping[str, Any], where: str) -> Family:
 
 
 def built_in_families() -> list[Family]:
-    """Return all of Triform's own families, in the order of their modules. Imports every module."""
+    """Return all built-in families, in the order of their modules. Imports every module."""
     return [_import_family(name) for name in sorted(_module_names())]
 
 
@@ -84,7 +84,7 @@ def _find_architecture(config: Config, family: Family, *, with_head: bool) -> st
 
 
 def _find_built_in(model_type: object) -> Family | None:
-    """Return Triform's own family of a model type. The module has the same name, with `_` in place of `-`."""
+    """Return the built-in family of a model type, from the module of the same name with `_` in place of `-`."""
     name = str(model_type).replace("-", "_")
     family = _import_family(name) if name in _module_names() else None
     return family if family is not None and family.model_type == model_type else None

@@ -60,7 +60,7 @@ def encoder_decoder(
 
 
 def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
-    """Return the blocks of one side, "encoder" or "decoder"; the decoder's have cross-attention."""
+    """Return the blocks of a side, "encoder" or "decoder". Decoder blocks have cross-attention."""
     num_heads = config.integer(f"{side}_attention_heads")
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
     is_decoder = side == "decoder"
@@ -83,7 +83,7 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts the next token of the target."""
+    """Return the head for the next token of the target."""
     return spec.LanguageHead(tied=True, bias=True)
 
 
@@ -113,7 +113,7 @@ def weights(model: spec.Model) -> WeightTable:
 
 
 def stack_rules(stack: str) -> list[Rename]:
-    """Return the rules of one stack, "encoder" or "decoder"."""
+    """Return the rules of a stack, "encoder" or "decoder"."""
     theirs, ours = f"{stack}.layers.*", f"{stack}.blocks.*"
     attentions = {"self_attn": "attention", **({"encoder_attn": "cross_attention"} if stack == "decoder" else {})}
     # fmt: off

@@ -63,17 +63,17 @@ def encoder(
 
 
 def norm(config: Config) -> spec.LayerNorm:
-    """Return the norm that all layers share."""
+    """Return the norm of all layers."""
     return spec.LayerNorm(eps=config.number("layer_norm_eps", 1e-12))
 
 
 def dropout(config: Config) -> float:
-    """Return the dropout rate that all layers but attention share."""
+    """Return the dropout rate of all layers but attention."""
     return config.rate("hidden_dropout_prob", 0.1)
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts masked tokens."""
+    """Return the head for masked tokens."""
     return masked_language_head(config, config.activation("hidden_act"), norm(config))
 
 

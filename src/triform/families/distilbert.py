@@ -46,7 +46,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts masked tokens."""
+    """Return the head for masked tokens."""
     return masked_language_head(config, config.activation("activation", "gelu"), NORM)
 
 
@@ -61,7 +61,7 @@ def token_head(config: Config) -> spec.TokenHead:
 
 
 def span_head(config: Config) -> spec.SpanHead:
-    """Return the head that finds answers."""
+    """Return the head for answers."""
     return replace(heads.span_head(config), dropout=config.rate("qa_dropout", 0.1))
 
 

@@ -47,7 +47,7 @@ def form(config: Config, architecture: str) -> spec.Decoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts the next token."""
+    """Return the head for the next token."""
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True))
 
 

@@ -81,12 +81,12 @@ def decoder(
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts the next token."""
+    """Return the head for the next token."""
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", False))
 
 
 def weights(model: spec.Model, *more: Rename) -> WeightTable:
-    """Return the weight table, with the rules `more` that a descendant adds."""
+    """Return the weight table, with the rules `more` of a descendant."""
     # The class with a span head has another name for the backbone.
     prefix = "transformer." if isinstance(model.head, spec.SpanHead) else "model."
     # fmt: off

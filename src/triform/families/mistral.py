@@ -11,7 +11,7 @@ from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Return a decoder with one window for all blocks: `sliding_window`, null for none, and 4096 without the key."""
+    """Return a decoder with a window in all blocks: `sliding_window`, null for none, and 4096 without the key."""
     config.expect("is_encoder_decoder", False)
     config.ignore("tie_word_embeddings")
     window = config.optional_integer("sliding_window") if config.mentions("sliding_window") else 4096

@@ -9,7 +9,7 @@ from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
-    """Return an encoder as BERT's, without segments, with a relative bias that all blocks share."""
+    """Return an encoder as BERT's, without segments, with a shared relative bias."""
     positions = spec.Learned(
         num_positions=config.integer("max_position_embeddings"),
         offset=config.integer("pad_token_id", 1, minimum=0) + 1,

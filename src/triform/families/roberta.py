@@ -21,7 +21,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts masked tokens. Its activation is GELU, whatever the blocks have."""
+    """Return the head for masked tokens. Its activation is GELU, whatever the blocks have."""
     return masked_language_head(config, spec.Activation.GELU, bert.norm(config))
 
 
@@ -57,7 +57,7 @@ def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> We
 
 
 def classification_rules(model: spec.Model) -> list[Rename]:
-    """Return the rules of the classifier: one linear for tokens, two linears of the same name for sequences."""
+    """Return the rules of the classifier: a linear for tokens, two linears of the same name for sequences."""
     if isinstance(model.head, spec.TokenHead):
         return [Rename("classifier.*", "classification_head.*")]
     return [

@@ -29,7 +29,7 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encode
 
 
 def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
-    """Return one stack: with a causal mask the decoder, which has cross-attention, else the encoder."""
+    """Return a stack: with a causal mask the decoder with cross-attention, else the encoder."""
     norm = spec.RMSNorm(eps=config.number("layer_norm_epsilon", 1e-6))
     num_heads, dropout = config.integer("num_heads"), config.rate("dropout_rate", 0.1)
     heads = spec.Heads(num_attention_heads=num_heads, num_key_value_heads=num_heads, head_dim=config.integer("d_kv"))
@@ -53,7 +53,7 @@ def stack(config: Config, num_layers: int, mask: spec.Mask) -> spec.Stack:
 
 
 def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.GatedFeedForward:
-    """Return the feed-forward that `feed_forward_proj` names: an activation, or `gated-` and an activation."""
+    """Return the feed-forward of `feed_forward_proj`, an activation, or `gated-` and an activation."""
     kind = config.string("feed_forward_proj", "relu")
     name = kind.removeprefix("gated-")
     # "gated-gelu" has always meant the tanh approximation.
@@ -63,7 +63,7 @@ def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.Gate
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head that predicts the next token of the target.
+    """Return the head for the next token of the target.
 
     `tie_word_embeddings` false turns the scale off, as in v1.1. An untied head shows in the checkpoint.
     """
@@ -103,7 +103,7 @@ def weights(model: spec.Model) -> WeightTable:
 
 
 def stack_rules(stack: str, canonical: str, *, gated: bool) -> list[Rename]:
-    """Return the rules of one stack. The feed-forward is layer 1 of each block, in the decoder layer 2."""
+    """Return the rules of a stack. The feed-forward is layer 1 of each block, in the decoder layer 2."""
     theirs, ours = f"{stack}.block.*.layer", f"{canonical}blocks.*"
     attentions = [("0.SelfAttention", "attention"), ("1.EncDecAttention", "cross_attention")]
     last = 2 if stack == "decoder" else 1

@@ -1,4 +1,4 @@
-"""LoRA adapters in PEFT's layout: low-rank updates of weights, and whole tensors that replace tensors of the model.
+"""LoRA adapters in PEFT's layout: low-rank updates of weights, and replacements of whole tensors.
 
 An adapter uses the tensor names of its base model, so the weight table of the family gives the parameters. The update
 of a fused tensor is cut like the tensor, one part for each parameter. Updates are merged while parameters are loaded:
@@ -62,7 +62,7 @@ MIN_NUMBER, MAX_NUMBER = 1e-9, 1e9
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """The low-rank update of one parameter: W + scale·B·A.
+    """The low-rank update of a parameter: W + scale·B·A.
 
     With a magnitude m, that of DoRA, m·(W + scale·B·A) / ‖W + scale·B·A‖ for each output channel. Liu et al. 2024,
     arXiv:2402.09353, equation 5.
@@ -151,7 +151,7 @@ class Adapter:
             )
 
     def changed_parameters(self, table: WeightTable) -> set[str]:
-        """Return the canonical names of all parameters that the adapter updates or replaces."""
+        """Return the canonical names of all updated or replaced parameters."""
         names = [*self.whole, *(f"{module}.weight" for module in self.low_rank)]
         return {canonical for name in names for canonical, _ in table.to_canonical(name)}
 
@@ -164,7 +164,7 @@ class Adapter:
         return None
 
     def replace_tensors(self, tensors: Tensors, table: WeightTable) -> Tensors:
-        """Return the tensors of a model, with the adapter's whole tensors in place of the ones they replace."""
+        """Return the tensors of a model, some replaced by whole tensors of the adapter."""
         replaced = {canonical for name in self.whole for canonical, _ in table.to_canonical(name)}
         infos: dict[str, TensorInfo] = {}
         for name, info in tensors.items():
@@ -178,7 +178,7 @@ class Adapter:
         return tensors.replace_infos(infos)
 
     def make_updates(self, table: WeightTable, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
-        """Return canonical name → low-rank update, for all parameters that the adapter updates.
+        """Return canonical name → low-rank update.
 
         Arguments:
             table: the names of the family.
@@ -269,7 +269,7 @@ class Adapter:
 
 
 def _check_config(config: Mapping[str, Any], where: str) -> None:
-    """Refuse settings that Triform does not implement, all in one error."""
+    """Refuse unknown settings, all in one error."""
     kind = config.get("peft_type")
     if kind != "LORA":
         raise UnsupportedModelError(f"{where}: peft_type is {kind!r}; Triform has LORA (with DoRA).")

@@ -1,4 +1,4 @@
-"""Quantized checkpoints in the layout of the library compressed-tensors, which transformers and vLLM read.
+"""Quantized checkpoints in the layout of the library compressed-tensors, for transformers and vLLM.
 
 The files hold a linear X in several tensors. int8: `X.weight` (out, in) and `X.weight_scale` (out, 1). int4:
 `X.weight_packed` (out, in / 8), eight inputs as q + 8 in an int32, the first in the lowest nibble; `X.weight_scale`
@@ -125,7 +125,7 @@ def _differences(given: Mapping[str, Any], expected: Mapping[str, Any], path: st
 
 
 class CompressedTensors(Tensors):
-    """Checkpoint tensors in which each integer weight is one tensor with its scales."""
+    """Checkpoint tensors with the scales inside each integer weight."""
 
     def read(self, name: str) -> StoredTensor:
         """Return the tensor; an int4 weight is a copy, since its inputs are reordered.
@@ -203,7 +203,7 @@ def _problems_of_weight(
 
 
 def to_file_tensors(name: str, tensor: StoredTensor) -> Content:
-    """Return the tensors that a file holds for one tensor: itself for floats, several for integers.
+    """Return the tensors in a file for a tensor in memory: the same for floats, several for integers.
 
     Arguments:
         name: the checkpoint name.

@@ -43,7 +43,7 @@ class ParameterLoader:
         return self.parameters[name]
 
     def use_packed(self, cache: PackedCache, source: str) -> None:
-        """Take the weights of linears from the packed cache, which packs them first if it has no file of them.
+        """Take the weights of linears from the packed cache. Without a file in the cache, pack them first.
 
         Weights that an adapter changes are packed at every start.
 
@@ -96,7 +96,7 @@ def naming_parameter(name: str) -> Iterator[None]:
 
 
 def _chosen_format(engine: Engine, dtype: str) -> Format | None:
-    """Return the format of a `dtype` argument; None for "auto", which keeps each tensor as stored.
+    """Return the format of a `dtype` argument; None for "auto": each tensor as stored.
 
     Integers are for the weights of linears; all other parameters are then held as "auto" holds them.
 

@@ -1,4 +1,4 @@
-"""Matching: every parameter finds its slice of a checkpoint tensor, and every tensor is accounted for.
+"""Matching: every parameter gets a slice of a checkpoint tensor, and every tensor is accounted for.
 
 A missing, unknown, misshapen or contradictory tensor is a problem; all problems of a checkpoint go into one error.
 """
@@ -14,7 +14,7 @@ from triform.weights.tensors import FORMATS, Tensors
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Assignment:
-    """The source of every parameter, and the tensors that no parameter uses."""
+    """The source of every parameter, and the unused tensors."""
 
     sources: Mapping[str, TensorSlice]
     """Canonical name → slice of the checkpoint."""

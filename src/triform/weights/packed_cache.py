@@ -1,4 +1,4 @@
-"""The packed cache: files of packed weights, which the next start maps and is ready at once, and processes share.
+"""The packed cache: files of packed weights, mapped by the next start and shared by processes.
 
 A file holds the linears of one checkpoint in the form that one engine reads. The file is an ordinary safetensors file;
 its name is a digest of everything the content depends on.
@@ -43,7 +43,7 @@ ABANDONED = 3600
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Entry:
-    """One file of the cache."""
+    """A file of the cache."""
 
     path: Path
     source: str
@@ -70,7 +70,7 @@ class PackedCache:
 
     @classmethod
     def from_environment(cls) -> "PackedCache | None":
-        """Return the cache that the environment variables describe; None if they disable the cache.
+        """Return the cache described by environment variables; None if they disable the cache.
 
         Raises:
             InputError: `TRIFORM_CACHE_LIMIT` is not a number.
@@ -89,7 +89,7 @@ class PackedCache:
     def open(
         self, identity: Mapping[str, Any], source: str, names: Sequence[str], pack: Callable[[str], StoredTensor]
     ) -> Tensors | None:
-        """Return the packed tensors of a model from their file, which is made if it does not exist.
+        """Return the packed tensors of a model from a file, and make the file if necessary.
 
         Arguments:
             identity: everything the content depends on, as JSON: `packing`, `files` (path, size, time) and more.
@@ -222,7 +222,7 @@ def _digest(value: Any) -> str:
 
 
 def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: Callable[[str], StoredTensor]) -> None:
-    """Write tensors one after another, then the header before them, which is known only at the end."""
+    """Write tensors one after another, and at the end the header before them."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     # An entry of the header takes its name and at most 256 bytes.
     room = 8 + 1024 + sum(map(len, metadata.values())) + sum(len(name) + 256 for name in names)

@@ -1,4 +1,4 @@
-"""Slices: a part of a checkpoint tensor that is one parameter, as a frozen value with an inverse.
+"""Slices of checkpoint tensors: the part that is a parameter, as a frozen value with an inverse.
 
 A checkpoint stores some parameters together in one tensor, or with their axes in another order. A `TensorSlice` names
 the tensor and the steps from the tensor to the parameter. There are four steps:
@@ -118,7 +118,7 @@ class Split(SliceStep):
 
 @dataclass(frozen=True, slots=True)
 class Stack(SliceStep):
-    """One array of several that lie behind one another along an axis of their own, the first.
+    """An array of several, stacked along an additional first axis.
 
     Stack(8): an expert of Granite-MoE's input_linear (experts, 2·F, D).
     Stack(1): the only row of BART's final_logits_bias (1, V) or of ViT's position_embeddings (1, positions, D).
@@ -219,7 +219,7 @@ class Flatten(SliceStep):
 
 @dataclass(frozen=True, slots=True)
 class TensorSlice:
-    """The part of a checkpoint tensor that is one parameter."""
+    """The part of a checkpoint tensor that is a parameter."""
 
     tensor: str
     steps: tuple[SliceStep, ...] = ()
@@ -253,7 +253,7 @@ class TensorSlice:
 
 
 def join_slices(parts: Mapping[TensorSlice, NDArray[Any]]) -> NDArray[Any]:
-    """Return the tensor of which these are all slices, the inverse of `TensorSlice.cut`.
+    """Return a tensor from all slices of the tensor, the inverse of `TensorSlice.cut`.
 
     Arguments:
         parts: slice → array of the shape that `part_shape` gives.

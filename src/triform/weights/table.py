@@ -11,7 +11,7 @@ from triform.weights.slices import SliceStep, Split, Stack, TensorSlice
 
 @dataclass(init=False)
 class Rename:
-    """One rule of a table: a tensor's name in checkpoints ↔ the canonical names of the parameters in the tensor.
+    """A rule of a table: tensor name in checkpoints ↔ canonical names of the parameters in the tensor.
 
     `*` stands for one part between dots, in the same order in all names. `#` in the canonical names stands for the
     number of an array in a `Stack`.
@@ -74,7 +74,7 @@ class Rename:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightTable:
-    """All tensors that a checkpoint of a family may hold. Export follows the first rule for a canonical name."""
+    """All possible tensors in a checkpoint of a family. Export follows the first rule for a canonical name."""
 
     rules: tuple[Rename, ...]
     """The backbone's tensors."""
@@ -100,7 +100,7 @@ class WeightTable:
                     yield canonical, replace(tensor_slice, tensor=name)
 
     def to_checkpoint(self, canonical: str, *, prefix: str) -> TensorSlice:
-        """Return the slice to which a parameter is exported, with `prefix` before a backbone's name."""
+        """Return the slice for the export of a parameter, with `prefix` before a backbone's name."""
         for rules, before in ((self.rules, prefix), (self.heads, "")):
             for rule in rules:
                 tensor_slice = rule.to_checkpoint(canonical)

@@ -63,7 +63,7 @@ class Tensors(Mapping[str, TensorInfo]):
         return len(self._infos)
 
     def replace_infos(self, infos: dict[str, TensorInfo]) -> "Tensors":
-        """Return other tensors, whose files lie in the same folder or are given by full paths."""
+        """Return tensors with these entries; files are relative to the same folder, or full paths."""
         return type(self)(self.folder, infos)
 
     def identity(self) -> list[list[str | int]]:
@@ -84,15 +84,15 @@ class Tensors(Mapping[str, TensorInfo]):
         return self.map_file(info.file)[info.begin : info.end]
 
     def unmap(self) -> None:
-        """Release the mapped files, whose pages count as memory of this process. A later read maps them again."""
+        """Release the mapped files, since their pages count as memory of the process. A later read maps them again."""
         self._maps.clear()
 
     def read(self, name: str) -> StoredTensor:
-        """Return the tensor, which must have a format: a view of the mapped file."""
+        """Return a tensor with a format, as a view of the mapped file."""
         return self.read_info(self[name])
 
     def read_info(self, info: TensorInfo) -> StoredTensor:
-        """Return the tensor of a header entry, which must have a format: a view of the mapped file."""
+        """Return the tensor of a header entry with a format, as a view of the mapped file."""
         assert info.format is not None
         return StoredTensor(self.view_bytes(info).view(NUMPY_TYPES[info.format]).reshape(info.shape), info.format)
 

@@ -72,7 +72,7 @@ class Config:
 
     @classmethod
     def of_file(cls, checkpoint: Checkpoint, name: str) -> Self:
-        """Read a JSON file that must hold an object."""
+        """Read a JSON file with an object."""
         return cls(checkpoint.read_object(name), str(checkpoint.folder / name))
 
     def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
@@ -122,7 +122,7 @@ class Config:
         return None if self._values.get(key) is None else self.integer(key)
 
     def quotient(self, key: str, divisor: str) -> int:
-        """Read two whole numbers and return the first divided by the second, which must divide it."""
+        """Read two whole numbers and return their quotient, which must be whole."""
         dividend, by = self.integer(key), self.integer(divisor)
         if dividend % by:
             self.refuse(key, f"a multiple of {divisor}, which is {by}")
@@ -136,7 +136,7 @@ class Config:
         return value
 
     def number(self, key: str, default: float = _REQUIRED) -> float:
-        """Read a number above 0 that float32 can hold."""
+        """Read a number above 0, within the range of float32."""
         expected = f"a number above 0 and below {MAX_FLOAT32:g}"
         value = self._read(key, default, expected, int, float)
         if not 0 < value < MAX_FLOAT32:
@@ -187,24 +187,24 @@ class Config:
         return value
 
     def activation(self, key: str, default: str = _REQUIRED) -> Activation:
-        """Read an activation, one of the names in `ACTIVATIONS`."""
+        """Read an activation, a name in `ACTIVATIONS`."""
         return self.named_activation(key, self.string(key, default))
 
     def named_activation(self, key: str, name: str) -> Activation:
-        """Return the activation `name`, which is a part of the value of `key`."""
+        """Return the activation `name`, a part of the value of `key`."""
         if name not in ACTIVATIONS:
             self.refuse(key, f"one of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[name]
 
     def expect(self, key: str, *allowed: Any) -> None:
-        """Refuse a key unless it is absent or has one of the values that Triform implements."""
+        """Refuse a key unless the key is absent or has an allowed value."""
         self._known.add(key)
         value = self._values.get(key)
         if value is not None and value not in allowed:
             self.refuse(key, f"{' or '.join(map(repr, allowed))}, which is all that Triform implements")
 
     def ignore(self, *keys: str) -> None:
-        """Accept keys that do not change the forward pass, with any value."""
+        """Accept keys without influence on the forward pass, with any value."""
         self._known.update(keys)
 
     def labels(self) -> tuple[str, ...]:
@@ -256,7 +256,7 @@ class Config:
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)
 
     def close(self) -> None:
-        """Refuse the keys that nothing has read, expected or ignored."""
+        """Refuse all keys not yet read, expected or ignored."""
         unknown = {key: value for key, value in self._values.items() if key not in self._known and value is not None}
         if unknown:
             listed = "\n  ".join(f"{key} = {value!r}" for key, value in unknown.items())

@@ -1,4 +1,4 @@
-"""Heads that many families read from config.json in the same way, and rules for their tensors."""
+"""Heads of many families: reads of config.json, and rules for tensors."""
 
 from triform import spec
 from triform.families.kit.config import Config
@@ -29,7 +29,7 @@ def masked_language_bias(model: spec.Model, bias: str, decoder_bias: str) -> tup
 def first_token_head(
     config: Config, pooler: spec.Activation, *, dropout: float, pooled_dropout: float = 0.0
 ) -> spec.SequenceHead:
-    """Return a classifier of sequences that reads the first token behind a pooler, as encoders have it."""
+    """Return the classifier of sequences in most encoders: it reads the first token, behind a pooler."""
     return spec.SequenceHead(
         labels=config.labels(),
         problem=config.problem(),
@@ -41,12 +41,12 @@ def first_token_head(
 
 
 def last_token_head(config: Config) -> spec.SequenceHead:
-    """Return a classifier of sequences that reads the last token, as decoders have it."""
+    """Return the classifier of sequences in most decoders: it reads the last token."""
     return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
 
 
 def end_token_head(config: Config) -> spec.SequenceHead:
-    """Return a classifier of sequences that reads the end token behind a pooler, as encoder-decoders have it."""
+    """Return the classifier of sequences in most encoder-decoders: it reads the end token, behind a pooler."""
     dropout = config.rate("classifier_dropout")
     return spec.SequenceHead(
         labels=config.labels(),
@@ -74,6 +74,6 @@ def token_head(config: Config, dropout: float = 0.1) -> spec.TokenHead:
 
 
 def span_head(config: Config) -> spec.SpanHead:
-    """Return a head that scores each token as the start and as the end of an answer."""
+    """Return the head for answers: scores of each token as start and as end."""
     config.expect("num_labels", 2)
     return spec.SpanHead()

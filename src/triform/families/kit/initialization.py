@@ -21,12 +21,12 @@ class Initialization:
 
 
 def by_range(config: Config, model: spec.Model) -> Initialization:
-    """Return one deviation, `initializer_range`, for all weights."""
+    """Return the deviation `initializer_range` for all weights."""
     return Initialization(deviations={"*": _range(config)}, padding=_padding(config, model))
 
 
 def by_range_and_depth(config: Config, model: spec.Model) -> Initialization:
-    """Return one deviation, divided by √(2·blocks) for outputs onto the residual. Radford et al. 2019, section 2.3."""
+    """Return a deviation, divided by √(2·blocks) for outputs onto the residual. Radford et al. 2019, section 2.3."""
     deviation = _range(config)
     residual = deviation / (2 * len(model.output_stack.blocks)) ** 0.5
     deviations = {"*.attention.output.weight": residual, "*.feed_forward.down.weight": residual, "*": deviation}

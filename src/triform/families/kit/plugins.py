@@ -1,4 +1,4 @@
-"""Plugins: families of other packages, declared by entry points in the group `triform.families`.
+"""Plugins: families from installed packages, declared by entry points in the group `triform.families`.
 
     [project.entry-points."triform.families"]
     my_model = "my_package.my_model:FAMILY"
@@ -55,7 +55,7 @@ def load_family(points: list[EntryPoint]) -> Family:
 
 
 def refuse_rivals(points: dict[str, list[EntryPoint]], built_in: set[str]) -> None:
-    """Refuse packages that replace a family of Triform's own: chance must not decide which of the two reads a model.
+    """Refuse packages with a built-in family: chance must not decide between two families for a model.
 
     Raises:
         UnsupportedModelError: an entry point has the model type of a built-in family.
