@@ -92,4 +92,4 @@ def product(model: triform.Model, x: NDArray[np.float32], out: int) -> Callable[
 def linear_weights(model: triform.Model) -> list[Parameter]:
     """Those that a row of states is multiplied by."""
     declared = model.blueprint.declared.items()
-    return [model.parameters[name] for name, declaration in declared if ParameterRole.LINEAR in declaration.use]
+    return [model.parameters[name] for name, declaration in declared if ParameterRole.LINEAR in declaration.role]

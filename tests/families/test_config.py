@@ -1,4 +1,4 @@
-"""Reading config.json: every key is read, expected or known to be harmless, or the error names it and its value."""
+"""Reads of config.json: every key is read, expected or harmless, or an error names the key and the value."""
 
 import json
 from typing import Any
@@ -15,7 +15,7 @@ WHERE = "some/folder/config.json"
 
 
 def config(case: str, **changes: Any) -> dict[str, Any]:
-    """The config.json of a parity case as transformers writes it, with some keys changed."""
+    """Return the config.json of a parity case in the form of transformers, with some keys changed."""
     written: dict[str, Any] = json.loads(CASE[case].config().to_json_string())
     return {**CASE[case].rewrite_config(written), "architectures": [CASE[case].model], **changes}
 
@@ -29,7 +29,7 @@ def without(case: str, *keys: str) -> spec.Model:
 
 
 def refused(case: str, **changes: Any) -> str:
-    """The message with which a config is refused. It always says where."""
+    """Return the message of a refused config, and check the path in the message."""
     with pytest.raises(UnsupportedModelError) as raised:
         read(case, **changes)
     assert WHERE in str(raised.value)

@@ -1,4 +1,4 @@
-"""What the families make of a config: specs with the numbers of the reference implementation."""
+"""Families: config.json → spec, with the numbers of the reference implementation."""
 
 import itertools
 import json
@@ -16,14 +16,16 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.models.t5.modeling_t5 import T5Attention
 
+import triform.families
 from tests.families.test_config import read
-from tests.weights import CASE
+from tests.weights import CASE, make
 from triform import spec
 from triform.errors import ModelNotFoundError, UnsupportedModelError
-from triform.families import FAMILIES, Config
+from triform.families import Config, built_in_families, find_family
 from triform.hub import find_checkpoint
 from triform.networks.layers.position import distance_buckets, rotary_frequencies
 
+FOLDER = Path(triform.families.__file__).parent
 LLAMA3 = {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 ROPES: list[dict[str, Any]] = [
     {"rope_type": "default"},
@@ -50,14 +52,14 @@ def frequencies(rope: dict[str, Any], dim: int) -> NDArray[np.float32]:
 
 
 def print_reference_frequencies() -> None:
-    """For the process that `portable` starts."""
+    """Print the frequencies, in the process started by `portable`."""
     for rope, dim, theta in itertools.product(ROPES, DIMS, THETAS):
         print(json.dumps(reference_frequencies({**rope, "rope_theta": theta}, dim).view(np.uint32).tolist()))
 
 
 @pytest.fixture(scope="module")
 def portable() -> dict[tuple[int, int, float], NDArray[np.float32]]:
-    """(rope, dim, theta) → what torch computes where it uses no vector instructions, whose powers differ by machine."""
+    """(rope, dim, theta) → frequencies by torch without vector instructions, since their powers differ by machine."""
     code = "from tests.families.test_families import *; print_reference_frequencies()"
     environment = {**os.environ, "ATEN_CPU_CAPABILITY": "default"}
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -102,10 +104,43 @@ def test_distances_fall_into_the_buckets_of_transformers(num_buckets: int, is_bi
 
 
 def test_the_families_have_names_of_their_own() -> None:
-    assert len({family.model_type for family in FAMILIES}) == len(FAMILIES)
-    architectures = [name for family in FAMILIES for name in family.architectures]
+    families = built_in_families()
+    assert len({family.model_type for family in families}) == len(families)
+    architectures = [name for family in families for name in family.architectures]
     assert len(set(architectures)) == len(architectures)
     assert {case.model for case in CASE.values()} <= set(architectures)
+
+
+def test_a_family_is_found_by_the_name_of_its_module() -> None:
+    families = built_in_families()
+    modules = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+    assert [family.model_type.replace("-", "_") for family in families] == modules
+    assert all(find_family({"model_type": family.model_type}, "") is family for family in families)
+
+
+@pytest.mark.parametrize(
+    "model_type",
+    ["kit", "kit.plugins", "__init__", "bert.FAMILY", "../bert", "xlm_roberta", "Bert", "", None, 3, ["bert"]],
+)
+def test_another_model_type_is_refused(model_type: object) -> None:
+    message = r"config.json: model_type .* is not supported. This version of Triform reads bart, bert, .*, xlm-roberta"
+    with pytest.raises(UnsupportedModelError, match=message):
+        find_family({"model_type": model_type}, "config.json")
+
+
+def test_a_model_imports_the_modules_of_its_own_family_alone(tmp_path: Path) -> None:
+    make("roberta", tmp_path)
+    script = f"""
+import sys, triform
+families = lambda: sorted(name.split(".")[2] for name in sys.modules if name.startswith("triform.families."))
+print(families())
+triform.load({str(tmp_path)!r})
+print(families())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = (set(json.loads(line.replace("'", '"'))) for line in done.stdout.splitlines())
+    assert before == {"kit"}
+    assert after == {"kit", "bert", "roberta"}
 
 
 def test_a_config_without_architectures_is_the_backbone() -> None:

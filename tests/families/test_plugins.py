@@ -1,4 +1,4 @@
-"""Families of other packages: installed ones, in a process of their own, and every way in which they can be wrong."""
+"""Families of other packages: installed packages in a separate process, and every way to be wrong."""
 
 import json
 import os
@@ -26,7 +26,7 @@ except triform.TriformError as error:
 
 
 def example() -> tuple[str, str]:
-    """The module and the lines of pyproject.toml that docs/adding-a-family.md shows."""
+    """Return the module and the lines of pyproject.toml in docs/adding-a-family.md."""
     page = (ROOT / "docs" / "adding-a-family.md").read_text()
     [module] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     [project] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
@@ -34,7 +34,7 @@ def example() -> tuple[str, str]:
 
 
 def install(site: Path, code: str, *lines: str, name: str = "triform-plain") -> None:
-    """What an installer leaves of a package with one module and such entry points."""
+    """Write the files of an installed package with one module and the entry points `lines`."""
     module = name.replace("-", "_")
     info = site / f"{module}-1.2.dist-info"
     info.mkdir(parents=True)
@@ -69,7 +69,7 @@ def test_the_example_of_the_docs_reads_a_model(tmp_path: Path) -> None:
 
 
 FAULTS = {
-    "no family": ("FAMILY = 3", "is no triform.families.Family, but int"),
+    "no family": ("FAMILY = 3", "is not a triform.families.Family, but int"),
     "another name": ("from triform.families.bert import FAMILY", "is of model_type 'bert'"),
     "no such name": ("", "cannot be loaded: AttributeError"),
     "broken": ("1 / 0", "cannot be loaded: ZeroDivisionError: division by zero. Repair that package"),

@@ -1,4 +1,4 @@
-"""The keys that well-known checkpoints on the Hub have in their config.json, with sizes made small."""
+"""Config keys of well-known checkpoints on the Hub, with small sizes."""
 
 from typing import Any
 

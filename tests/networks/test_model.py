@@ -281,9 +281,9 @@ def test_all_places_of_a_norm_in_a_residual() -> None:
     random = np.random.default_rng(0)
     arrays: dict[str, Any] = {}
 
-    def source(name: str, shape: tuple[int, ...], use: ParameterRole) -> Any:
+    def source(name: str, shape: tuple[int, ...], role: ParameterRole) -> Any:
         arrays[name] = random.standard_normal(shape).astype(np.float32)
-        return engine.prepare(name, StoredTensor(arrays[name], Format.FLOAT32), Format.FLOAT32, use)
+        return engine.prepare(name, StoredTensor(arrays[name], Format.FLOAT32), Format.FLOAT32, role)
 
     norm = RMSNorm(eps=1e-6)
     core = FeedForward(intermediate_size=6, activation=Activation.RELU, bias=False)

@@ -99,11 +99,11 @@ def assert_same_gradients(model: Model, reference: Any) -> None:
     floor = 1e-2 * max(gradient.abs().max() for gradient in expected.values())
     compared = set()
     for name, parameter in trainable(model).items():
-        piece = model.blueprint.assignment.sources[name]
-        gradient = piece.cut(expected[piece.tensor].numpy())
+        source = model.blueprint.assignment.sources[name]
+        gradient = source.cut(expected[source.tensor].numpy())
         assert parameter.grad is not None, name
         assert np.abs(parameter.grad.numpy() - gradient).max() <= 1e-4 * max(floor, np.abs(gradient).max()), name
-        compared.add(id(expected[piece.tensor]))
+        compared.add(id(expected[source.tensor]))
     assert compared == set(map(id, expected.values()))
 
 

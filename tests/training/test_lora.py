@@ -1,6 +1,7 @@
 """Low-rank adaptation beside PEFT: the same gradients, the same files, the same answers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from triform.errors import InputError
 from triform.model import Model
 from triform.training.lora import merged, save_adapter, with_lora
 from triform.training.start import new_parameters, start, trainable
+from triform.weights import Flatten, Rename
 
 BY_NAME = {case.name: case for case in CASES}
 KINDS: list[tuple[str, dict[str, Any]]] = [
@@ -152,6 +154,16 @@ def test_what_it_refuses(tmp_path: Path) -> None:
             with_lora(model, **settings)
     with pytest.raises(InputError, match="nothing of low rank to save"):
         save_adapter(model, tmp_path / "adapter")
+
+
+def test_a_linear_that_is_stored_as_a_convolution_is_refused(tmp_path: Path) -> None:
+    make_checkpoint(BY_NAME["bert"], tmp_path)
+    model = start(tmp_path)
+    convolution = Rename("conv.*", "blocks.*.feed_forward.down.weight", layout=(Flatten((3, 4, 4)),))
+    table = replace(model.blueprint.table, rules=(convolution, *model.blueprint.table.rules))
+    model.blueprint = replace(model.blueprint, table=table)
+    with pytest.raises(InputError, match=r"blocks\.0\.feed_forward\.down\.weight is stored as conv\.0 \(flattened\)"):
+        with_lora(model, targets=["*.down"])
 
 
 def test_the_config_is_peft_s(tmp_path: Path) -> None:

@@ -79,8 +79,8 @@ def test_what_it_begins_with_is_spread_as_in_transformers(case: Case, tmp_path: 
     theirs = dict(reference.named_parameters(remove_duplicate=False)) | dict(reference.named_buffers())
     prefix = model.blueprint.assignment.prefix
     for name, parameter in model.parameters.items():
-        piece = model.blueprint.table.to_checkpoint(name, prefix=prefix)
-        expected = torch.from_numpy(piece.cut(theirs[piece.tensor].detach().numpy()).copy())
+        target = model.blueprint.table.to_checkpoint(name, prefix=prefix)
+        expected = torch.from_numpy(target.cut(theirs[target.tensor].detach().numpy()).copy())
         actual = parameter.tensor.detach()  # type: ignore[attr-defined]
         if expected.dim() == 1:
             assert torch.equal(actual, expected), name

@@ -1,4 +1,4 @@
-"""What the tests of weights share: checkpoints of the parity cases, and files changed or written by hand."""
+"""Helpers for tests of weights: checkpoints of the parity cases, and files changed or written by hand."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ TensorDict = dict[str, torch.Tensor]
 
 
 def make(name: str, folder: Path) -> Any:
-    """A checkpoint of the case of this name; the reference model that was read back from it."""
+    """Write a checkpoint of the case `name`, and return the reference model read back from the folder."""
     return make_checkpoint(CASE[name], folder)
 
 
@@ -36,7 +36,7 @@ def write_file(folder: Path, tensors: TensorDict, file: str = "model.safetensors
 
 
 def edit_tensors(folder: Path, change: Callable[[TensorDict], None]) -> TensorDict:
-    """Change the tensors of a checkpoint in place; what it now holds."""
+    """Change the tensors of a checkpoint in place, and return all tensors."""
     tensors = read_file(folder)
     change(tensors)
     write_file(folder, tensors)
@@ -49,7 +49,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
 
 
 def write_raw(path: Path, header: object, data: bytes, *, size: int | None = None, pad: int = 0) -> None:
-    """A safetensors file by hand: any header, sound or not, and any length told of it."""
+    """Write a safetensors file by hand: any header, valid or not, with any length before the header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     text += b" " * pad
     path.write_bytes((len(text) if size is None else size).to_bytes(8, "little") + text + data)

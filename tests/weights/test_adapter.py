@@ -1,4 +1,4 @@
-"""LoRA adapters against the library that writes them: every layout it has that Triform reads, and what is refused."""
+"""LoRA adapters against PEFT: every layout that Triform reads, and every refusal."""
 
 import json
 import re
@@ -34,7 +34,7 @@ MODULES = {
 
 
 def adapt(reference: Any, folder: Path, **config: Any) -> Any:
-    """Put a random adapter on a model of transformers and save it; the model with it."""
+    """Put a random adapter on a model of transformers, save the adapter, and return the adapted model."""
     torch.manual_seed(1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about embeddings that are saved as well, and what is tied
@@ -197,9 +197,12 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         r"  lora_bias = True, expected False\n  news = 1, expected None\n  r = 0, expected a number above 0",
     ),
     "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key = 'four', expected a number above 0"),
-    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is no regular expression"),
-    "half a group": (change_config(rank_pattern={"(?i)query": 4}), r"rank_pattern: .* is no regular expression"),
-    "repeated too often": (change_config(alpha_pattern={"x{99999999999}": 4}), "alpha_pattern: .* is no regular exp"),
+    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is not a regular expression"),
+    "half a group": (change_config(rank_pattern={"(?i)query": 4}), r"rank_pattern: .* is not a regular expression"),
+    "repeated too often": (
+        change_config(alpha_pattern={"x{99999999999}": 4}),
+        "alpha_pattern: .* is not a regular exp",
+    ),
     "no switch": (change_config(use_rslora="no"), "use_rslora = 'no', expected true or false"),
     "enormous": (change_config(lora_alpha=10**400), "lora_alpha = 10+, expected a number above 0 and below 1e"),
     "a layer": (
@@ -246,7 +249,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
                 }
             )
         ),
-        "unexpected  embeddings.LayerNorm, whose weight is no matrix",
+        "unexpected  embeddings.LayerNorm, whose weight is not a matrix",
     ),
     "unknown tensor": (
         change_tensors(lambda tensors: tensors.update({"base_model.model.token_adapter.delta": torch.ones(2)})),
@@ -271,7 +274,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cut short": (lambda folder: (folder / FILE).write_bytes(b"12345678"), "damaged or cut short"),
     "no config": (
         lambda folder: (folder / "adapter_config.json").unlink(),
-        "has no adapter_config.json, so it is no adapter",
+        "has no adapter_config.json, so it is not an adapter",
     ),
 }
 
@@ -315,9 +318,9 @@ def test_another_base_model_is_said_where_it_can_be_known(sound: Path) -> None:
     change_config(base_model_name_or_path="org/other")(sound / "adapter")
     adapter = Adapter.open(checkpoint(sound / "adapter"))
     with pytest.warns(AdapterWarning, match="was trained on org/other, not on org/this"):
-        adapter.note_base(Checkpoint(sound / "base", "org/this", "1" * 40))
-    adapter.note_base(Checkpoint(sound / "base", "org/other", "1" * 40))
-    adapter.note_base(checkpoint(sound / "base"))  # a folder's name says nothing
+        adapter.warn_of_other_base(Checkpoint(sound / "base", "org/this", "1" * 40))
+    adapter.warn_of_other_base(Checkpoint(sound / "base", "org/other", "1" * 40))
+    adapter.warn_of_other_base(checkpoint(sound / "base"))  # a folder's name says nothing
 
 
 def test_tasks_and_the_command_line_take_an_adapter(minilm: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Pickles → safetensors: the same tensors under the same names, from every kind of file that torch has written."""
+"""Pickles → safetensors: equal tensors under equal names, from every kind of file written by torch."""
 
 import json
 import subprocess
@@ -22,7 +22,7 @@ from triform.weights.convert import convert
 
 
 def pickled(name: str, folder: Path) -> TensorDict:
-    """The case of this name as older versions of transformers saved it: one .bin file, tied tensors in it as such."""
+    """Save the case `name` in the form of older versions of transformers: one .bin file with tied tensors."""
     model = make(name, folder)
     (folder / "model.safetensors").unlink()
     tensors: TensorDict = model.state_dict()

@@ -1,4 +1,4 @@
-"""Writing checkpoints: whole or not at all, over the folder they came from, with all that the model does not use."""
+"""Export: checkpoints whole or not at all, over their own folder, with the tensors that the model does not use."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from triform.weights import open_tensors, write_json, write_tensors
 
 
 def tensors_of(*sizes: int) -> dict[str, StoredTensor]:
-    """A tensor of so many float32 numbers each."""
+    """Return one float32 tensor for each size."""
     return {
         f"x.{index}": StoredTensor(np.full(size, index, np.float32), Format.FLOAT32) for index, size in enumerate(sizes)
     }
@@ -207,7 +207,7 @@ except Exception:
 
 
 def fail_to_write(folder: Path) -> None:
-    """Save the model there, or shards where there is none, while no file can grow beyond 50 kB."""
+    """Save the model in the folder, or shards in an empty folder, while no file can grow beyond 50 kB."""
     done = subprocess.run([sys.executable, "-c", NO_ROOM, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
 

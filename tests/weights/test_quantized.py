@@ -1,8 +1,9 @@
-"""Weights in integers: quantized while loading, written for transformers, read back, and the others refused."""
+"""Weights in integers: quantized while loading, written for transformers, read back; other formats refused."""
 
 import json
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from triform.engines.formats.integers import dequantize, quantize
 from triform.errors import EngineError, UnsupportedModelError, WeightError
 from triform.model.blueprint import read_blueprint
 from triform.model.export import quantize as write_quantized
-from triform.weights import PackedCache
+from triform.weights import Flatten, PackedCache, SliceStep, Stack, TensorSlice
 
 BATCH = triform.Batch.from_ids([[5, 6, 7, 8, 9, 10, 11], [12]])
 SIZES = {"vocab_size": 120, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -78,7 +79,7 @@ def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) 
     edit_tensors(folder, lambda tensors: tensors.update({name: t.to(torch.bfloat16) for name, t in tensors.items()}))
     exact, model = load(folder, "float32"), load(folder, format.name)
     for name, parameter in model.parameters.items():
-        is_linear = ParameterRole.LINEAR in model.blueprint.declared[name].use
+        is_linear = ParameterRole.LINEAR in model.blueprint.declared[name].role
         assert parameter.format is (format if is_linear else Format.BFLOAT16)
         if is_linear:
             expected = quantize(exact.engine.stored(exact.parameters[name]).array, format)
@@ -93,7 +94,7 @@ def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> None:
-    """Half the cases stay within 2 %, all but T5 within 4: its random queries are not scaled, and attend steeply."""
+    """Half the cases stay within 2 %, all but T5 within 4: random unscaled queries of T5 attend steeply."""
     make_checkpoint(case, tmp_path)
     exact, model = load(tmp_path), load(tmp_path, "int8")
     source, target = (None if ids is None else triform.Batch.from_ids(ids) for ids in random_inputs(case, exact))
@@ -107,7 +108,7 @@ def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> Non
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format, tmp_path: Path) -> None:
-    """Where both multiply floats with what the integers stand for, they agree as ever.
+    """With float activations on both sides, transformers and Triform agree within the tolerance of parity.
 
     They may be apart by what Triform does beyond, rounding activations to int8; by steps of max / 127 there and
     max / 127.5 in compressed-tensors; and by bfloat16, in which the latter widens int4 at once.
@@ -200,7 +201,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("case", "format", "message"),
-    [("gpt2-lm", Format.INT8, r"stored \(in, out\).*dtype='int8'"), ("llama-lm", Format.INT4, "48 inputs")],
+    [("gpt2-lm", Format.INT8, r"not stored \(out, in\).*dtype='int8'"), ("llama-lm", Format.INT4, "48 inputs")],
 )
 def test_what_the_layout_does_not_have_is_refused_before_work(
     case: str, format: Format, message: str, tmp_path: Path
@@ -212,6 +213,16 @@ def test_what_the_layout_does_not_have_is_refused_before_work(
     with pytest.raises(UnsupportedModelError, match=message):
         write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail)
     assert not (tmp_path / "quantized").exists()
+
+
+@pytest.mark.parametrize("step", [Stack(3), Flatten((3, 2, 8))], ids=str)
+def test_more_than_a_matrix_is_not_written_in_integers(step: SliceStep, tmp_path: Path) -> None:
+    make("bert", tmp_path / "floats")
+    blueprint = read_blueprint(tmp_path / "floats")
+    sources = {**blueprint.assignment.sources, "blocks.0.feed_forward.down.weight": TensorSlice("down", (step,))}
+    blueprint = replace(blueprint, assignment=replace(blueprint.assignment, sources=sources))
+    with pytest.raises(UnsupportedModelError, match=r"down \(.*\) is not stored \(out, in\)"):
+        write_quantized(blueprint, Format.INT8, tmp_path / "quantized", before_tensor=pytest.fail)
 
 
 UP = "model.layers.0.mlp.up_proj.weight"
@@ -307,7 +318,7 @@ def test_other_quantized_checkpoints_are_refused(
 
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path: Path) -> None:
-    """Its config has more keys; scales of int8 may be in half precision; activations of int4 may be said to be int8."""
+    """compressed-tensors writes more config keys, scales of int8 in half precision, and int8 activations for int4."""
     load(make_model("llama", tmp_path / "floats"), format.name).save(tmp_path / "quantized")
     expected = outputs(load(tmp_path / "quantized"))
     kind = transformers.LlamaForCausalLM
@@ -319,7 +330,7 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
-    """Of a tensor in float32, the largest; the word table is as large, and stays mapped."""
+    """One tensor means the largest in float32; the word embedding is as large, and stays mapped."""
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)

@@ -1,6 +1,7 @@
-"""The tables of names, read both ways."""
+"""Weight tables, read both ways."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,26 @@ from triform import families, spec
 from triform.engines import Format, StoredTensor, create_engine
 from triform.families import bert, t5
 from triform.networks import declare
-from triform.weights import Rename, Row, Table, TensorSlice, Transpose, join, match_tensors, open_tensors, write_tensors
+from triform.weights import (
+    Rename,
+    SliceStep,
+    Split,
+    Stack,
+    TensorSlice,
+    Transpose,
+    WeightTable,
+    join_slices,
+    match_tensors,
+    open_tensors,
+    write_tensors,
+)
 
-PARTS = st.text(st.characters(exclude_characters=".*", exclude_categories=["Cs"]), min_size=1, max_size=6)
+PARTS = st.text(st.characters(exclude_characters=".*#", exclude_categories=["Cs"]), min_size=1, max_size=6)
+FILLINGS = st.text(st.characters(exclude_characters=".", exclude_categories=["Cs"]), min_size=1, max_size=6)
 STARS = ("{0}.*.{1}", "*.{0}", "{0}.*", "{0}.*.{1}.*", "{0}_*.{1}*", "*")
 
 
-def resolve(case: Case) -> tuple[spec.Model, Table, dict[str, tuple[int, ...]]]:
+def resolve(case: Case) -> tuple[spec.Model, WeightTable, dict[str, tuple[int, ...]]]:
     """Spec, table and parameters of a case, from its config alone."""
     written: dict[str, Any] = json.loads(case.config().to_json_string())
     config = case.rewrite_config({**written, "architectures": [case.model]})
@@ -33,7 +47,7 @@ def resolve(case: Case) -> tuple[spec.Model, Table, dict[str, tuple[int, ...]]]:
     return model, families.find_family(config, "").weights(model), shapes
 
 
-def canonical_of(rules: Rename | Table, name: str) -> list[str]:
+def canonical_of(rules: Rename | WeightTable, name: str) -> list[str]:
     return [canonical for canonical, _ in rules.to_canonical(name)]
 
 
@@ -44,10 +58,10 @@ def test_every_parameter_finds_back_to_itself(case: Case) -> None:
     for prefix in (table.prefix, ""):
         exported = {canonical: table.to_checkpoint(canonical, prefix=prefix) for canonical in shapes}
         assert len(set(exported.values())) == len(shapes), "two parameters share a name"
-        for canonical, piece in exported.items():
-            wanted = [(found, part) for found, part in table.to_canonical(piece.tensor) if found in shapes]
-            assert (canonical, piece) in wanted
-            assert len(wanted) == piece.parts, piece
+        for canonical, target in exported.items():
+            wanted = [(found, source) for found, source in table.to_canonical(target.tensor) if found in shapes]
+            assert (canonical, target) in wanted
+            assert len(wanted) == math.prod(step.num_parts for step in target.steps), target
 
 
 @pytest.mark.parametrize("name", ["bert-masked-lm", "llama-lm", "t5-lm", "t5-v1.1", "t5-encoder", "llama-sequence"])
@@ -67,7 +81,7 @@ def test_a_rename_with_stars_reads_both_ways(pattern: str, data: st.DataObject) 
     ours = data.draw(st.sampled_from([p for p in STARS if p.count("*") == pattern.count("*")]))
     rename = Rename(theirs, ours.format(data.draw(PARTS), data.draw(PARTS)))
     # Between dots there may be anything but a dot, signs that mean something in a regular expression included.
-    fillings = [data.draw(PARTS) for _ in range(theirs.count("*"))]
+    fillings = [data.draw(FILLINGS) for _ in range(theirs.count("*"))]
     values = iter(fillings)
     name = "".join(next(values) if letter == "*" else letter for letter in theirs)
     [canonical] = canonical_of(rename, name)
@@ -76,7 +90,7 @@ def test_a_rename_with_stars_reads_both_ways(pattern: str, data: st.DataObject) 
     assert canonical_of(rename, back.tensor) == [canonical]
 
 
-@given(PARTS, PARTS, PARTS)
+@given(FILLINGS, FILLINGS, FILLINGS)
 def test_a_star_stands_for_exactly_one_part(first: str, second: str, third: str) -> None:
     rename = Rename("layer.*.weight", "blocks.*.linear.weight")
     assert canonical_of(rename, f"layer.{first}.weight") == [f"blocks.{first}.linear.weight"]
@@ -91,6 +105,17 @@ def test_dots_in_a_pattern_are_dots() -> None:
     assert canonical_of(Rename("a.weight", "b"), "aXweight") == []
 
 
+def test_a_number_counts_the_arrays_of_a_stack() -> None:
+    rule = Rename("layers.*.experts", "blocks.*.experts.#.up", layout=(Stack(12),))
+    names = canonical_of(rule, "layers.3.experts")
+    assert names == [f"blocks.3.experts.{number}.up" for number in range(12)]
+    assert [rule.to_checkpoint(name) for name in names] == [
+        TensorSlice("layers.3.experts", (Stack(12, part=number),)) for number in range(12)
+    ]
+    for name in ("12", "01", "-1", "x", ""):
+        assert rule.to_checkpoint(f"blocks.3.experts.{name}.up") is None
+
+
 def test_stars_keep_their_order() -> None:
     rename = Rename("a.*.b.*", "x.*.*")
     assert canonical_of(rename, "a.1.b.2") == ["x.1.2"]
@@ -98,8 +123,17 @@ def test_stars_keep_their_order() -> None:
 
 
 def test_a_rename_that_cannot_be_reversed_is_a_mistake_of_the_programmer() -> None:
-    with pytest.raises(AssertionError, match="cannot be reversed"):
-        Rename("a.*", "b")
+    layouts: list[tuple[tuple[str, ...], tuple[SliceStep, ...]]] = [
+        (("a.*", "b"), ()),
+        (("a.*", "b.*", "c.*"), ()),
+        (("a.*", "b.*", "c.*"), (Split((1, 1, 1)),)),
+        (("a.*", "b.*"), (Stack(2),)),
+        (("a.*", "b.#.*"), ()),
+        (("a.*", "b.#.*", "c.*"), (Stack(2), Split((1, 1)))),
+    ]
+    for names, layout in layouts:
+        with pytest.raises(AssertionError, match="cannot be reversed"):
+            Rename(*names, layout=layout)
 
 
 def test_old_names_are_known_and_new_ones_written() -> None:
@@ -152,27 +186,28 @@ def test_a_written_checkpoint_matches_again(prefixed: bool, tmp_path: Path) -> N
 
 
 def test_a_tensor_of_several_parameters_stored_the_other_way_round_reads_both_ways() -> None:
-    rule = Transpose("h.*.attn.c_attn.*", "blocks.*.query.*", "blocks.*.key.*", "blocks.*.value.*")
+    layout = (Transpose(), Split((1, 1, 1)))
+    rule = Rename("h.*.attn.c_attn.*", "blocks.*.query.*", "blocks.*.key.*", "blocks.*.value.*", layout=layout)
     whole = np.arange(24, dtype=np.float32).reshape(4, 6)  # (in, out)
     found = dict(rule.to_canonical("h.3.attn.c_attn.weight"))
     assert list(found) == ["blocks.3.query.weight", "blocks.3.key.weight", "blocks.3.value.weight"]
-    assert [piece.shape(whole.shape) for piece in found.values()] == [(2, 4)] * 3
-    pieces = {piece: piece.cut(whole) for piece in found.values()}
-    np.testing.assert_array_equal(pieces[found["blocks.3.key.weight"]], whole[:, 2:4].T)
-    np.testing.assert_array_equal(join(pieces), whole)
-    assert all(np.shares_memory(piece, whole) for piece in pieces.values())
-    assert all(rule.to_checkpoint(name) == piece for name, piece in found.items())
+    assert [source.part_shape(whole.shape) for source in found.values()] == [(2, 4)] * 3
+    parts = {source: source.cut(whole) for source in found.values()}
+    np.testing.assert_array_equal(parts[found["blocks.3.key.weight"]], whole[:, 2:4].T)
+    np.testing.assert_array_equal(join_slices(parts), whole)
+    assert all(np.shares_memory(part, whole) for part in parts.values())
+    assert all(rule.to_checkpoint(name) == source for name, source in found.items())
     bias = np.arange(6, dtype=np.float32)
-    halves = {piece: piece.cut(bias) for _, piece in rule.to_canonical("h.3.attn.c_attn.bias")}
-    assert [half.tolist() for half in halves.values()] == [[0, 1], [2, 3], [4, 5]]
-    np.testing.assert_array_equal(join(halves), bias)
+    thirds = {source: source.cut(bias) for _, source in rule.to_canonical("h.3.attn.c_attn.bias")}
+    assert [third.tolist() for third in thirds.values()] == [[0, 1], [2, 3], [4, 5]]
+    np.testing.assert_array_equal(join_slices(thirds), bias)
 
 
-def test_a_row_is_a_vector() -> None:
-    rule = Row("final_logits_bias", "language_head.bias")
-    [(_, piece)] = rule.to_canonical("final_logits_bias")
+def test_a_stack_of_one_is_a_vector() -> None:
+    rule = Rename("final_logits_bias", "language_head.bias", layout=(Stack(1),))
+    [(_, source)] = rule.to_canonical("final_logits_bias")
     row = np.arange(5, dtype=np.float32)[None]
-    assert piece.shape((1, 5)) == (5,)
-    assert piece.shape((2, 5)) == ()
-    assert piece.cut(row).tolist() == [0, 1, 2, 3, 4]
-    np.testing.assert_array_equal(join({piece: piece.cut(row)}), row)
+    assert source.part_shape((1, 5)) == (5,)
+    assert source.part_shape((2, 5)) is None
+    assert source.cut(row).tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_array_equal(join_slices({source: source.cut(row)}), row)

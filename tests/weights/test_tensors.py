@@ -1,4 +1,4 @@
-"""Reading safetensors files: bit-exact, mapped, one or many; and every way in which they can be broken."""
+"""Reads of safetensors files: bit-exact, mapped, single or sharded; and every kind of damage."""
 
 import json
 from pathlib import Path

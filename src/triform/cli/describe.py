@@ -46,15 +46,14 @@ def describe(
 
 
 def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
-    for name, piece in blueprint.assignment.sources.items():
-        info = blueprint.tensors[piece.tensor]
-        part = f" (part {piece.part + 1} of {piece.parts})" if piece.parts > 1 else ""
+    for name, source in blueprint.assignment.sources.items():
+        info = blueprint.tensors[source.tensor]
         change = " + a change of the adapter" if name in blueprint.updates else ""
         yield {
             "name": name,
             "shape": list(blueprint.declared[name].shape),
             "dtype": str(info.format or info.dtype),
-            "tensor": piece.tensor + part + (" transposed" if piece.transposed else "") + change,
+            "tensor": f"{source}{change}",
             "file": info.file,
         }
 

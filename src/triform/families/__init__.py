@@ -1,93 +1,76 @@
-"""config.json → spec, and the names of the weights: one small file for each family."""
+"""config.json → spec and weight table: a small module for each family, found by `model_type`.
+
+A module is imported for a model of its family. `kit/` is the machinery that the modules are written with.
+"""
 
 from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from triform import spec
 from triform.errors import UnsupportedModelError
-from triform.families import (
-    bart,
-    bert,
-    distilbert,
-    gpt2,
-    llama,
-    marian,
-    mistral,
-    mpnet,
-    qwen2,
-    qwen3,
-    roberta,
-    t5,
-    xlm_roberta,
-)
 from triform.families.kit.config import BOOKKEEPING, GENERATION, TRAINING, Config
 from triform.families.kit.family import Family
 
-FAMILIES: tuple[Family, ...] = (
-    bert.FAMILY,
-    roberta.FAMILY,
-    xlm_roberta.FAMILY,
-    distilbert.FAMILY,
-    mpnet.FAMILY,
-    t5.FAMILY,
-    bart.FAMILY,
-    marian.FAMILY,
-    gpt2.FAMILY,
-    llama.FAMILY,
-    mistral.FAMILY,
-    qwen2.FAMILY,
-    qwen3.FAMILY,
-)
-
 
 def find_family(config: Mapping[str, Any], where: str) -> Family:
-    """The family of a config.json, by its `model_type`: one of Triform's own, or of a package that brings it.
+    """Return the family of a config.json by `model_type`: a built-in family, or a family of another package.
+
+    Arguments:
+        config: the contents of config.json.
+        where: the path of config.json, for messages.
 
     Raises:
-        UnsupportedModelError: there is none, or the package's cannot be used.
+        UnsupportedModelError: the family does not exist, or another package's family cannot be used.
     """
     model_type = config.get("model_type")
-    for family in FAMILIES:
-        if family.model_type == model_type:
-            return family
-    # What is installed is looked through only for a model that Triform does not have: it takes time.
+    family = _find_built_in(model_type)
+    if family is not None:
+        return family
+    # Listing the installed packages takes time, and only a model that Triform lacks needs the list.
     from triform.families.kit import plugins
 
-    built_in = {family.model_type for family in FAMILIES}
-    others = plugins.declared()
-    plugins.refuse_rivals(others, built_in)
+    others = plugins.find_entry_points()
+    plugins.refuse_rivals(others, {name for name in others if _find_built_in(name) is not None})
     if isinstance(model_type, str) and model_type in others:
-        return plugins.load(others[model_type])
+        return plugins.load_family(others[model_type])
+    known = sorted(family.model_type for family in built_in_families())
     more = f", and of other packages {', '.join(sorted(others))}" if others else ""
     raise UnsupportedModelError(
-        f"{where}: model_type {model_type!r} is not supported. "
-        f"This version of Triform reads {', '.join(sorted(built_in))}{more}."
+        f"{where}: model_type {model_type!r} is not supported. This version of Triform reads {', '.join(known)}{more}."
     )
 
 
+def built_in_families() -> list[Family]:
+    """Return all built-in families, in the order of their modules. Imports every module."""
+    return [_import_family(name) for name in sorted(_module_names())]
+
+
 def read_spec(config: Mapping[str, Any], where: str, *, with_head: bool = True) -> spec.Model:
-    """The spec of a config.json.
+    """Return the spec of a config.json.
 
     Arguments:
-        config: its contents.
-        where: its path, for messages.
+        config: the contents of config.json.
+        where: the path of config.json, for messages.
         with_head: whether to read the head that `architectures` names, or the backbone alone.
 
     Raises:
-        UnsupportedModelError: an unknown model type, architecture, key or value, or one that is missing.
+        UnsupportedModelError: an unknown model type, architecture, key or value, or a missing key.
     """
     family = find_family(config, where)
     reader = Config(config, where)
-    architecture = _architecture(reader, family, with_head=with_head)
+    architecture = _find_architecture(reader, family, with_head=with_head)
     form = family.form(reader, architecture)
     head = family.architectures[architecture](reader) if with_head else None
-    # Labels are for heads; a model without one, or with another, just does not need them.
+    # Labels belong to heads; a backbone, or a head without labels, does not read them.
     reader.ignore(*BOOKKEEPING, *TRAINING, *GENERATION, "id2label", "label2id", "num_labels", "problem_type")
     reader.close()
     return spec.Model(form=form, head=head)
 
 
-def _architecture(config: Config, family: Family, *, with_head: bool) -> str:
+def _find_architecture(config: Config, family: Family, *, with_head: bool) -> str:
     named = config.strings("architectures", default=())
     architecture = named[0] if named else next(iter(family.architectures))
     if architecture in family.architectures:
@@ -100,4 +83,21 @@ def _architecture(config: Config, family: Family, *, with_head: bool) -> str:
     return next(iter(family.architectures))
 
 
-__all__ = ["FAMILIES", "Config", "Family", "find_family", "read_spec"]
+def _find_built_in(model_type: object) -> Family | None:
+    """Return the built-in family of a model type, from the module of the same name with `_` in place of `-`."""
+    name = str(model_type).replace("-", "_")
+    family = _import_family(name) if name in _module_names() else None
+    return family if family is not None and family.model_type == model_type else None
+
+
+def _import_family(module: str) -> Family:
+    family: Family = import_module(f"{__name__}.{module}").FAMILY
+    return family
+
+
+@cache
+def _module_names() -> frozenset[str]:
+    return frozenset(path.stem for path in Path(__file__).parent.glob("*.py")) - {Path(__file__).stem}
+
+
+__all__ = ["Config", "Family", "built_in_families", "find_family", "read_spec"]

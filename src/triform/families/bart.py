@@ -6,21 +6,20 @@ from triform import spec
 from triform.families.kit.attention import biased_heads, scaled_attention, scaled_rule
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
-from triform.families.kit.heads import backbone, end_token_head, source_again, span_head
-from triform.weights import Rename, Row, Table
+from triform.families.kit.heads import backbone, end_token_head, shifted_target, span_head
+from triform.weights import Rename, Stack, WeightTable
 
 NORM = spec.LayerNorm(eps=1e-5)
-READS_SOURCE_AGAIN = {"BartForSequenceClassification", "BartForQuestionAnswering"}
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder:
-    """Residual norms, learned positions behind an offset of 2, a norm on the embedding."""
+    """Return an encoder-decoder with residual norms, learned positions behind an offset of 2, and an embedding norm."""
     config.expect("normalize_embedding", True)
     config.expect("static_position_embeddings", False)
     num_positions = config.integer("max_position_embeddings", 1024)
     position = spec.Learned(num_positions=num_positions + 2, offset=2)
     both = encoder_decoder(config, position, embedding_norm=NORM, context_length=num_positions)
-    return replace(both, target=source_again(config)) if architecture in READS_SOURCE_AGAIN else both
+    return replace(both, target=shifted_target(config, architecture))
 
 
 def encoder_decoder(
@@ -30,13 +29,13 @@ def encoder_decoder(
     embedding_norm: spec.LayerNorm | None,
     context_length: int,
 ) -> spec.EncoderDecoder:
-    """Both stacks of the family and of those that descend from it."""
+    """Return both stacks, for this family and its descendants."""
     config.expect("is_encoder_decoder", True)
     config.expect("is_decoder", False)
     config.expect("normalize_before", False)
     config.expect("add_final_layer_norm", False)
     config.expect("tie_word_embeddings", True)
-    # What the first releases and their distilled students said of their training, or twice.
+    # Keys of the first releases and their distilled students: settings of the training, or duplicates.
     config.ignore("num_hidden_layers", "extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
     config.ignore("replacing_rate", "save_step", "student_decoder_layers", "student_encoder_layers")
     hidden_size = config.integer("d_model")
@@ -61,7 +60,7 @@ def encoder_decoder(
 
 
 def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
-    """The blocks of the encoder, or those of the decoder with their cross-attention."""
+    """Return the blocks of a side, "encoder" or "decoder". Decoder blocks have cross-attention."""
     num_heads = config.integer(f"{side}_attention_heads")
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
     is_decoder = side == "decoder"
@@ -85,14 +84,14 @@ def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """The next token of the target."""
+    """Return the head for the next token of the target."""
     return spec.LanguageHead(tied=True, bias=True)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="model.",
         rules=(
             Rename("shared.weight",               "encoder.embedding.word.weight"),
@@ -103,7 +102,7 @@ def weights(model: spec.Model) -> Table:
         ),
         heads=(
             Rename("lm_head.weight",                 "language_head.weight"),
-            Row("final_logits_bias",                 "language_head.bias"),
+            Rename("final_logits_bias",              "language_head.bias", layout=(Stack(1),)),
             Rename("classification_head.dense.*",    "pooler.*"),
             Rename("classification_head.out_proj.*", "classification_head.*"),
             Rename("qa_outputs.*",                   "span_head.*"),
@@ -115,7 +114,7 @@ def weights(model: spec.Model) -> Table:
 
 
 def stack_rules(stack: str) -> list[Rename]:
-    """The names in one stack."""
+    """Return the rules of a stack, "encoder" or "decoder"."""
     theirs, ours = f"{stack}.layers.*", f"{stack}.blocks.*"
     attentions = {"self_attn": "attention", **({"encoder_attn": "cross_attention"} if stack == "decoder" else {})}
     # fmt: off

@@ -5,13 +5,19 @@ from triform.families.kit import heads
 from triform.families.kit.attention import scaled_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
-from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.families.kit.heads import (
+    backbone,
+    first_token_head,
+    masked_language_bias,
+    masked_language_head,
+    span_head,
+)
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
-    """Residual norms throughout, learned positions, two segments."""
-    # Left over from BERT's first release: the model has never read them.
+    """Return an encoder with residual norms, learned positions and segments."""
+    # Keys of BERT's first release, which the model has never read.
     config.ignore("directionality", "pooler_type", "pooler_fc_size", "pooler_num_attention_heads")
     config.ignore("pooler_num_fc_layers", "pooler_size_per_head")
     positions = spec.Learned(num_positions=config.integer("max_position_embeddings"))
@@ -25,7 +31,7 @@ def encoder(
     num_segments: int | None,
     relative_bias: spec.RelativeBias | None = None,
 ) -> spec.Encoder:
-    """The encoder of the family and of those that descend from it."""
+    """Return the encoder, for this family and its descendants."""
     config.expect("is_decoder", False)
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)
@@ -57,34 +63,27 @@ def encoder(
 
 
 def norm(config: Config) -> spec.LayerNorm:
-    """The one norm of the family."""
+    """Return the norm of all layers."""
     return spec.LayerNorm(eps=config.number("layer_norm_eps", 1e-12))
 
 
 def dropout(config: Config) -> float:
-    """The one rate of the family, but for attention."""
+    """Return the dropout rate of all layers but attention."""
     return config.rate("hidden_dropout_prob", 0.1)
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Masked tokens: a transform before the word embedding, turned round."""
-    transform = spec.Transform(activation=config.activation("hidden_act"), norm=norm(config))
-    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+    """Return the head for masked tokens."""
+    return masked_language_head(config, config.activation("hidden_act"), norm(config))
 
 
 def sequence_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its first token and the tanh pooler."""
-    return spec.SequenceHead(
-        labels=config.labels(),
-        problem=config.problem(),
-        pooling=spec.Pooling.FIRST,
-        pooler=spec.Activation.TANH,
-        dropout=config.rate("classifier_dropout", dropout(config)),
-    )
+    """Return the classifier of sequences, behind a tanh pooler."""
+    return first_token_head(config, spec.Activation.TANH, dropout=config.rate("classifier_dropout", dropout(config)))
 
 
 def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
+    """Return the classifier of tokens."""
     return heads.token_head(config, dropout(config))
 
 
@@ -106,14 +105,11 @@ BACKBONE = (
 # fmt: on
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
-    tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
-    # A tied projection has one bias under two names; an untied one prefers the decoder's, and the other may differ.
-    biases = ("cls.predictions.bias", "cls.predictions.decoder.bias")
-    idle = () if tied else biases[:1]
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
+    biases, unused = masked_language_bias(model, "cls.predictions.bias", "cls.predictions.decoder.bias")
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="bert.",
         old_names={"gamma": "weight", "beta": "bias"},
         rules=(
@@ -124,11 +120,11 @@ def weights(model: spec.Model) -> Table:
             Rename("cls.predictions.transform.dense.*",            "language_head.transform.*"),
             Rename("cls.predictions.transform.LayerNorm.*",        "language_head.transform.norm.*"),
             Rename("cls.predictions.decoder.weight",               "language_head.weight"),
-            *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
+            *biases,
             Rename("classifier.*",                                 "classification_head.*"),
             Rename("qa_outputs.*",                                 "span_head.*"),
         ),
-        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "pooler.dense.*", *idle),
+        ignored=("embeddings.position_ids", "cls.seq_relationship.*", "pooler.dense.*", *unused),
     )
     # fmt: on
 

@@ -7,16 +7,16 @@ from triform.families.kit import heads
 from triform.families.kit.attention import scaled_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
-from triform.families.kit.heads import backbone
-from triform.weights import Rename, Table
+from triform.families.kit.heads import backbone, first_token_head, masked_language_head
+from triform.weights import Rename, WeightTable
 
 NORM = spec.LayerNorm(eps=1e-12)
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
-    """BERT with half the layers, no segments and no pooler."""
+    """Return the encoder: BERT with half the layers, no segments and no pooler."""
     config.expect("is_encoder_decoder", False)
-    # Sinusoids are only what the table of positions began as.
+    # Sinusoids are only the initial values of the position table.
     config.ignore("sinusoidal_pos_embds", "tie_weights_", "tie_word_embeddings")
     num_heads, head_dim = config.integer("n_heads", 12), config.quotient("dim", "n_heads")
     dropout = config.rate("dropout", 0.1)
@@ -46,36 +46,29 @@ def form(config: Config, architecture: str) -> spec.Encoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Masked tokens."""
-    transform = spec.Transform(activation=config.activation("activation", "gelu"), norm=NORM)
-    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+    """Return the head for masked tokens."""
+    return masked_language_head(config, config.activation("activation", "gelu"), NORM)
 
 
 def sequence_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its first token behind a ReLU."""
-    return spec.SequenceHead(
-        labels=config.labels(),
-        problem=config.problem(),
-        pooling=spec.Pooling.FIRST,
-        pooler=spec.Activation.RELU,
-        dropout=config.rate("seq_classif_dropout", 0.2),
-    )
+    """Return the classifier of sequences, behind a ReLU."""
+    return first_token_head(config, spec.Activation.RELU, dropout=config.rate("seq_classif_dropout", 0.2))
 
 
 def token_head(config: Config) -> spec.TokenHead:
-    """A class for each token."""
+    """Return the classifier of tokens."""
     return spec.TokenHead(labels=config.labels(), dropout=config.rate("dropout", 0.1))
 
 
 def span_head(config: Config) -> spec.SpanHead:
-    """Where an answer starts and ends."""
+    """Return the head for answers."""
     return replace(heads.span_head(config), dropout=config.rate("qa_dropout", 0.1))
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="distilbert.",
         rules=(
             Rename("embeddings.word_embeddings.weight",       "embedding.word.weight"),

@@ -6,16 +6,16 @@ from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
 from triform.families.kit.initialization import by_range_and_depth
-from triform.weights import Rename, Table, Transpose
+from triform.weights import Rename, Split, Transpose, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Pre-norms, learned positions, biases everywhere."""
+    """Return a decoder with pre-norms, learned positions and biases in all linears."""
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)
     config.expect("scale_attn_weights", True)
     config.expect("scale_attn_by_inverse_layer_idx", False)
-    # The summaries are those of a double head; the last key concerns half precision.
+    # The summary keys belong to the double-heads model; `reorder_and_upcast_attn` concerns half precision.
     config.ignore("summary_type", "summary_use_proj", "summary_activation", "summary_proj_to_labels")
     config.ignore("summary_first_dropout", "reorder_and_upcast_attn", "tie_word_embeddings", "n_ctx")
     norm = spec.LayerNorm(eps=config.number("layer_norm_epsilon", 1e-5))
@@ -47,33 +47,34 @@ def form(config: Config, architecture: str) -> spec.Decoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """The next token."""
+    """Return the head for the next token."""
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True))
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors. Linears are stored (in, out), and queries, keys and values in one."""
-    attention = "blocks.*.attention"
-    # One of tokens has another name than one of sequences.
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table. Linears are stored (in, out), and query, key and value in one tensor."""
+    in_out, fused = (Transpose(),), (Transpose(), Split((1, 1, 1)))
+    query_key_value = (f"blocks.*.attention.{part}.*" for part in ("query", "key", "value"))
+    # The classifier of tokens and the classifier of sequences have different names.
     classifiers = ("classifier", "score") if isinstance(model.head, spec.TokenHead) else ("score", "classifier")
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="transformer.",
         rules=(
-            Rename("wte.weight",              "embedding.word.weight"),
-            Rename("wpe.weight",              "embedding.position.weight"),
-            Rename("h.*.ln_1.*",              "blocks.*.attention.pre_norm.*"),
-            Transpose("h.*.attn.c_attn.*",    f"{attention}.query.*", f"{attention}.key.*", f"{attention}.value.*"),
-            Transpose("h.*.attn.c_proj.*",    "blocks.*.attention.output.*"),
-            Rename("h.*.ln_2.*",              "blocks.*.feed_forward.pre_norm.*"),
-            Transpose("h.*.mlp.c_fc.*",       "blocks.*.feed_forward.up.*"),
-            Transpose("h.*.mlp.c_proj.*",     "blocks.*.feed_forward.down.*"),
-            Rename("ln_f.*",                  "final_norm.*"),
+            Rename("wte.weight",         "embedding.word.weight"),
+            Rename("wpe.weight",         "embedding.position.weight"),
+            Rename("h.*.ln_1.*",         "blocks.*.attention.pre_norm.*"),
+            Rename("h.*.attn.c_attn.*",  *query_key_value, layout=fused),
+            Rename("h.*.attn.c_proj.*",  "blocks.*.attention.output.*", layout=in_out),
+            Rename("h.*.ln_2.*",         "blocks.*.feed_forward.pre_norm.*"),
+            Rename("h.*.mlp.c_fc.*",     "blocks.*.feed_forward.up.*", layout=in_out),
+            Rename("h.*.mlp.c_proj.*",   "blocks.*.feed_forward.down.*", layout=in_out),
+            Rename("ln_f.*",             "final_norm.*"),
         ),
         heads=(
-            Rename("lm_head.weight",          "language_head.weight"),
-            *(Rename(f"{name}.*",             "classification_head.*") for name in classifiers),
-            Rename("qa_outputs.*",            "span_head.*"),
+            Rename("lm_head.weight",     "language_head.weight"),
+            *(Rename(f"{name}.*",        "classification_head.*") for name in classifiers),
+            Rename("qa_outputs.*",       "span_head.*"),
         ),
         ignored=("h.*.attn.bias", "h.*.attn.masked_bias", "multiple_choice_head.*"),
     )

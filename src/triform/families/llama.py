@@ -11,11 +11,11 @@ from triform.families.kit.attention import ALL_BIASES, scaled_rule
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Pre-norms by root mean square, rotary positions, a gated feed-forward."""
+    """Return a decoder with RMSNorm before each layer, rotary positions and a gated feed-forward."""
     config.expect("is_encoder_decoder", False)
     config.expect("rope_interleaved", False)
     config.ignore("tie_word_embeddings", "is_llama_config")
@@ -31,7 +31,15 @@ def decoder(
     windows: Sequence[int | None] | None = None,
     has_head_norm: bool = False,
 ) -> spec.Decoder:
-    """The decoder of the family and of those that descend from it; `windows` are those of each block."""
+    """Return the decoder, for this family and its descendants.
+
+    Arguments:
+        config: the config.json.
+        biases: names of the attention's projections that have a bias.
+        feed_forward_bias: whether the feed-forward has biases.
+        windows: the attention window of each block; without them no block has a window.
+        has_head_norm: whether queries and keys are normalised head by head (QK-norm).
+    """
     norm = spec.RMSNorm(eps=config.number("rms_norm_eps", 1e-6))
     num_heads = config.integer("num_attention_heads")
     head_dim = config.optional_integer("head_dim") or config.quotient("hidden_size", "num_attention_heads")
@@ -74,16 +82,16 @@ def decoder(
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """The next token."""
+    """Return the head for the next token."""
     return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", False))
 
 
-def weights(model: spec.Model, *more: Rename) -> Table:
-    """The names of the tensors; `more` are those that a descendant adds."""
-    # The class with a span head has always had another name for the backbone.
+def weights(model: spec.Model, *more: Rename) -> WeightTable:
+    """Return the weight table, with the rules `more` of a descendant."""
+    # The class with a span head has another name for the backbone.
     prefix = "transformer." if isinstance(model.head, spec.SpanHead) else "model."
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix=prefix,
         rules=(
             Rename("embed_tokens.weight",                      "embedding.word.weight"),

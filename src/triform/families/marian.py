@@ -7,11 +7,11 @@ from triform.families import bart
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone
-from triform.weights import Table
+from triform.weights import WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder:
-    """BART with sinusoids and no norm on the embedding."""
+    """Return an encoder-decoder as BART's, with sinusoidal positions and no embedding norm."""
     config.expect("normalize_embedding", False)
     config.expect("static_position_embeddings", True)
     config.expect("share_encoder_decoder_embeddings", True)
@@ -21,8 +21,8 @@ def form(config: Config, architecture: str) -> spec.EncoderDecoder:
     return bart.encoder_decoder(config, position, embedding_norm=None, context_length=num_positions)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors. Some checkpoints carry the sinusoids along."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table. Some checkpoints also hold the sinusoids."""
     table = bart.weights(model)
     return replace(table, ignored=(*table.ignored, "encoder.embed_positions.weight", "decoder.embed_positions.weight"))
 

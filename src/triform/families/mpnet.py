@@ -5,11 +5,11 @@ from triform.families import bert, roberta
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
-    """BERT without segments, with a relative bias that all blocks share."""
+    """Return an encoder as BERT's, without segments, with a shared relative bias."""
     positions = spec.Learned(
         num_positions=config.integer("max_position_embeddings"),
         offset=config.integer("pad_token_id", 1, minimum=0) + 1,
@@ -38,8 +38,8 @@ BACKBONE = (
 # fmt: on
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     return roberta.table(model, prefix="mpnet.", backbone=BACKBONE)
 
 

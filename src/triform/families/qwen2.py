@@ -1,4 +1,4 @@
-"""Qwen2 Technical Report. Yang et al. 2024, arXiv:2407.10671. Llama with biases on queries, keys and values."""
+"""Qwen2 Technical Report. Yang et al. 2024, arXiv:2407.10671. Llama with biases on query, key and value."""
 
 from triform import spec
 from triform.families import llama
@@ -8,12 +8,12 @@ from triform.families.kit.heads import backbone, last_token_head, span_head, tok
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Some blocks may see a window only."""
+    """Return a decoder in which some blocks may have an attention window."""
     return llama.decoder(config, biases=frozenset({"query", "key", "value"}), windows=windows(config))
 
 
 def windows(config: Config) -> list[int | None]:
-    """The window of each block: `layer_types` says where, or, in older configs, all from `max_window_layers` on."""
+    """Return the window of each block: by `layer_types`, or in older configs from block `max_window_layers` on."""
     config.expect("is_encoder_decoder", False)
     config.expect("use_mrope", False)
     config.ignore("tie_word_embeddings")

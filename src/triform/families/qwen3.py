@@ -1,4 +1,4 @@
-"""Qwen3 Technical Report. Yang et al. 2025, arXiv:2505.09388. Queries and keys normalised head by head."""
+"""Qwen3 Technical Report. Yang et al. 2025, arXiv:2505.09388. Llama with QK-norm."""
 
 from triform import spec
 from triform.families import llama, qwen2
@@ -6,18 +6,18 @@ from triform.families.kit.attention import ALL_BIASES
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, last_token_head, span_head, token_head
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Heads have a size of their own, 128 where the config does not say."""
+    """Return a decoder with QK-norm. `head_dim` is 128 unless config.json has the key."""
     config.default("head_dim", 128)
     biases = ALL_BIASES if config.boolean("attention_bias", False) else frozenset()
     return llama.decoder(config, biases=biases, windows=qwen2.windows(config), has_head_norm=True)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     # fmt: off
     return llama.weights(
         model,

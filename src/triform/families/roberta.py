@@ -6,12 +6,12 @@ from triform import spec
 from triform.families import bert
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
-from triform.families.kit.heads import backbone, span_head
-from triform.weights import Rename, Table
+from triform.families.kit.heads import backbone, masked_language_bias, masked_language_head, span_head
+from triform.weights import Rename, WeightTable
 
 
 def form(config: Config, architecture: str) -> spec.Encoder:
-    """BERT, with positions that begin behind the padding's id."""
+    """Return an encoder as BERT's. Positions begin behind the id of the padding."""
     num_positions = config.integer("max_position_embeddings")
     offset = config.integer("pad_token_id", 1, minimum=0) + 1
     if offset >= num_positions:
@@ -21,45 +21,43 @@ def form(config: Config, architecture: str) -> spec.Encoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Masked tokens; the transform is GELU whatever the blocks have."""
-    transform = spec.Transform(activation=spec.Activation.GELU, norm=bert.norm(config))
-    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+    """Return the head for masked tokens. Its activation is GELU, whatever the blocks have."""
+    return masked_language_head(config, spec.Activation.GELU, bert.norm(config))
 
 
 def sequence_head(config: Config) -> spec.SequenceHead:
-    """BERT's, with the pooled vector dropped from as well."""
+    """Return the classifier of BERT, with dropout also behind the pooler."""
     head = bert.sequence_head(config)
     return replace(head, pooled_dropout=head.dropout)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     return table(model, prefix="roberta.", backbone=bert.BACKBONE)
 
 
-def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> Table:
-    """A backbone's names with the heads of this family."""
-    tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
-    biases = ("lm_head.bias", "lm_head.decoder.bias")
+def table(model: spec.Model, *, prefix: str, backbone: tuple[Rename, ...]) -> WeightTable:
+    """Return the weight table of a backbone with the heads of this family."""
+    biases, unused = masked_language_bias(model, "lm_head.bias", "lm_head.decoder.bias")
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix=prefix,
         rules=backbone,
         heads=(
             Rename("lm_head.dense.*",          "language_head.transform.*"),
             Rename("lm_head.layer_norm.*",     "language_head.transform.norm.*"),
             Rename("lm_head.decoder.weight",   "language_head.weight"),
-            *(Rename(bias, "language_head.bias") for bias in (biases if tied else biases[::-1])),
+            *biases,
             *classification_rules(model),
             Rename("qa_outputs.*",             "span_head.*"),
         ),
-        ignored=("embeddings.position_ids", "pooler.dense.*", *(() if tied else biases[:1])),
+        ignored=("embeddings.position_ids", "pooler.dense.*", *unused),
     )
     # fmt: on
 
 
 def classification_rules(model: spec.Model) -> list[Rename]:
-    """One name for two heads: of tokens a linear, of sequences two of them."""
+    """Return the rules of the classifier: a linear for tokens, two linears of the same name for sequences."""
     if isinstance(model.head, spec.TokenHead):
         return [Rename("classifier.*", "classification_head.*")]
     return [

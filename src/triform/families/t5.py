@@ -1,36 +1,35 @@
 """T5: Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer. Raffel et al. 2020.
 
-v1.1 and Flan-T5 gate the feed-forward and do not scale the output (arXiv:1910.10683, arXiv:2210.11416).
+T5 v1.1 and Flan-T5 have a gated feed-forward and do not scale the output (arXiv:1910.10683, arXiv:2210.11416).
 """
 
 from triform import spec
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
-from triform.families.kit.heads import backbone, end_token_head, source_again, span_head, token_head
+from triform.families.kit.heads import backbone, end_token_head, shifted_target, span_head, token_head
 from triform.families.kit.initialization import by_fan_in
-from triform.weights import Rename, Table
+from triform.weights import Rename, WeightTable
 
 ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
-READS_SOURCE_AGAIN = {"T5ForSequenceClassification", "T5ForQuestionAnswering"}
 
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encoder:
-    """Pre-norms by root mean square, one relative bias for each stack, no scale on the scores."""
+    """Return stacks with RMSNorm before each layer, one relative bias for each stack, and unscaled attention scores."""
     config.expect("is_encoder_decoder", True, False)
     config.expect("is_decoder", False)
-    # n_positions is the length of pretraining; relative positions know no limit.
+    # n_positions is the length of the pretraining; relative positions have no limit.
     config.ignore("tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "n_positions")
     num_layers = config.num_layers("num_layers", 6)
     encoder = stack(config, num_layers, is_decoder=False)
     decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), is_decoder=True)
     if architecture in ENCODER_ALONE:
         return spec.Encoder(stack=encoder)
-    target = source_again(config) if architecture in READS_SOURCE_AGAIN else None
+    target = shifted_target(config, architecture)
     return spec.EncoderDecoder(encoder=encoder, decoder=decoder, shares_embedding=True, target=target)
 
 
 def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
-    """The encoder, or the decoder with its cross-attention."""
+    """Return the encoder, or the decoder with cross-attention."""
     norm = spec.RMSNorm(eps=config.number("layer_norm_epsilon", 1e-6))
     num_heads, dropout = config.integer("num_heads"), config.rate("dropout_rate", 0.1)
     heads = spec.Heads(num_attention_heads=num_heads, num_key_value_heads=num_heads, head_dim=config.integer("d_kv"))
@@ -57,7 +56,7 @@ def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
 
 
 def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.GatedFeedForward:
-    """`feed_forward_proj` is an activation, or `gated-` and an activation."""
+    """Return the feed-forward of `feed_forward_proj`, an activation, or `gated-` and an activation."""
     kind = config.string("feed_forward_proj", "relu")
     name = kind.removeprefix("gated-")
     # "gated-gelu" has always meant the tanh approximation.
@@ -67,23 +66,23 @@ def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.Gate
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """The next token of the target.
+    """Return the head for the next token of the target.
 
-    `tie_word_embeddings` false is how v1.1 says not to scale; that its head is untied shows in the checkpoint.
+    `tie_word_embeddings` false turns the scale off, as in v1.1. An untied head shows in the checkpoint.
     """
     scaled = config.boolean("scale_decoder_outputs", config.boolean("tie_word_embeddings", True))
     return spec.LanguageHead(tied=True, scale=config.integer("d_model") ** -0.5 if scaled else 1.0)
 
 
-def weights(model: spec.Model) -> Table:
-    """The names of the tensors."""
+def weights(model: spec.Model) -> WeightTable:
+    """Return the weight table."""
     alone = isinstance(model.form, spec.Encoder)
     encoder = "" if alone else "encoder."
-    # One of tokens has another name than one of sequences.
+    # The classifier of tokens and the classifier of sequences have different names.
     classifier = "classification_head.out_proj" if isinstance(model.head, spec.SequenceHead) else "classifier"
     gated = isinstance(model.input_stack.blocks[0][-1].core, spec.GatedFeedForward)
     # fmt: off
-    return Table(
+    return WeightTable(
         prefix="" if isinstance(model.head, spec.LanguageHead | spec.SpanHead) else "transformer.",
         rules=(
             Rename("shared.weight",               f"{encoder}embedding.word.weight"),
@@ -107,7 +106,7 @@ def weights(model: spec.Model) -> Table:
 
 
 def stack_rules(stack: str, canonical: str, *, gated: bool) -> list[Rename]:
-    """The names in one stack. Its feed-forward is layer 1 of each block, or 2 behind the decoder's cross-attention."""
+    """Return the rules of a stack. The feed-forward is layer 1 of each block, in the decoder layer 2."""
     theirs, ours = f"{stack}.block.*.layer", f"{canonical}blocks.*"
     attentions = [("0.SelfAttention", "attention"), ("1.EncDecAttention", "cross_attention")]
     last = 2 if stack == "decoder" else 1

@@ -9,20 +9,20 @@ from typing import Any
 from triform import families, spec
 from triform.engines import Engine, StoredTensor, create_engine
 from triform.errors import UnsupportedModelError
-from triform.families.kit.adapted import adapted
+from triform.families.kit.adapted import adapt_config
 from triform.hub import ADAPTER, Checkpoint, find_checkpoint
 from triform.networks import Declaration, declare
 from triform.weights import (
     Adapter,
     Assignment,
-    Table,
     Tensors,
     Update,
-    format_of,
+    WeightTable,
+    combine_quantized,
     match_tensors,
     open_tensors,
     read_parameter,
-    taken_together,
+    read_quantized_format,
 )
 
 
@@ -34,10 +34,10 @@ class Blueprint:
     config: Mapping[str, Any]
     """The contents of config.json."""
     spec: spec.Model
-    table: Table
+    table: WeightTable
     tensors: Tensors
     declared: Mapping[str, Declaration]
-    """Canonical name → shape and use of every parameter."""
+    """Canonical name → shape and role of every parameter."""
     assignment: Assignment
     updates: Mapping[str, Update]
     """Canonical name → what an adapter changes of that parameter."""
@@ -70,13 +70,13 @@ def read_blueprint(
     where = str(checkpoint.folder / "config.json")
     change = None if adapter is None else Adapter.open(find_checkpoint(adapter, files=ADAPTER))
     if change is not None:
-        change.note_base(checkpoint)
-        config = dict(adapted(config, where, change)) if with_head else config
+        change.warn_of_other_base(checkpoint)
+        config = dict(adapt_config(config, where, change)) if with_head else config
     resolved = families.read_spec(config, where, with_head=with_head)
     family = families.find_family(config, where)
-    tensors, format = open_tensors(checkpoint), format_of(config, where)
+    tensors, format = open_tensors(checkpoint), read_quantized_format(config, where)
     if format is not None:
-        tensors = taken_together(tensors, format)
+        tensors = combine_quantized(tensors, format)
     if change is not None:
         tensors = _laid_over(resolved, family.weights(resolved), tensors, change)
     resolved = _untie(resolved, family.weights(resolved), tensors, change)
@@ -92,7 +92,7 @@ def read_blueprint(
         tensors=tensors,
         declared=declared,
         assignment=assignment,
-        updates={} if change is None else change.updates(table, shapes),
+        updates={} if change is None else change.make_updates(table, shapes),
     )
 
 
@@ -101,28 +101,28 @@ def _word_table(model: spec.Model) -> str:
     return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
 
 
-def _laid_over(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter) -> Tensors:
+def _laid_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: Adapter) -> Tensors:
     """The tensors of a model and an adapter; a tied head of which one end is changed keeps the other as it was.
 
     Raises:
         UnsupportedModelError: the adapter changes a word embedding that two stacks share.
     """
-    word, changed = _word_table(model), adapter.changes(table)
+    word, changed = _word_table(model), adapter.changed_parameters(table)
     if isinstance(model.form, spec.EncoderDecoder) and model.form.shares_embedding and word in changed:
         raise UnsupportedModelError(
             f"The adapter {adapter.checkpoint.source} changes a word embedding that encoder and decoder share, "
             "which Triform does not have."
         )
-    together = adapter.laid_over(tensors, table)
+    together = adapter.replace_tensors(tensors, table)
     is_tied = isinstance(model.head, spec.LanguageHead) and model.head.tied
     head = table.to_checkpoint("language_head.weight", prefix="").tensor if is_tied else ""
     if is_tied and head not in together and changed & {word, "language_head.weight"}:
         shared = next(name for name in tensors if any(canonical == word for canonical, _ in table.to_canonical(name)))
-        together = together.having({**together, head: tensors[shared]})
+        together = together.replace_infos({**together, head: tensors[shared]})
     return together
 
 
-def _untie(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter | None) -> spec.Model:
+def _untie(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: Adapter | None) -> spec.Model:
     """A head is its own where the checkpoint brings one that differs from the word embedding, whatever the config says.
 
     So does transformers 5, and it is how T5 v1.1 says it. An adapter that changes one of them makes them differ.
@@ -134,7 +134,7 @@ def _untie(model: spec.Model, table: Table, tensors: Tensors, adapter: Adapter |
     own, shared = names.get("language_head.weight"), names.get(word)
     if own is None or shared is None:
         return model
-    is_changed = adapter is not None and bool(adapter.changes(table) & {word, "language_head.weight"})
+    is_changed = adapter is not None and bool(adapter.changed_parameters(table) & {word, "language_head.weight"})
     if tensors.equal(own, shared) and not is_changed:
         return model
     return replace(model, head=replace(model.head, tied=False))

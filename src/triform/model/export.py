@@ -9,12 +9,12 @@ from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
 from triform.model.blueprint import Blueprint
 from triform.weights import (
-    KEY,
+    QUANTIZATION_KEY,
     TensorSlice,
     copy_small_files,
-    join,
+    join_slices,
     make_folder,
-    named,
+    naming_parameter,
     quantization_config,
     write_json,
     write_tensors,
@@ -43,7 +43,7 @@ def quantize(
     parameters = {}
     for name in blueprint.declared:
         before_tensor(name)
-        with named(name):
+        with naming_parameter(name):
             stored = blueprint.read_parameter(name)
             parameters[name] = convert(stored, format) if _is_quantized(blueprint, name) else stored
     save(blueprint, parameters, folder)
@@ -77,24 +77,25 @@ def save(blueprint: Blueprint, parameters: Mapping[str, StoredTensor], folder: P
 
 
 def _check_layout(blueprint: Blueprint, format: Format) -> None:
-    for name, piece in blueprint.assignment.sources.items():
+    for name, source in blueprint.assignment.sources.items():
         if not _is_quantized(blueprint, name):
             continue
-        in_features = blueprint.declared[name].shape[1]
-        if piece.transposed:
-            reason = f"{piece.tensor} is stored (in, out)"
+        shape = blueprint.declared[name].shape
+        in_features = shape[1]
+        if source != source.of_output_channels() or len(source.whole_shape(shape)) != 2:
+            reason = f"{source} is not stored (out, in)"
         elif format.group_size is not None and in_features % format.group_size:
-            reason = f"{piece.tensor} has {in_features} inputs, no multiple of {format.group_size}"
+            reason = f"{source.tensor} has {in_features} inputs, not a multiple of {format.group_size}"
         else:
             continue
         raise UnsupportedModelError(
-            f"{blueprint.checkpoint.source} cannot be written in {format}: {reason}, which the layout of quantized "
-            f"checkpoints does not have. Keep it in floats, and load it with dtype={format.name!r}."
+            f"{blueprint.checkpoint.source} cannot be written in {format}: {reason}, as the layout of quantized "
+            f"checkpoints requires. Keep it in floats, and load it with dtype={format.name!r}."
         )
 
 
 def _is_quantized(blueprint: Blueprint, name: str) -> bool:
-    return blueprint.declared[name].use is ParameterRole.LINEAR and name != HEAD
+    return blueprint.declared[name].role is ParameterRole.LINEAR and name != HEAD
 
 
 def _kept(blueprint: Blueprint, name: str, stored: StoredTensor) -> StoredTensor:
@@ -107,11 +108,11 @@ def _kept(blueprint: Blueprint, name: str, stored: StoredTensor) -> StoredTensor
 def _tensors(
     blueprint: Blueprint, parameters: Mapping[str, StoredTensor], format: Format | None
 ) -> dict[str, StoredTensor]:
-    pieces: dict[str, dict[TensorSlice, StoredTensor]] = {}
+    parts: dict[str, dict[TensorSlice, StoredTensor]] = {}
     for name, stored in parameters.items():
-        piece = blueprint.table.to_checkpoint(name, prefix=blueprint.assignment.prefix)
-        pieces.setdefault(piece.tensor, {})[piece] = stored
-    tensors = {name: _joined(own) for name, own in pieces.items()}
+        target = blueprint.table.to_checkpoint(name, prefix=blueprint.assignment.prefix)
+        parts.setdefault(target.tensor, {})[target] = stored
+    tensors = {name: _join(own) for name, own in parts.items()}
     for name in blueprint.assignment.unused:
         if blueprint.tensors[name].format is not None:
             stored = blueprint.tensors.read(name)
@@ -120,17 +121,18 @@ def _tensors(
     return tensors
 
 
-def _joined(pieces: Mapping[TensorSlice, StoredTensor]) -> StoredTensor:
-    first = next(iter(pieces.values()))
-    array = join({piece: stored.array for piece, stored in pieces.items()})
+def _join(parts: Mapping[TensorSlice, StoredTensor]) -> StoredTensor:
+    """Return the checkpoint tensor of which `parts` are all slices."""
+    first = next(iter(parts.values()))
+    array = join_slices({target: stored.array for target, stored in parts.items()})
     if first.scales is None:
         return replace(first, array=array)
-    scales = {piece: stored.scales for piece, stored in pieces.items() if stored.scales is not None}
-    return replace(first, array=array, scales=join(scales))
+    scales = {target: stored.scales for target, stored in parts.items() if stored.scales is not None}
+    return replace(first, array=array, scales=join_slices(scales))
 
 
 def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: Format | None) -> dict[str, Any]:
-    config = {key: value for key, value in blueprint.config.items() if key != KEY}
+    config = {key: value for key, value in blueprint.config.items() if key != QUANTIZATION_KEY}
     floats = {tensor.format for tensor in tensors.values() if not tensor.format.is_integer}
     if blueprint.updates and len(floats) > 1:
         floats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
@@ -138,17 +140,17 @@ def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: F
         # transformers loads in the dtype that the config names, whatever the file holds.
         config["torch_dtype" if "torch_dtype" in config else "dtype"] = floats.pop().name
     if format is not None:
-        config[KEY] = quantization_config(format, _modules_in_floats(blueprint, tensors))
+        config[QUANTIZATION_KEY] = quantization_config(format, _modules_in_floats(blueprint, tensors))
     return config
 
 
 def _modules_in_floats(blueprint: Blueprint, tensors: Mapping[str, StoredTensor]) -> set[str]:
     """The linears that are not quantized, those among them that this model does not use."""
     table, prefix = blueprint.table, blueprint.assignment.prefix
-    linears = [name for name, declared in blueprint.declared.items() if declared.use is ParameterRole.LINEAR]
+    linears = [name for name, declared in blueprint.declared.items() if declared.role is ParameterRole.LINEAR]
     names = {table.to_checkpoint(name, prefix=prefix).tensor for name in linears}
     # The language head, whether this model has one and whether the file does: it may be tied.
-    names |= {piece.tensor for rule in table.heads if (piece := rule.to_checkpoint(HEAD)) is not None}
+    names |= {target.tensor for rule in table.heads if (target := rule.to_checkpoint(HEAD)) is not None}
     names |= {name for name in blueprint.assignment.unused if len(blueprint.tensors[name].shape) == 2}
     in_floats = {name for name in names if name not in tensors or not tensors[name].format.is_integer}
     return {name.removesuffix(".weight") for name in in_floats}

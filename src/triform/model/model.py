@@ -55,9 +55,9 @@ def load(
     """
     chosen = create_engine(engine)
     blueprint = read_blueprint(model, engine=chosen, revision=revision, adapter=adapter, with_head=with_head)
-    uses = {name: parameter.use for name, parameter in blueprint.declared.items()}
+    roles = {name: parameter.role for name, parameter in blueprint.declared.items()}
     sources = blueprint.assignment.sources
-    loader = ParameterLoader(chosen, blueprint.tensors, sources, uses, dtype, blueprint.updates)
+    loader = ParameterLoader(chosen, blueprint.tensors, sources, roles, dtype, blueprint.updates)
     if (cache := PackedCache.from_environment()) is not None:
         loader.use_packed(cache, blueprint.checkpoint.source)
     network = build(blueprint.spec, chosen, loader)

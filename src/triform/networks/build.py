@@ -32,8 +32,8 @@ class Declaration:
     """The shape, role and format of a parameter, before a tensor is loaded."""
 
     shape: tuple[int, ...]
-    use: ParameterRole
-    """Every use that layers make of it."""
+    role: ParameterRole
+    """Every role that the parameter has in a layer."""
     format: Format = Format.FLOAT32
 
 
@@ -41,8 +41,8 @@ def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
     """List the parameters of a spec by canonical name, in the order in which data meets them; nothing is loaded."""
     declared: dict[str, Declaration] = {}
 
-    def record(name: str, shape: tuple[int, ...], use: ParameterRole) -> Declaration:
-        declared[name] = Declaration(shape, use | declared[name].use if name in declared else use)
+    def record(name: str, shape: tuple[int, ...], role: ParameterRole) -> Declaration:
+        declared[name] = Declaration(shape, role | declared[name].role if name in declared else role)
         return declared[name]
 
     build(model, engine, record)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from triform.engines import Engine, Parameter, ParameterRole
 
 ParameterSource = Callable[[str, tuple[int, ...], ParameterRole], Parameter]
-"""(canonical name, shape, use) → the parameter; the same parameter each time that a name is asked for."""
+"""(canonical name, shape, role) → the parameter; asked again for a name, it answers with the same one."""
 
 
 @dataclass(frozen=True, slots=True)

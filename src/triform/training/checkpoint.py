@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from triform import strict_json
 from triform.errors import InputError
-from triform.weights import to_disk
+from triform.weights import sync_to_disk
 
 KEPT = 2
 """If the disk has damaged the last, there is one before it."""
@@ -62,10 +62,10 @@ def save(
         digests[path.name] = _digest(path)
     (partial / STATE).write_text(json.dumps({**asdict(state), "files": digests}, indent=1), encoding="utf-8")
     for path in (*partial.iterdir(), partial):
-        to_disk(path)
+        sync_to_disk(path)
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
-    to_disk(folder)
+    sync_to_disk(folder)
     for old in _found(folder)[:-KEPT]:
         shutil.rmtree(old)
 

@@ -22,7 +22,7 @@ from triform.hub import ADAPTER
 from triform.model import Model
 from triform.networks import build
 from triform.training.start import new_parameters
-from triform.weights import TensorSlice, join, make_folder, write_json, write_tensors
+from triform.weights import TensorSlice, join_slices, make_folder, write_json, write_tensors
 from triform.weights.adapter import PREFIX
 
 WEIGHT = ".weight"
@@ -63,9 +63,10 @@ def with_lora(
     linears = {
         name.removesuffix(WEIGHT): name
         for name, own in model.blueprint.declared.items()
-        if own.use is ParameterRole.LINEAR and not _is_of_a_small_head(model, name)
+        if own.role is ParameterRole.LINEAR and not _is_of_a_small_head(model, name)
     }
     changed = {linears[name] for name in _matching(targets, linears, "targets", "linear")}
+    _check_matrices(model, changed)
     whole = {*_matching(trained, model.parameters, "trained", "parameter"), *new_parameters(model)}
     generator = torch.Generator().manual_seed(seed)
     parameters: dict[str, Parameter] = {}
@@ -76,7 +77,7 @@ def with_lora(
             parameters[name] = _adapted(parameter, rank, alpha / rank, dropout, generator)
         else:
             parameters[name] = parameter
-    network = build(model.spec, model.engine, lambda name, shape, use: parameters[name])
+    network = build(model.spec, model.engine, lambda name, shape, role: parameters[name])
     return Model(model.blueprint, model.engine, network, parameters)
 
 
@@ -89,7 +90,7 @@ def merged(model: Model) -> Model:
             parameters[name] = TorchParameter(tensor, Format.FLOAT32)
         else:
             parameters[name] = parameter
-    network = build(model.spec, model.engine, lambda name, shape, use: parameters[name])
+    network = build(model.spec, model.engine, lambda name, shape, role: parameters[name])
     return Model(model.blueprint, model.engine, network, parameters)
 
 
@@ -127,9 +128,17 @@ def _matching(patterns: Sequence[str], names: Mapping[str, Any], argument: str, 
     return found
 
 
+def _check_matrices(model: Model, names: set[str]) -> None:
+    """Refuse linears that the checkpoint stores with more than two axes, since PEFT has matrices A and B only."""
+    for name in sorted(names):
+        target = model.blueprint.table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix)
+        if len(target.whole_shape(model.blueprint.declared[name].shape)) != 2:
+            raise InputError(f"targets: {name} is stored as {target}, not as a matrix. Leave it out of targets.")
+
+
 def _is_of_a_small_head(model: Model, name: str) -> bool:
     table = model.blueprint.table
-    is_of_head = table.is_of_a_head(table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix).tensor)
+    is_of_head = table.belongs_to_head(table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix).tensor)
     return is_of_head and not isinstance(model.spec.head, spec.LanguageHead)
 
 
@@ -155,8 +164,8 @@ def _modules(model: Model) -> dict[str, dict[TensorSlice, LowRankParameter]]:
     modules: dict[str, dict[TensorSlice, LowRankParameter]] = {}
     for name, parameter in model.parameters.items():
         if isinstance(parameter, LowRankParameter):
-            piece = model.blueprint.table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix)
-            modules.setdefault(piece.tensor.removesuffix(WEIGHT), {})[piece] = parameter
+            target = model.blueprint.table.to_checkpoint(name, prefix=model.blueprint.assignment.prefix)
+            modules.setdefault(target.tensor.removesuffix(WEIGHT), {})[target] = parameter
     return modules
 
 
@@ -164,12 +173,13 @@ def _low_rank_tensors(modules: Mapping[str, Mapping[TensorSlice, LowRankParamete
     tensors = {}
     for module, parts in modules.items():
         a = np.concatenate([_array(part.a) for part in parts.values()])
-        sizes = next(iter(parts.values())).shape[0], next(iter(parts)).parts
-        b = np.zeros((sizes[0] * sizes[1], len(a)), np.float32)
+        target, part = next(iter(parts.items()))
+        b = np.zeros((*target.of_output_channels().whole_shape(part.shape[:1]), len(a)), np.float32)
         column = 0
-        for piece, part in parts.items():
+        for target, part in parts.items():
             own = _array(part.b)
-            b[piece.part * len(own) : (piece.part + 1) * len(own), column : column + own.shape[1]] = own
+            rows = target.of_output_channels().cut(np.arange(len(b)))
+            b[rows, column : column + own.shape[1]] = own
             column += own.shape[1]
         tensors[f"{PREFIX}{module}.lora_A{WEIGHT}"] = StoredTensor(a, Format.FLOAT32)
         tensors[f"{PREFIX}{module}.lora_B{WEIGHT}"] = StoredTensor(b, Format.FLOAT32)
@@ -192,7 +202,7 @@ def _whole(model: Model) -> dict[str, list[str]]:
     for name, parameter in model.parameters.items():
         assert isinstance(parameter, TorchParameter)
         if parameter.tensor.requires_grad or _is_of_a_small_head(model, name):
-            is_of_head = table.is_of_a_head(tensors[name])
+            is_of_head = table.belongs_to_head(tensors[name])
             modules.add(tensors[name].split(".")[0] if is_of_head else tensors[name].rpartition(".")[0])
     return {
         module: [name for name, tensor in tensors.items() if tensor.startswith(f"{module}.")]
@@ -202,13 +212,13 @@ def _whole(model: Model) -> dict[str, list[str]]:
 
 def _whole_tensors(model: Model, whole: Mapping[str, Sequence[str]]) -> dict[str, StoredTensor]:
     table, prefix = model.blueprint.table, model.blueprint.assignment.prefix
-    pieces: dict[str, dict[TensorSlice, StoredTensor]] = {}
+    parts: dict[str, dict[TensorSlice, StoredTensor]] = {}
     for name in (name for names in whole.values() for name in names):
-        piece = table.to_checkpoint(name, prefix=prefix)
-        pieces.setdefault(PREFIX + piece.tensor, {})[piece] = model.engine.stored(model.parameters[name])
+        target = table.to_checkpoint(name, prefix=prefix)
+        parts.setdefault(PREFIX + target.tensor, {})[target] = model.engine.stored(model.parameters[name])
     return {
-        tensor: StoredTensor(join({piece: stored.array for piece, stored in own.items()}), Format.FLOAT32)
-        for tensor, own in pieces.items()
+        tensor: StoredTensor(join_slices({target: stored.array for target, stored in own.items()}), Format.FLOAT32)
+        for tensor, own in parts.items()
     }
 
 
@@ -231,7 +241,7 @@ def _config(
         "alpha_pattern": {module: _plain(first.scale * own) for module, own in others.items()},
         "modules_to_save": list(whole) or None,
         "bias": "none",
-        "fan_in_fan_out": any(piece.transposed for parts in modules.values() for piece in parts),
+        "fan_in_fan_out": any(target != target.of_output_channels() for parts in modules.values() for target in parts),
         "init_lora_weights": True,
         "inference_mode": True,
     }

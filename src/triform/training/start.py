@@ -14,7 +14,7 @@ from triform.engines import Format, Parameter, ParameterRole, StoredTensor, crea
 from triform.engines.torch import TorchEngine
 from triform.engines.torch.parameter import LowRankParameter, TorchParameter
 from triform.errors import InputError
-from triform.families.kit.adapted import architecture_with
+from triform.families.kit.adapted import find_architecture
 from triform.families.kit.config import Config
 from triform.families.kit.initialization import Initialization
 from triform.hub import Checkpoint
@@ -74,7 +74,7 @@ def start(
         backbone = read_blueprint(source, engine=chosen, with_head=False)
         # What stands before the backbone's names may be another with another head.
         prefix, tensors = backbone.assignment.prefix, backbone.tensors
-        tensors = tensors.having({name.removeprefix(prefix): info for name, info in tensors.items()})
+        tensors = tensors.replace_infos({name.removeprefix(prefix): info for name, info in tensors.items()})
         blueprint = _blueprint(backbone.checkpoint, chosen, tensors, head, labels, problem)
     return _model(blueprint, chosen, seed)
 
@@ -121,9 +121,9 @@ def _blueprint(
     declared = declare(resolved, engine)
     backbone = declare(replace(resolved, head=None), engine)
     found = {
-        canonical: piece.shape(tensors[name].shape)
+        canonical: source.part_shape(tensors[name].shape)
         for name in tensors
-        for canonical, piece in table.to_canonical(name)
+        for canonical, source in table.to_canonical(name)
         if not canonical.startswith(PROJECTIONS)
     }
     known = {
@@ -155,7 +155,7 @@ def _config(
             raise InputError(f"head={head!r}: expected one of {', '.join(HEADS)}.")
         kind = HEADS[head]
         backbone = next(iter(families.find_family(config, where).architectures))
-        changed["architectures"] = [backbone if kind is None else architecture_with(config, where, kind)]
+        changed["architectures"] = [backbone if kind is None else find_architecture(config, where, kind)]
         if kind in (spec.SequenceHead, spec.TokenHead) and labels is None and problem != Problem.REGRESSION:
             raise InputError(f"labels are missing: head={head!r} needs their names, in the order of the logits.")
     _check_labels(head, labels, problem)
@@ -195,11 +195,11 @@ def _model(blueprint: Blueprint, engine: TorchEngine, seed: int) -> Model:
     generator = torch.Generator().manual_seed(seed)
     parameters: dict[str, Parameter] = {}
 
-    def parameter(name: str, shape: tuple[int, ...], use: ParameterRole) -> Parameter:
+    def parameter(name: str, shape: tuple[int, ...], role: ParameterRole) -> Parameter:
         if name not in parameters:
             is_known = name in blueprint.assignment.sources
             stored = blueprint.read_parameter(name) if is_known else _initial(name, shape, initialization, generator)
-            prepared = engine.prepare(name, stored, Format.FLOAT32, blueprint.declared[name].use)
+            prepared = engine.prepare(name, stored, Format.FLOAT32, blueprint.declared[name].role)
             prepared.tensor.requires_grad_(name not in blueprint.table.fixed)
             parameters[name] = replace(prepared, padding=initialization.padding.get(name))
         return parameters[name]

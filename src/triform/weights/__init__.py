@@ -1,38 +1,61 @@
-"""Checkpoint tensors → parameters, and back: mapped, renamed, accounted for to the last one."""
+"""Checkpoint tensors → parameters, and back.
+
+In the order of the data:
+
+    tensors.py             safetensors files: headers, mapped bytes
+    compressed_tensors.py  quantized checkpoints: integers with their scales
+    slices.py              the part of a tensor that is one parameter, with an inverse
+    table.py               names in checkpoints ↔ canonical names: the weight table of a family
+    matching.py            every tensor and every parameter accounted for
+    adapter.py             LoRA adapters, merged while loading
+    loading.py             tensors → parameters of an engine
+    packed_cache.py        packed weights in files, for the next start
+    export.py              tensors → files in the Hugging Face layout
+    convert.py             pickles → safetensors
+"""
 
 from triform.weights.adapter import Adapter, Update
-from triform.weights.compressed_tensors import KEY, format_of, quantization_config, taken_together
-from triform.weights.export import copy_small_files, make_folder, to_disk, write_json, write_tensors
-from triform.weights.loading import ParameterLoader, named, read_parameter
-from triform.weights.match import Assignment, match_tensors
+from triform.weights.compressed_tensors import (
+    QUANTIZATION_KEY,
+    combine_quantized,
+    quantization_config,
+    read_quantized_format,
+)
+from triform.weights.export import copy_small_files, make_folder, sync_to_disk, write_json, write_tensors
+from triform.weights.loading import ParameterLoader, naming_parameter, read_parameter
+from triform.weights.matching import Assignment, match_tensors
 from triform.weights.packed_cache import PackedCache
-from triform.weights.table import Rename, Row, Table, TensorSlice, Transpose, join
+from triform.weights.slices import Flatten, SliceStep, Split, Stack, TensorSlice, Transpose, join_slices
+from triform.weights.table import Rename, WeightTable
 from triform.weights.tensors import Tensors, open_tensors
 
 __all__ = [
-    "KEY",
+    "QUANTIZATION_KEY",
     "Adapter",
     "Assignment",
+    "Flatten",
     "PackedCache",
     "ParameterLoader",
     "Rename",
-    "Row",
-    "Table",
+    "SliceStep",
+    "Split",
+    "Stack",
     "TensorSlice",
     "Tensors",
     "Transpose",
     "Update",
+    "WeightTable",
+    "combine_quantized",
     "copy_small_files",
-    "format_of",
-    "join",
+    "join_slices",
     "make_folder",
     "match_tensors",
-    "named",
+    "naming_parameter",
     "open_tensors",
     "quantization_config",
     "read_parameter",
-    "taken_together",
-    "to_disk",
+    "read_quantized_format",
+    "sync_to_disk",
     "write_json",
     "write_tensors",
 ]

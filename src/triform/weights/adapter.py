@@ -1,8 +1,8 @@
-"""Adapters in PEFT's layout: low-rank changes of weights, and tensors that take the place of the model's.
+"""LoRA adapters in PEFT's layout: low-rank updates of weights, and replacements of whole tensors.
 
-An adapter names tensors as the model it was trained on does; the family's table says which parameters they are, so that
-one for a fused tensor changes each of its parts. All is merged while the parameters are loaded: W + scale·B·A, computed
-in float32 (Hu et al. 2021, arXiv:2106.09685, section 4.1).
+An adapter uses the tensor names of its base model, so the weight table of the family gives the parameters. The update
+of a fused tensor is cut like the tensor, one part for each parameter. Updates are merged while parameters are loaded:
+W + scale·B·A, computed in float32 (Hu et al. 2021, arXiv:2106.09685, section 4.1).
 """
 
 import math
@@ -17,21 +17,23 @@ import numpy as np
 from triform.engines import Floats, Format, StoredTensor, to_float32
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.hub import ADAPTER, Checkpoint
-from triform.weights.table import Table, TensorSlice
+from triform.weights.slices import TensorSlice
+from triform.weights.table import WeightTable
 from triform.weights.tensors import FORMATS, TensorInfo, Tensors, open_tensors
 
 PREFIX = "base_model.model."
-"""What stands before the model's own names in the files."""
+"""The prefix of the model's names in the files."""
 LINEAR = ("lora_A", "lora_B")
-"""(r, in) and (out, r)."""
+"""A (r, in) and B (out, r)."""
 EMBEDDING = ("lora_embedding_A", "lora_embedding_B")
-"""(r, rows) and (D, r)."""
+"""A (r, rows) and B (D, r) of an embedding."""
 MAGNITUDE = "lora_magnitude_vector"
+"""DoRA's magnitudes (out,)."""
 PARTS = "|".join((*LINEAR, *EMBEDDING, MAGNITUDE))
-LOW_RANK = re.compile(rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?")
-"""What changes the weight of a module."""
-WHOLE = re.compile(r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)")
-"""What takes the place of a module's tensor: biases, heads, embeddings."""
+LOW_RANK = rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?"
+"""Names of tensors that update the weight of a module."""
+WHOLE = r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)"
+"""Names of tensors that replace a tensor of a module: biases, heads, embeddings."""
 
 READ = frozenset(
     "peft_type task_type base_model_name_or_path r lora_alpha use_rslora use_dora rank_pattern alpha_pattern".split()
@@ -43,40 +45,42 @@ IGNORED = frozenset(
     corda_config lora_ga_config runtime_config qalora_group_size velora_config ephemeral_gpu_offload
     """.split()
 )
-"""What was trained and how; the tensors show what of it matters here."""
+"""Settings of the training, or settings that the tensors show."""
 SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
-"""With these, a target module is not changed in all layers."""
+"""Settings that exclude some layers of a target module."""
 EXPECTED: dict[str, tuple[Any, ...]] = {
-    # Others begin from changed weights of the model, which these tensors are relative to.
+    # Other values change the base weights first, and the tensors are relative to the changed weights.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
     **dict.fromkeys(("lora_bias", "use_qalora", "ensure_weight_tying"), (False,)),
 }
-"""The values that Triform implements. A key that stands nowhere here must be absent, null or empty."""
+"""Key → values that Triform implements. A key that no constant here names must be absent, null or empty."""
 MIN_NUMBER, MAX_NUMBER = 1e-9, 1e9
-"""Between which a rank and an alpha lie, so that their quotient is a number of float32."""
+"""Limits of a rank and an alpha, so that float32 can hold their quotient."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """W + scale·B·A; with a magnitude m, m·(W + scale·B·A) / ‖W + scale·B·A‖ for each output channel.
+    """The low-rank update of a parameter: W + scale·B·A.
 
-    The magnitude is DoRA's: Liu et al. 2024, arXiv:2402.09353, equation 5.
+    With a magnitude m, that of DoRA, m·(W + scale·B·A) / ‖W + scale·B·A‖ for each output channel. Liu et al. 2024,
+    arXiv:2402.09353, equation 5.
     """
 
     a: Floats
-    """(r, in), or (r, rows) for a table."""
+    """(r, in), or (r, rows) for an embedding."""
     b: Floats
-    """(out, r), or (D, r)."""
+    """(out, r), or (D, r) for an embedding."""
     scale: float
     magnitude: Floats | None
+    """(out,), or (D,) for an embedding."""
     is_table: bool
+    """Whether the parameter is an embedding (rows, D), whose columns are the output channels."""
 
     def __call__(self, tensor: StoredTensor) -> StoredTensor:
-        """The changed tensor, in float32."""
+        """Return the updated tensor in float32, of the shape of `tensor`: (out, in), or (rows, D)."""
         delta = self.b @ self.a
         weight = to_float32(tensor) + np.float32(self.scale) * (delta.T if self.is_table else delta)
         if self.magnitude is not None:
-            # Columns of a table are its output channels.
             norm = np.linalg.norm(weight, axis=0 if self.is_table else 1)
             factor = self.magnitude / norm
             weight *= factor if self.is_table else factor[:, None]
@@ -85,32 +89,32 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Adapter:
-    """The contents of an adapter's files, sorted by what they do."""
+    """The files of an adapter: low-rank updates and whole tensors."""
 
     checkpoint: Checkpoint
     config: Mapping[str, Any]
     tensors: Tensors
     low_rank: dict[str, dict[str, str]] = field(default_factory=dict)
-    """Module of the model → part → the adapter's tensor."""
+    """Module of the model → part, such as `lora_A` → name of the adapter's tensor."""
     whole: dict[str, str] = field(default_factory=dict)
-    """Tensor of the model → the adapter's that takes its place."""
+    """Tensor of the model → name of the adapter's tensor that replaces it."""
 
     @classmethod
     def open(cls, checkpoint: Checkpoint) -> "Adapter":
         """Read an adapter's config and the headers of its files.
 
         Raises:
-            ModelNotFoundError: there is none.
-            UnsupportedModelError: it is no LoRA, or of a kind that Triform does not have.
-            WeightError: its files are damaged, or hold tensors that nothing is known of.
+            ModelNotFoundError: the folder has no adapter.
+            UnsupportedModelError: the adapter is not a LoRA, or has settings that Triform lacks.
+            WeightError: the files are damaged, or hold unknown tensors.
         """
         if not checkpoint.has(ADAPTER.config):
             raise ModelNotFoundError(
-                f"{checkpoint.folder} has no {ADAPTER.config}, so it is no adapter in PEFT's layout. "
+                f"{checkpoint.folder} has no {ADAPTER.config}, so it is not an adapter in PEFT's layout. "
                 f"Name the folder that holds {ADAPTER.config} and {ADAPTER.weights}."
             )
         config = checkpoint.read_object(ADAPTER.config)
-        _check(config, str(checkpoint.folder / ADAPTER.config))
+        _check_config(config, str(checkpoint.folder / ADAPTER.config))
         adapter = cls(checkpoint=checkpoint, config=config, tensors=open_tensors(checkpoint, ADAPTER))
         problems = [problem for name in adapter.tensors for problem in adapter._sort(name)]
         _raise_all(checkpoint, problems)
@@ -118,13 +122,13 @@ class Adapter:
 
     def _sort(self, name: str) -> Iterator[str]:
         own, info = name.removeprefix(PREFIX), self.tensors[name]
-        low_rank, whole = LOW_RANK.fullmatch(own), WHOLE.fullmatch(own)
+        low_rank, whole = re.fullmatch(LOW_RANK, own), re.fullmatch(WHOLE, own)
         if info.format is None:
             yield f"dtype       {name} {info.dtype}, expected one of {', '.join(FORMATS)}"
         elif low_rank:
             self.low_rank.setdefault(low_rank["module"], {})[low_rank["part"]] = name
         elif ".original_module." in own:
-            pass  # The model's own, of which bias="all" keeps a copy.
+            pass  # a copy of the model's own tensor, which bias="all" writes
         elif whole:
             target = f"{whole['module']}.{whole['last']}"
             other = self.whole.setdefault(target, name)
@@ -133,8 +137,8 @@ class Adapter:
         else:
             yield f"unexpected  {name} {list(info.shape)}"
 
-    def note_base(self, base: Checkpoint) -> None:
-        """Warn where the adapter names another model of the Hub than the one it is put on."""
+    def warn_of_other_base(self, base: Checkpoint) -> None:
+        """Warn if the adapter names a base model on the Hub other than `base`."""
         named = self.config.get("base_model_name_or_path")
         is_hub_id = isinstance(named, str) and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", named)
         if base.revision is not None and is_hub_id and named != base.source:
@@ -144,21 +148,21 @@ class Adapter:
                 stacklevel=2,
             )
 
-    def changes(self, table: Table) -> set[str]:
-        """The canonical names of all that it changes."""
+    def changed_parameters(self, table: WeightTable) -> set[str]:
+        """Return the canonical names of all updated or replaced parameters."""
         names = [*self.whole, *(f"{module}.weight" for module in self.low_rank)]
         return {canonical for name in names for canonical, _ in table.to_canonical(name)}
 
-    def num_labels(self, table: Table) -> int | None:
-        """How many labels the classification head has that it brings; None where it brings none."""
+    def count_labels(self, table: WeightTable) -> int | None:
+        """Return the number of labels of the adapter's classification head; None without one."""
         for name, tensor in self.whole.items():
             shape = self.tensors[tensor].shape
             if shape and any(canonical == "classification_head.weight" for canonical, _ in table.to_canonical(name)):
                 return shape[0]
         return None
 
-    def laid_over(self, tensors: Tensors, table: Table) -> Tensors:
-        """The tensors of a model, with those of the adapter in the places of what they replace."""
+    def replace_tensors(self, tensors: Tensors, table: WeightTable) -> Tensors:
+        """Return the tensors of a model, some replaced by whole tensors of the adapter."""
         replaced = {canonical for name in self.whole for canonical, _ in table.to_canonical(name)}
         infos: dict[str, TensorInfo] = {}
         for name, info in tensors.items():
@@ -169,40 +173,44 @@ class Adapter:
         for name, tensor in self.whole.items():
             info = self.tensors[tensor]
             infos[name] = replace(info, file=str(folder / info.file))
-        return tensors.having(infos)
+        return tensors.replace_infos(infos)
 
-    def updates(self, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
-        """Canonical name → the change of that parameter.
+    def make_updates(self, table: WeightTable, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
+        """Return canonical name → low-rank update.
+
+        Arguments:
+            table: the names of the family.
+            shapes: canonical name → shape of every parameter.
 
         Raises:
-            WeightError: modules that nothing is known of, parts that are missing or misshapen. Lists them all.
+            WeightError: unknown modules, parts that are missing or misshapen. The message lists all of them.
         """
         updates: dict[str, Update] = {}
         problems: list[str] = []
         for module, parts in self.low_rank.items():
             name = f"{module}.weight"
-            found = [(canonical, piece) for canonical, piece in table.to_canonical(name) if canonical in shapes]
-            if not found and not table.is_ignored(name) and not table.is_of_a_head(name):
+            found = [(canonical, source) for canonical, source in table.to_canonical(name) if canonical in shapes]
+            if not found and not table.is_ignored(name) and not table.belongs_to_head(name):
                 problems.append(f"unexpected  {module}, which has no weight in this model")
-            for canonical, piece in found:
-                wrong = list(self._problems_of(module, parts, shapes[canonical], piece))
+            for canonical, source in found:
+                wrong = list(self._problems_of_module(module, parts, shapes[canonical], source))
                 problems += wrong
                 if not wrong:
-                    updates[canonical] = self._update(module, parts, piece)
+                    updates[canonical] = self._make_update(module, parts, source)
         problems += self._problems_of_layers(table, shapes)
         _raise_all(self.checkpoint, problems)
         return updates
 
-    def _problems_of_layers(self, table: Table, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
-        """Layers without a change that target_modules promises to all: what is left of an adapter that was cut down.
+    def _problems_of_layers(self, table: WeightTable, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Yield layers without an update although `target_modules` names a module of all layers: a truncated adapter.
 
-        Only names without a number in a list promise that, and only where no other setting takes layers away.
+        Only a list of names without numbers means all layers, and only if no other setting excludes layers.
         """
         targets = self.config.get("target_modules")
         if not isinstance(targets, list) or any(self.config.get(key) for key in SOME_LAYERS):
             return
         ends = tuple(f".{target}" for target in targets if isinstance(target, str) and not re.search(r"\d", target))
-        changed = self.changes(table)
+        changed = self.changed_parameters(table)
         promised = {
             re.sub(r"\d+", "*", canonical): module
             for module in self.low_rank
@@ -215,19 +223,19 @@ class Adapter:
                 layer = "".join(re.findall(r"\d+", canonical)[:1])
                 yield f"missing     what {module} has, of layer {layer}, though target_modules is {targets!r:.300}"
 
-    def _problems_of(
-        self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], piece: TensorSlice
+    def _problems_of_module(
+        self, module: str, parts: Mapping[str, str], shape: tuple[int, ...], source: TensorSlice
     ) -> Iterator[str]:
-        """What is wrong with the change of a parameter of this shape, which is a piece of the module's weight."""
+        """Yield the problems of the update of one parameter of this shape, a slice of the module's weight."""
         first, second = EMBEDDING if EMBEDDING[0] in parts else LINEAR
         needed = {first, second} | ({MAGNITUDE} if self.config.get("use_dora") else set())
         yield from (f"missing     {module}.{part}" for part in sorted(needed - set(parts)))
         yield from (f"unexpected  {parts[part]}" for part in sorted(set(parts) - needed))
-        if len(shape) != 2:
-            yield f"unexpected  {module}, whose weight is no matrix"
+        if len(shape) != 2 or len(source.whole_shape(shape)) != 2:
+            yield f"unexpected  {module}, whose weight is not a matrix"
             return
         rank, _ = self._rank_and_scale(module)
-        out_features, in_features = shape[0] * piece.parts, shape[1]
+        (out_features, _), in_features = source.of_output_channels().whole_shape(shape), shape[1]
         if first in EMBEDDING:
             out_features, in_features = shape[1], shape[0]
         expected = {first: (rank, in_features), second: (out_features, rank), MAGNITUDE: (out_features,)}
@@ -236,14 +244,14 @@ class Adapter:
             if actual != expected[part]:
                 yield f"misshapen   {parts[part]} {list(actual)}, expected {list(expected[part])}"
 
-    def _update(self, module: str, parts: Mapping[str, str], piece: TensorSlice) -> Update:
+    def _make_update(self, module: str, parts: Mapping[str, str], source: TensorSlice) -> Update:
         is_table = EMBEDDING[0] in parts
         first, second = EMBEDDING if is_table else LINEAR
-        own = replace(piece, transposed=False)  # B's rows are output channels, however the model stores its weight
-        magnitude = own.cut(self._read(parts[MAGNITUDE])) if MAGNITUDE in parts else None
+        channels = source.of_output_channels()  # the rows of B, even if the model stores its weight (in, out)
+        magnitude = channels.cut(self._read(parts[MAGNITUDE])) if MAGNITUDE in parts else None
         return Update(
             a=self._read(parts[first]),
-            b=own.cut(self._read(parts[second])),
+            b=channels.cut(self._read(parts[second])),
             scale=self._rank_and_scale(module)[1],
             magnitude=magnitude,
             is_table=is_table,
@@ -258,8 +266,8 @@ class Adapter:
         return rank, alpha / (math.sqrt(rank) if self.config.get("use_rslora") else rank)
 
 
-def _check(config: Mapping[str, Any], where: str) -> None:
-    """Refuse what Triform does not implement, all of it at once."""
+def _check_config(config: Mapping[str, Any], where: str) -> None:
+    """Refuse unknown settings, all in one error."""
     kind = config.get("peft_type")
     if kind != "LORA":
         raise UnsupportedModelError(f"{where}: peft_type is {kind!r}; Triform has LORA (with DoRA).")
@@ -284,7 +292,7 @@ def _check(config: Mapping[str, Any], where: str) -> None:
             try:
                 re.compile(_at_end(expression))
             except (re.error, OverflowError, RecursionError) as error:
-                problems.append(f"{key}: {expression} is no regular expression: {error}")
+                problems.append(f"{key}: {expression} is not a regular expression: {error}")
     if problems:
         raise UnsupportedModelError(f"{where}: Triform cannot use this adapter:\n  " + "\n  ".join(problems))
 
@@ -296,7 +304,7 @@ def _problems_of_number(key: str, value: Any) -> list[str]:
 
 
 def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -> Any:
-    """The value of the first pattern, an expression for the end of a module's name, that fits."""
+    """Return the value of the first pattern, an expression for the end of a name, that fits `module`."""
     for pattern, value in (patterns or {}).items():
         if re.match(_at_end(pattern), module):
             return value
@@ -304,7 +312,7 @@ def _by_pattern(patterns: Mapping[str, Any] | None, module: str, default: Any) -
 
 
 def _at_end(expression: str) -> str:
-    """What fits the names that end in whole parts which an expression fits."""
+    """Return an expression for names whose last parts, between dots, fit `expression`."""
     return rf"(.*\.)?({expression})$"
 
 

@@ -1,8 +1,9 @@
-"""Quantized checkpoints in the layout that transformers and vLLM read by the library compressed-tensors.
+"""Quantized checkpoints in the layout of the library compressed-tensors, for transformers and vLLM.
 
-A linear X of such a checkpoint is several tensors. int8: `X.weight` (out, in) and `X.weight_scale` (out, 1). int4:
-`X.weight_packed`, eight inputs as q + 8 in an int32, the first in the lowest nibble; `X.weight_scale`, a bfloat16 for
-each group; `X.weight_shape`. Here each is one tensor `X.weight`. What the layout has beyond these two is refused.
+The files hold a linear X in several tensors. int8: `X.weight` (out, in) and `X.weight_scale` (out, 1). int4:
+`X.weight_packed` (out, in / 8), eight inputs as q + 8 in an int32, the first in the lowest nibble; `X.weight_scale`
+(out, in / 32), a bfloat16 for each group; `X.weight_shape` (2,). In memory they are one tensor `X.weight`. All other
+variants of the layout are refused.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -16,31 +17,31 @@ from triform.engines import Format, StoredTensor, to_float32
 from triform.errors import UnsupportedModelError, WeightError
 from triform.weights.tensors import FORMATS, TensorInfo, Tensors
 
-KEY = "quantization_config"
-"""Of config.json."""
+QUANTIZATION_KEY = "quantization_config"
+"""The key in config.json."""
 NAMES = {"int-quantized": Format.INT8, "pack-quantized": Format.INT4}
-"""What the layout calls them."""
+"""Name of the format in the layout → format."""
 IGNORED = frozenset(
     """
     ignore targets version quantization_status global_compression_ratio observer observer_kwargs scale_dtype zp_dtype
     """.split()
 )
-"""How the integers were found, and what the tensors themselves tell."""
+"""Keys about the way to the integers, or about facts that the tensors show."""
 ACTIVATIONS = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
-"""Of the inputs of an int8 weight."""
+"""Quantization of the inputs of an int8 weight."""
 DEFAULTS = {"num_bits": 8, "type": "int", "symmetric": True, "dynamic": False}
 REMEDY = "Take the model in floats, and load it with dtype='int8' or dtype='int4'."
 
 Content = Mapping[str, tuple[str, NDArray[Any]]]
-"""Name → dtype as safetensors' writer calls it, numbers."""
+"""Tensor name → dtype in the spelling of safetensors' writer, array."""
 
 
 def quantization_config(format: Format, ignore: Collection[str]) -> dict[str, Any]:
-    """What config.json says of a quantized checkpoint.
+    """Return the `quantization_config` of config.json for a quantized checkpoint.
 
     Arguments:
         format: int8 or int4.
-        ignore: the modules of linears that are kept in floats.
+        ignore: modules of linears that stay in floats.
     """
     symmetric = not format.has_zero_points
     weights = {"num_bits": format.bits, "type": "int", "symmetric": symmetric, "dynamic": False, "strategy": "channel"}
@@ -57,31 +58,36 @@ def quantization_config(format: Format, ignore: Collection[str]) -> dict[str, An
     }
 
 
-def format_of(config: Mapping[str, Any], where: str) -> Format | None:
-    """The format of the integers in a checkpoint; None where config.json mentions none.
+def read_quantized_format(config: Mapping[str, Any], where: str) -> Format | None:
+    """Return the format of the integers in a checkpoint; None if config.json has no `quantization_config`.
+
+    Arguments:
+        config: the contents of config.json.
+        where: the path of config.json, for messages.
 
     Raises:
-        UnsupportedModelError: they are others than Triform's int8 and int4.
+        UnsupportedModelError: the integers are not Triform's int8 or int4.
     """
-    given = config.get(KEY)
+    given = config.get(QUANTIZATION_KEY)
     if given is None:
         return None
     method = given.get("quant_method") if isinstance(given, Mapping) else given
     if method != "compressed-tensors":
         raise UnsupportedModelError(
-            f"{where}: {KEY} has quant_method {method!r:.300}; of quantized models Triform reads those in the layout "
-            f"of compressed-tensors. {REMEDY}"
+            f"{where}: {QUANTIZATION_KEY} has quant_method {method!r:.300}; Triform reads quantized models in the "
+            f"layout of compressed-tensors. {REMEDY}"
         )
     format = NAMES.get(str(given.get("format")))
     if format is None:
         raise UnsupportedModelError(
-            f"{where}: {KEY} has format {given.get('format')!r:.300}; Triform reads {' and '.join(NAMES)}. {REMEDY}"
+            f"{where}: {QUANTIZATION_KEY} has format {given.get('format')!r:.300}; "
+            f"Triform reads {' and '.join(NAMES)}. {REMEDY}"
         )
     problems = list(_problems_of_config(given, format))
     if problems:
         listed = "\n  ".join(problems)
         raise UnsupportedModelError(
-            f"{where}: {KEY} asks for what Triform's {format} does not have:\n  {listed}\n{REMEDY}"
+            f"{where}: {QUANTIZATION_KEY} asks for what Triform's {format} does not have:\n  {listed}\n{REMEDY}"
         )
     return format
 
@@ -116,33 +122,37 @@ def _differences(given: Mapping[str, Any], expected: Mapping[str, Any], path: st
 
 
 class CompressedTensors(Tensors):
-    """The tensors of a quantized checkpoint, the parts of each integer weight taken together."""
+    """Checkpoint tensors with the scales inside each integer weight."""
 
     def read(self, name: str) -> StoredTensor:
-        """The tensor; an int4 weight is a copy, since its inputs lie in another order.
+        """Return the tensor; an int4 weight is a copy, since its inputs are reordered.
 
         Raises:
-            WeightError: its scales are not finite.
+            WeightError: the scales are not finite.
         """
         info = self[name]
         if info.scales is None:
             return super().read(name)
-        scales = self.stored(info.scales)
+        scales = self.read_info(info.scales)
         if not np.isfinite(to_float32(scales)).all():
             raise WeightError(f"{name}_scale holds NaN or infinity. Fetch the checkpoint again.")
         assert info.format is not None
         if (group_size := info.format.group_size) is None:
-            array = self.bytes(info).view(info.format.storage).reshape(info.shape)
+            array = self.view_bytes(info).view(info.format.storage).reshape(info.shape)
             return StoredTensor(array, info.format, to_float32(scales).reshape(-1))
-        array = _reordered(self.bytes(info).reshape(info.shape[0], -1), group_size)
+        array = _to_groups(self.view_bytes(info).reshape(info.shape[0], -1), group_size)
         return StoredTensor(array, info.format, scales.array)
 
 
-def taken_together(tensors: Tensors, format: Format) -> CompressedTensors:
-    """The tensors of a quantized checkpoint by the names that they would have in floats.
+def combine_quantized(tensors: Tensors, format: Format) -> CompressedTensors:
+    """Return the tensors of a quantized checkpoint by the names of a float checkpoint, each weight with its scales.
+
+    Arguments:
+        tensors: the tensors as in the files.
+        format: int8 or int4.
 
     Raises:
-        WeightError: integers without scales, or parts that do not fit together. Lists them all.
+        WeightError: integers without scales, or parts that contradict each other. The message lists all of them.
     """
     ending, dtype = (".weight", "I8") if format.group_size is None else (".weight_packed", "I32")
     infos, problems = dict(tensors), list[str]()
@@ -187,32 +197,37 @@ def _problems_of_weight(
         yield f"misshapen   {weight}_packed {list(info.shape)}, expected a multiple of {group_size // 8} columns"
     if shape is None or (shape.dtype, shape.shape) != ("I64", (2,)):
         yield f"missing     {weight}_shape, expected two I64"
-    elif (said := tensors.bytes(shape).view(np.int64).tolist()) != [out, 8 * size]:
+    elif (said := tensors.view_bytes(shape).view(np.int64).tolist()) != [out, 8 * size]:
         yield f"differs     {weight}_shape {said} from {[out, 8 * size]} of {weight}_packed"
 
 
-def parts(name: str, tensor: StoredTensor) -> Content:
-    """The tensors of a checkpoint that one of floats or integers is written as; int4 in whole groups."""
+def to_file_tensors(name: str, tensor: StoredTensor) -> Content:
+    """Return the tensors in a file for a tensor in memory: the same for floats, several for integers.
+
+    Arguments:
+        name: the checkpoint name.
+        tensor: in any format; the inputs of int4 are a multiple of 32.
+    """
     if tensor.scales is None:
         return {name: (tensor.format.name, tensor.array)}
     if (group_size := tensor.format.group_size) is None:
         return {name: ("int8", tensor.array), f"{name}_scale": ("float32", tensor.scales[:, None])}
     return {
-        f"{name}_packed": ("int32", _ordered(tensor.array, group_size).view(np.int32)),
+        f"{name}_packed": ("int32", _from_groups(tensor.array, group_size).view(np.int32)),
         f"{name}_scale": ("bfloat16", tensor.scales),
         f"{name}_shape": ("int64", np.array(tensor.shape, np.int64)),
     }
 
 
-def _reordered(packed: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
+def _to_groups(packed: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
     """Move neighbours of a byte half a group apart: inputs j and j + 16 of a group of 32."""
     nibbles = np.stack([packed & 15, packed >> 4], axis=-1).reshape(len(packed), -1, 2, group_size // 2)
     array: NDArray[np.uint8] = nibbles[:, :, 0] | nibbles[:, :, 1] << 4
     return array.reshape(packed.shape)
 
 
-def _ordered(array: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
-    """Undo `_reordered`."""
+def _from_groups(array: NDArray[np.uint8], group_size: int) -> NDArray[np.uint8]:
+    """Undo `_to_groups`."""
     halves = array.reshape(len(array), -1, group_size // 2)
     nibbles = np.concatenate([halves & 15, halves >> 4], axis=-1)
     packed: NDArray[np.uint8] = nibbles[..., 0::2] | nibbles[..., 1::2] << 4

@@ -1,4 +1,4 @@
-"""Pickles → safetensors. Nothing else opens a .bin file, and torch's loader runs no code that one may hold."""
+"""Conversion: pickles (.bin files) → safetensors, by the loader of torch that runs no code."""
 
 import re
 import shutil
@@ -16,7 +16,7 @@ from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, fin
 from triform.weights.export import copy_small_files, make_folder, write_shards
 
 KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
-"""What is read, and what becomes of it."""
+"""Names of pickles → names of the safetensors files made from them."""
 
 Tensor = Any
 """`torch.Tensor`; torch is imported only to convert."""
@@ -24,12 +24,12 @@ Tensor = Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
-    """What `convert` has done."""
+    """The result of `convert`."""
 
     folder: Path
-    """Where the safetensors files are."""
+    """The folder of the safetensors files."""
     left_out: tuple[str, ...]
-    """Entries of the pickles that are no tensors."""
+    """Entries of the pickles that are not tensors."""
 
 
 def convert(
@@ -40,24 +40,24 @@ def convert(
     overwrite: bool = False,
     before_file: Callable[[str], None] = lambda file: None,
 ) -> Converted:
-    """Write the weights of a checkpoint that has them in .bin files as safetensors.
+    """Write the weights in the .bin files of a checkpoint as safetensors.
 
-    Every tensor keeps its name and dtype. Tensors that share memory are written each: whichever name a reader looks for
-    is there, and Triform holds tied parameters once, however often a file has them. The modules of
-    sentence-transformers that have weights, and an adapter's, are converted as well; what has safetensors is skipped.
+    Every tensor keeps its name and dtype. Tensors that share memory are each written in full, so that a reader finds
+    every name; Triform holds tied parameters once in any case. Modules of sentence-transformers and adapters are
+    converted as well. Parts that already have safetensors are skipped.
 
     Arguments:
-        model: a folder, or a Hub id, of which the .bin files are then fetched.
-        output: where to write, with the small files of the checkpoint; without it beside the .bin files, in the local
-            cache for a model of the Hub.
+        model: a folder, or a Hub id, whose .bin files are then fetched.
+        output: the folder to write to, with the small files of the checkpoint; by default the folder of the .bin files,
+            which for a model of the Hub is in the local cache.
         revision: branch, tag or commit on the Hub.
-        overwrite: whether to replace safetensors files that are there.
-        before_file: called with the name of each file before it is written.
+        overwrite: whether to replace existing safetensors files.
+        before_file: called with the name of each file before the file is written.
 
     Raises:
-        ModelNotFoundError: it cannot be found.
-        WeightError: there is nothing to convert, or a pickle is damaged or holds code or no tensors.
-        InputError: the folder to write to cannot be made.
+        ModelNotFoundError: the model cannot be found.
+        WeightError: there is nothing to convert, or a pickle is damaged, holds code or holds no tensors.
+        InputError: the output folder cannot be made.
         EngineError: torch is not installed.
     """
     checkpoint = find_checkpoint(model, revision=revision, files=PICKLES)
@@ -83,7 +83,7 @@ def convert(
 
 
 def _pickles(checkpoint: Checkpoint) -> Iterator[tuple[str, Files, Files]]:
-    """(folder below the checkpoint's, the names of the pickles there, those of what becomes of them)."""
+    """Yield (folder below the checkpoint's, names of the pickles there, names of the safetensors files)."""
     for part in ("", *sorted(path.name for path in checkpoint.folder.glob(MODULES))):
         for pickles, files in KINDS:
             if _is_there(checkpoint.folder / part, pickles):
@@ -95,7 +95,7 @@ def _is_there(folder: Path, files: Files) -> bool:
 
 
 def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of one pickle or of its shards, and the names of entries that are none."""
+    """Return the tensors of one pickle or of its shards, and the names of entries that are not tensors."""
     names = [pickles.weights]
     if checkpoint.has(pickles.index):
         weight_map = checkpoint.read_object(pickles.index).get("weight_map")
@@ -113,7 +113,7 @@ def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], li
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
-    """What torch reads of a pickle without running code, mapped where the file's age allows it."""
+    """Return the content of a pickle, read by torch without running code, mapped if the file is a zip archive."""
     try:
         import torch
     except ImportError as error:
@@ -142,7 +142,7 @@ def _write_file(
     names: list[str], path: Path, tensors: Mapping[str, Tensor], before_file: Callable[[str], None]
 ) -> None:
     before_file(path.name.removeprefix(".").removesuffix(".partial"))
-    # The library reads the numbers where they lie, so the tensors must stay alive until it is done.
+    # The library reads the numbers in place, so the tensors must stay alive until it returns.
     dense = {name: tensors[name].detach().contiguous() for name in names}
     specs = {
         name: TensorSpec(

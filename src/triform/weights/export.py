@@ -1,4 +1,4 @@
-"""Parameters → a checkpoint in the Hugging Face layout, by the family's table read backwards."""
+"""Export: tensors → the files of a checkpoint in the Hugging Face layout, whole or not at all."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from safetensors import TensorSpec, serialize_file
 from triform.engines import StoredTensor
 from triform.errors import InputError
 from triform.hub import MODEL, MODULES, Files
-from triform.weights.compressed_tensors import Content, parts
+from triform.weights.compressed_tensors import Content, to_file_tensors
 
 SHARD_BYTES = 5_000_000_000
-"""The largest file, as `transformers` cuts them."""
+"""The limit of a file, that of `transformers`."""
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder to write to, unless it is there.
+    """Make a folder to write to, unless the folder exists.
 
     Raises:
-        InputError: it cannot be made, such as where a file of this name is.
+        InputError: the folder cannot be made, for example because a file has this name.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,8 +34,8 @@ def make_folder(folder: Path) -> None:
 def write_tensors(
     folder: Path, tensors: Mapping[str, StoredTensor], *, files: Files = MODEL, shard_bytes: int = SHARD_BYTES
 ) -> None:
-    """Write tensors under their checkpoint names, as `write_shards` does."""
-    content = {part: own for name, tensor in tensors.items() for part, own in parts(name, tensor).items()}
+    """Write tensors under their checkpoint names into one file, or into shards with an index."""
+    content = {part: own for name, tensor in tensors.items() for part, own in to_file_tensors(name, tensor).items()}
     sizes = {name: array.nbytes for name, (_, array) in content.items()}
     write_shards(folder, sizes, partial(_write_file, content=content), files=files, shard_bytes=shard_bytes)
 
@@ -50,21 +50,21 @@ def write_shards(
 ) -> None:
     """Write tensors into one file, or into shards with an index.
 
-    All files are written before the first takes its place, so a model may be saved over the folder it was loaded from,
-    and a failure on the way leaves what was there. Shards of an earlier save are taken away.
+    All files are complete before the first gets its name. So a model may be saved over the folder it was loaded from,
+    and a failure leaves the old files. Shards of an earlier save are deleted.
 
     Arguments:
-        folder: where to.
-        sizes: the bytes of each tensor by its name, in the order of the files.
-        write_file: writes the tensors of these names into the file of this path.
-        files: what the files are called.
-        shard_bytes: the largest file, unless one tensor is larger.
+        folder: the target.
+        sizes: tensor name → bytes, in the order of the files.
+        write_file: called with names of tensors and the path of the file to write them to.
+        files: the names of the files.
+        shard_bytes: the limit of a file, unless one tensor is larger.
     """
     shards = list(_shards(sizes, shard_bytes))
     pattern = files.shards.replace("*", "{:05d}")
     names = [pattern.format(number, len(shards)) for number in range(1, len(shards) + 1)]
     written = dict(zip(names if len(shards) > 1 else [files.weights], shards, strict=True))
-    with _in_place(folder) as write:
+    with _replacing_files(folder) as write:
         for file, own in written.items():
             write(file, partial(write_file, own))
         if len(written) > 1:
@@ -79,13 +79,13 @@ def write_shards(
 
 def write_json(path: Path, content: object) -> None:
     """Write a JSON file, whole or not at all."""
-    with _in_place(path.parent) as write:
+    with _replacing_files(path.parent) as write:
         write(path.name, partial(_write_json, content=content))
 
 
-def to_disk(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
     """Wait until a file or a folder has reached the disk."""
-    if os.name == "nt" and path.is_dir():  # which has no handles for folders
+    if os.name == "nt" and path.is_dir():  # Windows has no handles for folders
         return
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -95,8 +95,8 @@ def to_disk(path: Path) -> None:
 
 
 @contextmanager
-def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
-    """Files written under other names first; on the disk, they take their places together, or else they disappear."""
+def _replacing_files(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
+    """Write files under hidden names, and rename them together once all are on the disk; delete them on a failure."""
     written: dict[Path, Path] = {}
 
     def write(name: str, content: Callable[[Path], None]) -> None:
@@ -107,10 +107,10 @@ def _in_place(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], 
     try:
         yield write
         for hidden in written:
-            to_disk(hidden)
+            sync_to_disk(hidden)
         for hidden, path in written.items():
             os.replace(hidden, path)
-        to_disk(folder)
+        sync_to_disk(folder)
     finally:
         for hidden in written:
             hidden.unlink(missing_ok=True)
@@ -133,7 +133,7 @@ def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
 
 
 def copy_small_files(source: Path, target: Path) -> None:
-    """Tokenizer, modules, generation settings: all that is neither the config nor the model's own weights."""
+    """Copy tokenizer, modules and generation settings: all but config.json and the model's own weights."""
     if source.resolve() == target.resolve():
         return
     for path in sorted(source.rglob("*")):
@@ -147,7 +147,7 @@ def copy_small_files(source: Path, target: Path) -> None:
 
 
 def _write_file(names: list[str], path: Path, content: Content) -> None:
-    # The library reads the numbers where they lie, so the arrays must stay alive until it is done.
+    # The library reads the numbers in place, so the arrays must stay alive until it returns.
     arrays = {name: np.ascontiguousarray(content[name][1]) for name in names}
     specs = {
         name: TensorSpec(

@@ -1,15 +1,15 @@
-"""Packed weights in files, so that the next start maps them and is ready at once, and processes share them.
+"""The packed cache: files of packed weights, mapped by the next start and shared by processes.
 
-A file holds the linears of one checkpoint in the form in which one engine reads them. It is an ordinary safetensors
-file, and its name is a digest of what it was made from.
+A file holds the linears of one checkpoint in the form that one engine reads. The file is an ordinary safetensors file;
+its name is a digest of everything the content depends on.
 
-A damaged file is made again. Its header carries a digest of itself and the file's name, checked at each start, and one
-of all tensors. To read those at each start would take as long as embedding a text does; instead the fraction of the
-second in which the file was last used is a seal, which everybody else who writes to it breaks, and only a file without
-its seal is read and compared. What a disk loses by itself, `triform cache verify` finds.
+A damaged file is made again. The header carries a digest of itself and the file's name, checked at each start, and a
+digest of all tensors. Reading all tensors at each start would take as long as embedding a text. Instead the fraction of
+the second in the file's modification time is a seal: any other program that writes to the file breaks the seal, and
+only a file with a broken seal is read and compared. `triform cache verify` finds bits that the disk itself lost.
 
-`TRIFORM_CACHE` is the folder, by default `triform` in the user's cache folder; "off" for none.
-`TRIFORM_CACHE_LIMIT` is the most gigabytes of all files together, by default 20.
+`TRIFORM_CACHE` is the folder, by default `triform` in the user's cache folder; "off" disables the cache.
+`TRIFORM_CACHE_LIMIT` limits all files together, in gigabytes, by default 20.
 """
 
 import json
@@ -27,18 +27,18 @@ import numpy as np
 
 from triform.engines import Format, StoredTensor
 from triform.errors import InputError, WeightError
-from triform.weights.tensors import FORMATS, Tensors, infos_of, load_header
+from triform.weights.tensors import FORMATS, Tensors, make_infos, read_header
 
 LEAST_BYTES = 8 << 20
-"""Smaller models are packed sooner than a file is found."""
+"""The least size of a model to cache: a smaller one is packed in less time than a file takes to open."""
 PACKED_FORMATS = {**FORMATS, "I8": Format.INT8, "U8": Format.INT4}
-"""Integers are bytes of an engine's own making, their scales among them; the dtype tells which they are."""
+"""Dtype in the files → format. Integers are packed bytes, scales included; their dtype stands for the format."""
 DTYPES = {format: dtype for dtype, format in PACKED_FORMATS.items()}
 ALIGNMENT = 64
-"""Bytes: a line of a processor's cache, and a vector of AVX-512."""
+"""Bytes of a cache line of the processor, and of a vector of AVX-512."""
 FILES = "[0-9a-f]" * 32 + ".safetensors"
 ABANDONED = 3600
-"""Seconds since the last write to a half-written file after which whoever wrote it is gone."""
+"""Seconds since its last write after which a half-written file counts as abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,33 +47,33 @@ class Entry:
 
     path: Path
     source: str
-    """The model, as whoever loaded it first named it."""
+    """The model, by the name under which it was first loaded."""
     packing: str
     size: int
     used: float
-    """When it was last used, in seconds since 1970."""
+    """Time of the last use, in seconds since 1970."""
     files: tuple[str, ...]
-    """Those it was made from."""
+    """Paths of the checkpoint files."""
 
     @property
     def is_orphan(self) -> bool:
-        """Whether the model is gone."""
+        """Return whether a checkpoint file no longer exists."""
         return not all(Path(file).exists() for file in self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class PackedCache:
-    """A folder of packed weights, of at most `limit` bytes."""
+    """A folder of files of packed weights, of at most `limit` bytes."""
 
     folder: Path
     limit: int
 
     @classmethod
     def from_environment(cls) -> "PackedCache | None":
-        """The cache that the environment asks for; None where it is off.
+        """Return the cache described by environment variables; None if they disable the cache.
 
         Raises:
-            InputError: `TRIFORM_CACHE_LIMIT` is no number.
+            InputError: `TRIFORM_CACHE_LIMIT` is not a number.
         """
         place = os.environ.get("TRIFORM_CACHE", "")
         if place == "off":
@@ -89,16 +89,16 @@ class PackedCache:
     def open(
         self, identity: Mapping[str, Any], source: str, names: Sequence[str], pack: Callable[[str], StoredTensor]
     ) -> Tensors | None:
-        """The packed tensors of a model, from their file, which is made where there is none.
+        """Return the packed tensors of a model from a file, and make the file if necessary.
 
         Arguments:
-            identity: all that they depend on, as JSON: `packing`, `files` (path, size, time) and more.
+            identity: everything the content depends on, as JSON: `packing`, `files` (path, size, time) and more.
             source: the model's name, for people.
-            names: the canonical names of what is to be packed.
-            pack: name → its packed form; called for one at a time, so that no more than one is in memory.
+            names: canonical names of the parameters to pack.
+            pack: name → packed tensor; called one at a time, so that only one is in memory.
 
         Returns:
-            None where no file can be had: the disk is full or for reading only, or the limit is too small.
+            The tensors; None without a file: the disk is full or read-only, or the limit is too small.
         """
         path = self.folder / f"{_digest(identity)}.safetensors"
         with suppress(OSError, WeightError):
@@ -113,7 +113,7 @@ class PackedCache:
             return None
 
     def entries(self) -> Iterator[Entry]:
-        """The files that can be read, the last used first."""
+        """Yield the readable files, the last used first."""
         found = []
         for path in self.folder.glob(FILES):
             with suppress(OSError, WeightError):
@@ -126,11 +126,11 @@ class PackedCache:
         yield from sorted(found, key=lambda entry: -entry.used)
 
     def verify(self) -> dict[Path, bool]:
-        """Whether each file is as it was written, to the last byte."""
+        """Return for each file whether it is as it was written, to the last byte."""
         return {path: _is_sound(path) for path in sorted(self.folder.glob(FILES))}
 
     def clear(self) -> list[Path]:
-        """Delete all files, half-written ones too."""
+        """Delete all files, also half-written ones; return their paths."""
         paths = [*self.folder.glob(FILES), *self._half_written()]
         for path in paths:
             path.unlink(missing_ok=True)
@@ -140,7 +140,7 @@ class PackedCache:
         return self.folder.glob(f".{FILES}.*.partial")
 
     def _make_room(self, newest: Path) -> None:
-        """Delete what belongs to no model any more, and what was not used for the longest time beyond the limit."""
+        """Delete files without a model, then the least recently used ones until the limit is kept."""
         entries = sorted(self.entries(), key=lambda entry: (entry.path != newest, -entry.used))
         total = 0
         for entry in entries:
@@ -154,34 +154,34 @@ class PackedCache:
 
 
 def _open(path: Path) -> Tensors:
-    """The tensors of a file, mapped.
+    """Return the tensors of a file, mapped.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightError: it is not what was written under this name.
+        FileNotFoundError: the file does not exist.
+        WeightError: the file is not as it was written.
     """
     header, start = _header(path)
     if path.stat().st_mtime_ns % 10**9 != _seal(header) and not _has_content(path, header, start):
         raise WeightError(f"{path} is damaged.")
-    # On a disk for reading only, it is used all the same.
+    # On a read-only disk the file is used all the same.
     with suppress(OSError):
         _note_use(path, header)
-    tensors = Tensors(path.parent, infos_of(path.name, header, start, PACKED_FORMATS))
-    # At once: another process may delete the file at any time.
-    tensors.map(path.name)
+    tensors = Tensors(path.parent, make_infos(path.name, header, start, PACKED_FORMATS))
+    # At once, since another process may delete the file at any time.
+    tensors.map_file(path.name)
     return tensors
 
 
 def _header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a file, and where its tensors begin.
+    """Return the header of a file, and the offset of the first tensor in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightError: it is not the one that was written under this name.
+        FileNotFoundError: the file does not exist.
+        WeightError: the header is not as it was written.
     """
-    header, start = load_header(path)
+    header, start = read_header(path)
     if header.setdefault("__metadata__", {}).get("header") != _digest_of_header(path, header):
-        raise WeightError(f"{path} is damaged, or no file of packed weights.")
+        raise WeightError(f"{path} is damaged, or not a file of packed weights.")
     return header, start
 
 
@@ -193,12 +193,12 @@ def _is_sound(path: Path) -> bool:
 
 
 def _has_content(path: Path, header: dict[str, Any], start: int) -> bool:
-    """Whether the tensors are those that were written, to the last byte."""
+    """Return whether the tensors are as they were written, to the last byte."""
     digest = blake2b(digest_size=16)
     with path.open("rb") as file:
         file.seek(start)
-        while piece := file.read(1 << 24):
-            digest.update(piece)
+        while block := file.read(1 << 24):
+            digest.update(block)
     return bool(digest.hexdigest() == header["__metadata__"]["digest"])
 
 
@@ -208,7 +208,7 @@ def _note_use(path: Path, header: dict[str, Any]) -> None:
 
 
 def _seal(header: dict[str, Any]) -> int:
-    """Whole microseconds, in nanoseconds: not every disk keeps less."""
+    """Return nanoseconds in whole microseconds, the resolution of some disks."""
     return int(header["__metadata__"]["header"], 16) % 10**6 * 1000
 
 
@@ -222,9 +222,9 @@ def _digest(value: Any) -> str:
 
 
 def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: Callable[[str], StoredTensor]) -> None:
-    """Write tensors one after another, and before them a header that is known only at the end."""
+    """Write tensors one after another, and at the end the header before them."""
     hidden = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-    # A line of the header is its name and at most so many bytes.
+    # An entry of the header takes its name and at most 256 bytes.
     room = 8 + 1024 + sum(map(len, metadata.values())) + sum(len(name) + 256 for name in names)
     start = -(-room // ALIGNMENT) * ALIGNMENT
     try:
@@ -237,7 +237,7 @@ def _write(path: Path, metadata: Mapping[str, str], names: Sequence[str], pack: 
             file.seek(0)
             file.write((start - 8).to_bytes(8, "little") + text)
             file.flush()
-            # Or after a loss of power it might have its name before its content.
+            # Without this the file could have its name before its content after a loss of power.
             os.fsync(file.fileno())
         _note_use(hidden, header)
         os.replace(hidden, path)

@@ -1,159 +1,139 @@
-"""The names of a family's tensors, in checkpoints and here: an aligned table that reads both ways."""
+"""The weight table of a family: tensor names in checkpoints ↔ canonical names of parameters, read both ways."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class TensorSlice:
-    """What part of a checkpoint's tensor a parameter is."""
-
-    tensor: str
-    part: int = 0
-    parts: int = 1
-    """Of how many equal parts along the first axis, the output channels of a linear."""
-    transposed: bool = False
-    """Whether the tensor is stored (in, out)."""
-    row: bool = False
-    """Whether the tensor is a vector stored (1, n)."""
-
-    def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The piece's shape, of a tensor of this one; () where the parts would not be equal."""
-        if self.row:
-            return shape[1:] if shape[:1] == (1,) else ()
-        shape = shape[::-1] if self.transposed else shape
-        if self.parts == 1:
-            return shape
-        return (shape[0] // self.parts, *shape[1:]) if shape and shape[0] % self.parts == 0 else ()
-
-    def cut(self, array: NDArray[Any]) -> NDArray[Any]:
-        """The piece of a tensor: a view."""
-        array = array[0] if self.row else array.T if self.transposed else array
-        if self.parts == 1:
-            return array
-        size = len(array) // self.parts
-        return array[self.part * size : (self.part + 1) * size]
-
-
-def join(pieces: Mapping[TensorSlice, NDArray[Any]]) -> NDArray[Any]:
-    """The tensor that pieces were cut of."""
-    ordered = sorted(pieces, key=lambda piece: piece.part)
-    whole = pieces[ordered[0]] if len(ordered) == 1 else np.concatenate([pieces[piece] for piece in ordered])
-    return whole[None] if ordered[0].row else whole.T if ordered[0].transposed else whole
+from triform.weights.slices import SliceStep, Split, Stack, TensorSlice
 
 
 @dataclass(init=False)
 class Rename:
-    """A name in checkpoints ↔ its canonical name. `*` stands for one part between dots, in the same order in both.
+    """A rule of a table: tensor name in checkpoints ↔ canonical names of the parameters in the tensor.
 
-    A tensor that holds several parameters one after another along its output channels names them all.
+    `*` stands for one part between dots, in the same order in all names. `#` in the canonical names stands for the
+    number of an array in a `Stack`.
+
+        Rename("h.*.ln_1.*",           "blocks.*.attention.pre_norm.*")
+        Rename("h.*.attn.c_attn.*",    "blocks.*.attention.query.*", "blocks.*.attention.key.*",
+               "blocks.*.attention.value.*", layout=(Transpose(), Split((1, 1, 1))))
+        Rename("layers.*.experts.gate_up_proj", "blocks.*.experts.#.gate.weight", "blocks.*.experts.#.up.weight",
+               layout=(Stack(8), Split((1, 1))))
     """
 
     checkpoint: str
     canonical: tuple[str, ...]
-    transposed: ClassVar[bool] = False
-    row: ClassVar[bool] = False
+    """One name for each share of the layout's `Split`; without a `Split` one name."""
+    layout: tuple[SliceStep, ...]
+    """The steps from the tensor to the parameters. A tensor whose name ends in "bias" takes only the steps that divide
+    output channels, so weight and bias can share a rule."""
 
-    def __init__(self, checkpoint: str, *canonical: str) -> None:
+    def __init__(self, checkpoint: str, *canonical: str, layout: tuple[SliceStep, ...] = ()) -> None:
         self.checkpoint = checkpoint
         self.canonical = canonical
-        stars = {name.count("*") for name in (checkpoint, *canonical)}
-        assert len(stars) == 1, f"{checkpoint} ↔ {canonical} cannot be reversed"
+        self.layout = layout
+        numbers = {name.count("#") for name in canonical}
+        stacks = [step.count for step in layout if isinstance(step, Stack)]
+        shares = [step.num_parts for step in layout if isinstance(step, Split)] or [1]
+        is_reversible = (
+            len({name.count("*") for name in (checkpoint, *canonical)}) == 1
+            and ((numbers == {0} and {*stacks} <= {1}) or (numbers == {1} and len(stacks) == 1))
+            and shares == [len(canonical)]
+        )
+        assert is_reversible, f"{checkpoint} ↔ {canonical} with {layout} cannot be reversed"
 
     def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
-        """The canonical names of the parameters in the tensor `name`, if this rule is about it."""
-        for part, canonical in enumerate(self.canonical):
-            found = _replace(self.checkpoint, canonical, name)
-            if found is not None:
-                yield found, self._piece(name, part)
+        """Yield the canonical name and the slice of each parameter in the tensor `name`; none for a foreign name."""
+        found = _match(self.checkpoint, name)
+        if found is None:
+            return
+        stars, _ = found
+        for number in self._numbers():
+            for part, canonical in enumerate(self.canonical):
+                yield _fill(canonical, stars, number), self._slice(name, part, number)
 
     def to_checkpoint(self, name: str) -> TensorSlice | None:
-        """Where a checkpoint has the parameter of this canonical name, if this rule is about it."""
+        """Return the slice for the parameter with the canonical name `name`; None for a foreign name."""
         for part, canonical in enumerate(self.canonical):
-            found = _replace(canonical, self.checkpoint, name)
-            if found is not None:
-                return self._piece(found, part)
+            found = _match(canonical, name)
+            if found is not None and found[1] in self._numbers():
+                return self._slice(_fill(self.checkpoint, *found), part, found[1])
         return None
 
-    def _piece(self, name: str, part: int) -> TensorSlice:
-        # The bias of a linear is a vector, however its weight lies.
-        transposed = self.transposed and not name.endswith("bias")
-        return TensorSlice(name, part, len(self.canonical), transposed=transposed, row=self.row)
+    def _numbers(self) -> range:
+        """The numbers that `#` can stand for; only 0 for names without `#`."""
+        return range(max((step.count for step in self.layout if isinstance(step, Stack)), default=1))
 
-
-class Transpose(Rename):
-    """The same, of a linear that is stored (in, out)."""
-
-    transposed = True
-
-
-class Row(Rename):
-    """The same, of a vector that is stored (1, n)."""
-
-    row = True
+    def _slice(self, tensor: str, part: int, number: int) -> TensorSlice:
+        steps = [step for step in self.layout if step.on_output_channels or not tensor.endswith("bias")]
+        parts = {Split: part, Stack: number}
+        return TensorSlice(tensor, tuple(step.at(parts.get(type(step), 0)) for step in steps))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
-    """All that a checkpoint of a family may hold. Of two rules to one canonical name, the first is preferred."""
+class WeightTable:
+    """All possible tensors in a checkpoint of a family. Export follows the first rule for a canonical name."""
 
     rules: tuple[Rename, ...]
     """The backbone's tensors."""
     heads: tuple[Rename, ...] = ()
-    """Those of heads, which the loaded model may lack."""
+    """The heads' tensors, which the loaded model may lack."""
     ignored: tuple[str, ...] = ()
-    """Tensors that are known and not needed: buffers, and what the loaded form does not have. `*` spans dots here."""
+    """Patterns of known tensors that no parameter needs: buffers, and parts that the loaded form lacks. Here `*` also
+    stands for dots."""
     fixed: tuple[str, ...] = ()
-    """Canonical names of what is no weight to be trained: buffers of the reference implementation."""
+    """Canonical names of parameters that are never trained: buffers of the reference implementation."""
     prefix: str = ""
-    """What stands before the backbone's names in a checkpoint with a head."""
+    """The prefix of the backbone's names in a checkpoint with a head."""
     old_names: dict[str, str] = field(default_factory=dict)
-    """Last parts of names that old checkpoints use → those of the table."""
+    """Last part of a name in old checkpoints → last part of the name in the table."""
 
     def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
-        """The parameters that a checkpoint's tensor may hold, by every rule about it."""
+        """Yield the canonical name and the slice of each parameter that the tensor `name` may hold, from every rule."""
         stem, _, last = name.rpartition(".")
         modern = f"{stem}.{self.old_names[last]}" if last in self.old_names else name
         for rules, candidate in ((self.rules, modern.removeprefix(self.prefix)), (self.heads, modern)):
             for rule in rules:
-                yield from (
-                    (canonical, replace(piece, tensor=name)) for canonical, piece in rule.to_canonical(candidate)
-                )
-
-    def is_of_a_head(self, name: str) -> bool:
-        """Whether a tensor belongs to a head, which the loaded model may lack."""
-        return any(True for rule in self.heads for _ in rule.to_canonical(name))
+                for canonical, tensor_slice in rule.to_canonical(candidate):
+                    yield canonical, replace(tensor_slice, tensor=name)
 
     def to_checkpoint(self, canonical: str, *, prefix: str) -> TensorSlice:
-        """Where a parameter is exported to, the backbone's behind `prefix`."""
+        """Return the slice for the export of a parameter, with `prefix` before a backbone's name."""
         for rules, before in ((self.rules, prefix), (self.heads, "")):
             for rule in rules:
-                piece = rule.to_checkpoint(canonical)
-                if piece is not None:
-                    return replace(piece, tensor=before + piece.tensor)
+                tensor_slice = rule.to_checkpoint(canonical)
+                if tensor_slice is not None:
+                    return replace(tensor_slice, tensor=before + tensor_slice.tensor)
         raise AssertionError(f"no rule exports {canonical}")
 
+    def belongs_to_head(self, name: str) -> bool:
+        """Return whether the tensor `name` belongs to a head."""
+        return any(True for rule in self.heads for _ in rule.to_canonical(name))
+
     def is_ignored(self, name: str) -> bool:
-        """Whether a tensor is known, and known not to be needed."""
+        """Return whether the tensor `name` is known and not needed."""
         names = (name, name.removeprefix(self.prefix))
         return any(fnmatchcase(n, pattern) for pattern in self.ignored for n in names)
 
 
-def _replace(pattern: str, replacement: str, name: str) -> str | None:
-    found = _compiled(pattern).fullmatch(name)
+def _match(pattern: str, name: str) -> tuple[list[str], int] | None:
+    """Return the parts of `name` at the stars of `pattern`, and the number at `#`, 0 without one; None if not equal."""
+    found = _compile(pattern).fullmatch(name)
     if found is None:
         return None
-    parts = iter(found.groups())
-    return "".join(next(parts) if letter == "*" else letter for letter in replacement)
+    number = found.re.groupindex.get("number", 0)
+    stars = [group for place, group in enumerate(found.groups(), 1) if place != number]
+    return stars, int(found["number"]) if number else 0
+
+
+def _fill(pattern: str, stars: list[str], number: int) -> str:
+    rest = iter(stars)
+    return "".join(next(rest) if letter == "*" else str(number) if letter == "#" else letter for letter in pattern)
 
 
 @cache
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile("([^.]+)".join(map(re.escape, pattern.split("*"))))
+def _compile(pattern: str) -> re.Pattern[str]:
+    wildcards = {"*": "([^.]+)", "#": "(?P<number>0|[1-9][0-9]*)"}
+    return re.compile("".join(wildcards.get(letter) or re.escape(letter) for letter in pattern))

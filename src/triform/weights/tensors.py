@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint: safetensors files, one or sharded, validated by their library and mapped into memory."""
+"""Checkpoint tensors: safetensors files, single or sharded, validated by their library and mapped into memory."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,28 +15,30 @@ from triform.errors import WeightError
 from triform.hub import MODEL, Checkpoint, Files
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
-"""By their names in safetensors. Integers mean nothing without the scales that go with them."""
+"""Dtype in safetensors → format of a parameter. Integers are missing here: they mean nothing without their scales."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
-    """What a file says of a tensor."""
+    """The entry of a tensor in the header of a file."""
 
     file: str
+    """Name of the file, or its full path."""
     dtype: str
-    """As safetensors writes it: F32, BF16 …"""
+    """In the spelling of safetensors: F32, BF16 …"""
     shape: tuple[int, ...]
     begin: int
-    """Where its bytes begin in the file."""
+    """Offset of the first byte in the file."""
     end: int
+    """Offset behind the last byte."""
     format: Format | None
-    """None where a parameter cannot be made of it."""
+    """None if a parameter cannot have this dtype."""
     scales: "TensorInfo | None" = None
-    """Of integers; in checkpoints a tensor of its own."""
+    """The scales of integers, a separate tensor in checkpoints."""
 
 
 class Tensors(Mapping[str, TensorInfo]):
-    """All tensors of a checkpoint by name; their numbers are read when asked for."""
+    """Tensor name → entry in a file, for all tensors of a checkpoint. Numbers are read on demand."""
 
     def __init__(self, folder: Path, infos: dict[str, TensorInfo]) -> None:
         self.folder = folder
@@ -52,55 +54,58 @@ class Tensors(Mapping[str, TensorInfo]):
     def __len__(self) -> int:
         return len(self._infos)
 
-    def having(self, infos: dict[str, TensorInfo]) -> "Tensors":
-        """Other tensors, whose files lie in the same folder or are named in full."""
+    def replace_infos(self, infos: dict[str, TensorInfo]) -> "Tensors":
+        """Return tensors with these entries; files are relative to the same folder, or full paths."""
         return type(self)(self.folder, infos)
 
     def identity(self) -> list[list[str | int]]:
-        """What tells these files from others, and from later ones of the same names, without reading them."""
+        """Return path, size and time of each file, to recognise the files later without reading them."""
         files = {part.file for info in self._infos.values() for part in (info, info.scales) if part is not None}
         paths = [(self.folder / file).resolve() for file in sorted(files)]
         stats = [path.stat() for path in paths]
         return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
 
-    def map(self, file: str) -> NDArray[np.uint8]:
-        """All bytes of a file, which is mapped when they are first asked for."""
+    def map_file(self, file: str) -> NDArray[np.uint8]:
+        """Return all bytes of a file, of shape (bytes,); the first call maps the file."""
         if file not in self._maps:
             self._maps[file] = np.memmap(self.folder / file, np.uint8, "r").view(np.ndarray)
         return self._maps[file]
 
-    def bytes(self, info: TensorInfo) -> NDArray[np.uint8]:
-        """The bytes of a tensor, a view of the mapped file."""
-        return self.map(info.file)[info.begin : info.end]
+    def view_bytes(self, info: TensorInfo) -> NDArray[np.uint8]:
+        """Return the bytes of a tensor, of shape (bytes,), a view of the mapped file."""
+        return self.map_file(info.file)[info.begin : info.end]
 
     def unmap(self) -> None:
-        """Let go of the files, whose pages count as memory of this process; what is read is mapped again."""
+        """Release the mapped files, since their pages count as memory of the process. A later read maps them again."""
         self._maps.clear()
 
     def read(self, name: str) -> StoredTensor:
-        """The tensor, a view of the mapped file. It must have a format."""
-        return self.stored(self[name])
+        """Return a tensor with a format, as a view of the mapped file."""
+        return self.read_info(self[name])
 
-    def stored(self, info: TensorInfo) -> StoredTensor:
-        """What the file holds; integers as bytes, since each layout has an order of its own for them."""
+    def read_info(self, info: TensorInfo) -> StoredTensor:
+        """Return the tensor of a header entry with a format, as a view of the mapped file; integers as bytes."""
         assert info.format is not None
-        numbers = self.bytes(info) if info.format.is_integer else self.bytes(info).view(info.format.storage)
+        # Each layout has an order of its own for integers.
+        numbers = self.view_bytes(info) if info.format.is_integer else self.view_bytes(info).view(info.format.storage)
         return StoredTensor(numbers.reshape(info.shape), info.format)
 
     def equal(self, first: str, second: str) -> bool:
-        """Whether two tensors are the same, bit for bit."""
+        """Return whether two tensors are equal bit for bit, scales included."""
         one, other = self[first], self[second]
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             return False
         both = ((one, other), (one.scales, other.scales))
-        return all(np.array_equal(self.bytes(a), self.bytes(b)) for a, b in both if a is not None and b is not None)
+        return all(
+            np.array_equal(self.view_bytes(a), self.view_bytes(b)) for a, b in both if a is not None and b is not None
+        )
 
 
 def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     """Read the headers of a checkpoint's safetensors files.
 
     Raises:
-        WeightError: there are none, one is damaged, or the index and the files disagree.
+        WeightError: the files are missing, one is damaged, or the index and the files disagree.
     """
     folder, index = checkpoint.folder, checkpoint.folder / files.index
     if checkpoint.has(files.index):
@@ -125,12 +130,12 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
     )
 
 
-def load_header(path: Path) -> tuple[dict[str, Any], int]:
-    """The header of a safetensors file, and where its tensors begin.
+def read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Return the header of a safetensors file, and the offset of the first tensor in bytes.
 
     Raises:
-        FileNotFoundError: there is none.
-        WeightError: it is damaged.
+        FileNotFoundError: the file does not exist.
+        WeightError: the file is damaged.
     """
     try:
         # The library checks the header against the file; only then is it safe to take the offsets from it.
@@ -145,8 +150,15 @@ def load_header(path: Path) -> tuple[dict[str, Any], int]:
         raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
 
 
-def infos_of(file: str, header: dict[str, Any], start: int, formats: Mapping[str, Format]) -> dict[str, TensorInfo]:
-    """What the header of a file says of its tensors, of which `formats` are those that parameters are made of."""
+def make_infos(file: str, header: dict[str, Any], start: int, formats: Mapping[str, Format]) -> dict[str, TensorInfo]:
+    """Return the entries of a file's header.
+
+    Arguments:
+        file: name of the file.
+        header: of `read_header`, as is `start`.
+        start: offset of the first tensor in bytes.
+        formats: dtype → format, for the dtypes that parameters can have.
+    """
     infos = {}
     for name, entry in header.items():
         if name != "__metadata__":
@@ -161,6 +173,6 @@ def _read_shard(index: Path, file: str) -> dict[str, TensorInfo]:
     if path.parent.resolve() != index.parent.resolve():
         raise WeightError(f"{index} names {file}, which lies outside the model's folder.")
     try:
-        return infos_of(path.name, *load_header(path), FORMATS)
+        return make_infos(path.name, *read_header(path), FORMATS)
     except FileNotFoundError as error:
         raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error

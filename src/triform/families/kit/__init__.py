@@ -1,1 +1,1 @@
-"""What families are written with: typed reads of config.json, common attentions and heads, initialization, plugins."""
+"""The machinery of families: typed reads of config.json, common attentions and heads, initialization, plugins."""

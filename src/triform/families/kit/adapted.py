@@ -1,4 +1,4 @@
-"""What an adapter asks of the config of the model it is put on: the head of its task, and as many labels as it has."""
+"""The config of a model under an adapter: the head of the adapter's task, with the adapter's number of labels."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,16 +16,21 @@ HEADS: dict[str, type[spec.Head]] = {
     "CAUSAL_LM": spec.LanguageHead,
     "SEQ_2_SEQ_LM": spec.LanguageHead,
 }
-"""By the `task_type` of adapter_config.json; without one, or for any other, the model keeps its head."""
+"""`task_type` of adapter_config.json → head. With any other task, or without one, the model keeps its head."""
 
 LABELS = ("id2label", "label2id", "problem_type")
 
 
-def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[str, Any]:
-    """The config of a model with the head that an adapter was trained with.
+def adapt_config(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[str, Any]:
+    """Return the config of a model with the head of an adapter's task.
 
-    An adapter's own config says nothing of labels. They are those of a config.json beside it, or else the model's, and
-    where the head that the adapter brings has another number of them, LABEL_0, LABEL_1 …, as in transformers.
+    An adapter's own config has no labels. Labels come from a config.json in the adapter's folder, or else from the
+    model. If the adapter's head has another number of labels, they are LABEL_0, LABEL_1 …, as in transformers.
+
+    Arguments:
+        config: the contents of the model's config.json.
+        where: its path, for messages.
+        adapter: the adapter.
 
     Raises:
         UnsupportedModelError: the family has no such head.
@@ -34,21 +39,25 @@ def adapted(config: Mapping[str, Any], where: str, adapter: Adapter) -> Mapping[
     if head is None:
         return config
     if adapter.checkpoint.has("config.json"):
-        beside = adapter.checkpoint.read_object("config.json")
-        config = {**config, **{key: beside[key] for key in LABELS if key in beside}}
-    config = {**config, "architectures": [architecture_with(config, where, head)]}
+        given = adapter.checkpoint.read_object("config.json")
+        config = {**config, **{key: given[key] for key in LABELS if key in given}}
+    config = {**config, "architectures": [find_architecture(config, where, head)]}
     resolved = read_spec(config, where)
     if not isinstance(resolved.head, spec.SequenceHead | spec.TokenHead):
         return config
-    num_labels = adapter.num_labels(find_family(config, where).weights(resolved))
+    num_labels = adapter.count_labels(find_family(config, where).weights(resolved))
     if num_labels is None or num_labels == len(resolved.head.labels):
         return config
     labels = {str(number): f"LABEL_{number}" for number in range(num_labels)}
     return {**config, "id2label": labels, "label2id": {label: int(number) for number, label in labels.items()}}
 
 
-def architecture_with(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
-    """The model's own architecture where it has such a head, or else the family's first that has."""
+def find_architecture(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
+    """Return the model's own architecture if it has such a head, else the first of the family with such a head.
+
+    Raises:
+        UnsupportedModelError: the family has no such head.
+    """
     family = find_family(config, where)
     named = [name for name in Config(config, where).strings("architectures", ()) if name in family.architectures]
     for name in (*named[:1], *family.architectures):

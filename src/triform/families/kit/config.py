@@ -27,7 +27,7 @@ BOOKKEEPING = frozenset(
     quantization_config task_specific_params prefix
     """.split()
 )
-"""Keys that are none of a spec's concern. `weights/` reads the third from last, and translation the last two."""
+"""Keys that do not concern a spec. `weights/` reads `quantization_config`, and translation the last two."""
 
 TRAINING = frozenset(
     """
@@ -47,10 +47,10 @@ GENERATION = frozenset(
     remove_invalid_values suppress_tokens exponential_decay_length_penalty begin_suppress_tokens
     """.split()
 )
-"""Keys of older configs for `generation/`, which reads them there."""
+"""Keys of older configs that `generation/` reads."""
 
 MAX_SIZE = 2**31 - 1
-"""Nothing that a config counts is larger. Arrays are compared with the checkpoint's, and need no limit of their own."""
+"""The largest number in a config. Arrays need no other limit, since shapes are compared with the checkpoint's."""
 
 MAX_LAYERS = 1000
 """Wang et al. 2022, "DeepNet: Scaling Transformers to 1,000 Layers": no published model is deeper."""
@@ -63,7 +63,7 @@ _REQUIRED: Any = object()
 
 
 class Config:
-    """The contents of a config.json; null counts as absent, as in the reference implementation."""
+    """Typed reads of a config.json. A null counts as absent, as in the reference implementation."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.where = where
@@ -72,7 +72,7 @@ class Config:
 
     @classmethod
     def of_file(cls, checkpoint: Checkpoint, name: str) -> Self:
-        """The contents of a JSON file that must hold an object."""
+        """Read a JSON file with an object."""
         return cls(checkpoint.read_object(name), str(checkpoint.folder / name))
 
     def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
@@ -87,11 +87,16 @@ class Config:
         return value
 
     def refuse(self, key: str, expected: str) -> NoReturn:
-        """Say what is wrong with the value of a key."""
+        """Raise UnsupportedModelError for the value of a key.
+
+        Arguments:
+            key: the key.
+            expected: the values that are allowed, for the message.
+        """
         raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r:.300}; expected {expected}.")
 
     def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-        """A whole number from `minimum` to `maximum`."""
+        """Read a whole number from `minimum` to `maximum`."""
         expected = f"a whole number of at least {minimum} and at most {maximum}"
         value: int = self._read(key, default, expected, int)
         if not minimum <= value <= maximum:
@@ -99,39 +104,39 @@ class Config:
         return value
 
     def num_layers(self, key: str, default: int = _REQUIRED) -> int:
-        """How many blocks a stack has; each is a Python object long before there are weights to compare with."""
+        """Read a number of blocks. The limit matters, since blocks become objects before shapes can be compared."""
         return self.integer(key, default, maximum=MAX_LAYERS)
 
     def default(self, key: str, value: Any) -> None:
-        """Give an absent key a value."""
+        """Set the value of an absent key."""
         if self._values.get(key) is None:
             self._values = {**self._values, key: value}
 
     def mentions(self, key: str) -> bool:
-        """Whether the key is there at all, be it null."""
+        """Return whether the key is present, even with a null."""
         return key in self._values
 
     def optional_integer(self, key: str) -> int | None:
-        """A whole number of at least 1, or None where it is absent."""
+        """Read a whole number of at least 1; None for an absent key."""
         self._known.add(key)
         return None if self._values.get(key) is None else self.integer(key)
 
     def quotient(self, key: str, divisor: str) -> int:
-        """One whole number divided by another, which must divide it."""
+        """Read two whole numbers and return their quotient, which must be whole."""
         dividend, by = self.integer(key), self.integer(divisor)
         if dividend % by:
             self.refuse(key, f"a multiple of {divisor}, which is {by}")
         return dividend // by
 
     def key_value_heads(self, num_attention_heads: int) -> int:
-        """`num_key_value_heads`, by default as many as there are queries."""
+        """Read `num_key_value_heads`, by default the number of query heads."""
         value = self.integer("num_key_value_heads", num_attention_heads)
         if num_attention_heads % value:
             self.refuse("num_key_value_heads", f"a divisor of num_attention_heads, which is {num_attention_heads}")
         return value
 
     def number(self, key: str, default: float = _REQUIRED) -> float:
-        """A number above 0 that float32 can hold."""
+        """Read a number above 0, within the range of float32."""
         expected = f"a number above 0 and below {MAX_FLOAT32:g}"
         value = self._read(key, default, expected, int, float)
         if not 0 < value < MAX_FLOAT32:
@@ -139,7 +144,7 @@ class Config:
         return float(value)
 
     def rate(self, key: str, default: float = 0.0) -> float:
-        """A rate of dropout: 0 or more, and below 1."""
+        """Read a rate of dropout, at least 0 and below 1."""
         expected = "a number of at least 0 and below 1"
         value = self._read(key, default, expected, int, float)
         if not 0 <= value < 1:
@@ -147,63 +152,63 @@ class Config:
         return float(value)
 
     def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
-        """True or false."""
+        """Read true or false."""
         return bool(self._read(key, default, "true or false", bool))
 
     def string(self, key: str, default: str = _REQUIRED) -> str:
-        """A string."""
+        """Read a string."""
         return str(self._read(key, default, "a string", str))
 
     def optional_string(self, key: str) -> str | None:
-        """A string, or None where it is absent."""
+        """Read a string; None for an absent key."""
         return None if self._values.get(key) is None else self.string(key)
 
     def strings(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
-        """A list of strings."""
+        """Read a list of strings."""
         values = self._read(key, default, "a list of strings", list, tuple)
         if not all(isinstance(value, str) for value in values):
             self.refuse(key, "a list of strings")
         return tuple(values)
 
     def one_or_more_strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """A list of strings, or a lone one."""
+        """Read a list of strings, or a single string."""
         return (self.string(key),) if isinstance(self._values.get(key), str) else self.strings(key, default)
 
     def texts(self, key: str) -> dict[str, str]:
-        """An object of strings; without the key an empty one."""
+        """Read an object of strings; an absent key counts as an empty object."""
         values = self.mapping(key) or {}
         if not all(isinstance(value, str) for value in values.values()):
             self.refuse(key, "an object of strings")
         return dict(values)
 
     def mapping(self, key: str) -> Mapping[str, Any] | None:
-        """An object, or None where it is absent."""
+        """Read an object; None for an absent key."""
         value: Mapping[str, Any] | None = self._read(key, None, "an object", dict)
         return value
 
     def activation(self, key: str, default: str = _REQUIRED) -> Activation:
-        """An activation by one of the names of the field."""
+        """Read an activation, a name in `ACTIVATIONS`."""
         return self.named_activation(key, self.string(key, default))
 
     def named_activation(self, key: str, name: str) -> Activation:
-        """The activation that a part of the value of `key` names."""
+        """Return the activation `name`, a part of the value of `key`."""
         if name not in ACTIVATIONS:
             self.refuse(key, f"one of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[name]
 
     def expect(self, key: str, *allowed: Any) -> None:
-        """A key that may be absent or have one of the values that Triform implements."""
+        """Refuse a key unless the key is absent or has an allowed value."""
         self._known.add(key)
         value = self._values.get(key)
         if value is not None and value not in allowed:
             self.refuse(key, f"{' or '.join(map(repr, allowed))}, which is all that Triform implements")
 
     def ignore(self, *keys: str) -> None:
-        """Keys that leave the forward pass as it is."""
+        """Accept keys without influence on the forward pass, with any value."""
         self._known.update(keys)
 
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes, in the order of the logits."""
+        """Read the names of the classes, in the order of the logits."""
         self.ignore("label2id")
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
         id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
@@ -215,7 +220,7 @@ class Config:
             ) from error
 
     def problem(self) -> Problem:
-        """What the scores of a sequence-level head mean."""
+        """Read the meaning of the scores of a sequence head."""
         labels = self.labels()
         value = self.string("problem_type", Problem.MULTI_LABEL if len(labels) == 1 else Problem.SINGLE_LABEL)
         if value not in set(Problem):
@@ -223,7 +228,7 @@ class Config:
         return Problem(value)
 
     def rotary(self, head_dim: int) -> Rotary:
-        """Rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older one (`rope_scaling`)."""
+        """Read rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older `rope_scaling`."""
         if head_dim % 2:
             self.refuse("head_dim", f"an even one for rotary positions, not {head_dim}")
         context = self.optional_integer("max_position_embeddings")
@@ -251,7 +256,7 @@ class Config:
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)
 
     def close(self) -> None:
-        """All is read: refuse what nobody asked for."""
+        """Refuse all keys not yet read, expected or ignored."""
         unknown = {key: value for key, value in self._values.items() if key not in self._known and value is not None}
         if unknown:
             listed = "\n  ".join(f"{key} = {value!r}" for key, value in unknown.items())

@@ -1,4 +1,4 @@
-"""What a family tells of itself."""
+"""The declaration of a family."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,20 +6,20 @@ from dataclasses import dataclass
 from triform import spec
 from triform.families.kit.config import Config
 from triform.families.kit.initialization import Initialization, by_range
-from triform.weights import Table
+from triform.weights import WeightTable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """A recipe: how to read a config.json, and what the tensors are called."""
+    """A recipe: config.json → spec, and the weight table."""
 
     model_type: str
-    """As config.json has it."""
+    """The value in config.json."""
     architectures: Mapping[str, Callable[[Config], spec.Head | None]]
-    """Names that `architectures` may hold, the backbone alone first → how to read the head."""
+    """Architecture → function that reads its head. The first architecture is the backbone alone."""
     form: Callable[[Config, str], spec.Form]
-    """(config, architecture) → the backbone."""
-    weights: Callable[[spec.Model], Table]
-    """The names of the tensors of a model."""
+    """(config, architecture) → backbone."""
+    weights: Callable[[spec.Model], WeightTable]
+    """Model → names of its tensors."""
     initialization: Callable[[Config, spec.Model], Initialization] = by_range
-    """What parameters are before any training."""
+    """(config, model) → the distribution of parameters before any training."""

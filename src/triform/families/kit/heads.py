@@ -1,30 +1,52 @@
-"""Heads that many families read from config.json alike."""
+"""Heads of many families: reads of config.json, and rules for tensors."""
 
 from triform import spec
 from triform.families.kit.config import Config
+from triform.weights import Rename
 
 
 def backbone(config: Config) -> None:
-    """No head: the backbone alone."""
+    """Return no head: the architecture is the backbone alone."""
 
 
-def token_head(config: Config, dropout: float = 0.1) -> spec.TokenHead:
-    """A class for each token; `dropout` is what `classifier_dropout` is by default."""
-    return spec.TokenHead(labels=config.labels(), dropout=config.rate("classifier_dropout", dropout))
+def masked_language_head(config: Config, activation: spec.Activation, norm: spec.LayerNorm) -> spec.LanguageHead:
+    """Return the head of a masked language model: a transform before a projection with a bias."""
+    transform = spec.Transform(activation=activation, norm=norm)
+    return spec.LanguageHead(tied=config.boolean("tie_word_embeddings", True), bias=True, transform=transform)
+
+
+def masked_language_bias(model: spec.Model, bias: str, decoder_bias: str) -> tuple[list[Rename], tuple[str, ...]]:
+    """Return the rules for the bias of `masked_language_head`, and the names to ignore.
+
+    A tied projection has one bias, stored under both names. An untied projection has the bias `decoder_bias`; the
+    tensor `bias` may then differ and means nothing, unless it is the only one.
+    """
+    is_tied = not isinstance(model.head, spec.LanguageHead) or model.head.tied
+    names = (bias, decoder_bias) if is_tied else (decoder_bias, bias)
+    return [Rename(name, "language_head.bias") for name in names], () if is_tied else (bias,)
+
+
+def first_token_head(
+    config: Config, pooler: spec.Activation, *, dropout: float, pooled_dropout: float = 0.0
+) -> spec.SequenceHead:
+    """Return the classifier of sequences in most encoders: it reads the first token, behind a pooler."""
+    return spec.SequenceHead(
+        labels=config.labels(),
+        problem=config.problem(),
+        pooling=spec.Pooling.FIRST,
+        pooler=pooler,
+        pooled_dropout=pooled_dropout,
+        dropout=dropout,
+    )
 
 
 def last_token_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its last token, as decoders have it."""
+    """Return the classifier of sequences in most decoders: it reads the last token."""
     return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
 
 
-def source_again(config: Config) -> spec.ShiftTokensRight:
-    """What the decoder of an encoder-decoder reads where a head classifies."""
-    return spec.ShiftTokensRight(start=config.integer("decoder_start_token_id", minimum=0))
-
-
 def end_token_head(config: Config) -> spec.SequenceHead:
-    """A class for the sequence, by its end token and a tanh pooler, as encoder-decoders have it."""
+    """Return the classifier of sequences in most encoder-decoders: it reads the end token, behind a pooler."""
     dropout = config.rate("classifier_dropout")
     return spec.SequenceHead(
         labels=config.labels(),
@@ -36,7 +58,22 @@ def end_token_head(config: Config) -> spec.SequenceHead:
     )
 
 
+def shifted_target(config: Config, architecture: str) -> spec.ShiftTokensRight | None:
+    """Return the decoder's input of an encoder-decoder whose head classifies or finds spans: the source, shifted right.
+
+    None for the other architectures, whose decoder writes.
+    """
+    if not architecture.endswith(("ForSequenceClassification", "ForQuestionAnswering")):
+        return None
+    return spec.ShiftTokensRight(start=config.integer("decoder_start_token_id", minimum=0))
+
+
+def token_head(config: Config, dropout: float = 0.1) -> spec.TokenHead:
+    """Return a classifier of tokens, with the rate `dropout` unless config.json has `classifier_dropout`."""
+    return spec.TokenHead(labels=config.labels(), dropout=config.rate("classifier_dropout", dropout))
+
+
 def span_head(config: Config) -> spec.SpanHead:
-    """Where an answer starts and ends."""
+    """Return the head for answers: scores of each token as start and as end."""
     config.expect("num_labels", 2)
     return spec.SpanHead()

@@ -1,6 +1,6 @@
-"""What parameters are before any training, as the reference implementation has it.
+"""Initialization: the distribution of parameters before any training, equal to the reference implementation's.
 
-Weights are drawn from a normal distribution around 0, biases are 0 and norms 1.
+Weights come from a normal distribution around 0; biases are 0 and norms are 1.
 """
 
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from triform.families.kit.config import Config
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Initialization:
-    """How to begin from nothing."""
+    """The standard deviations of new parameters, and the rows of padding."""
 
     deviations: Mapping[str, float]
-    """Pattern of canonical names, `*` for anything → the standard deviation; of several that fit, the first."""
+    """Pattern of canonical names, `*` for anything → standard deviation. The first pattern that fits counts."""
     padding: Mapping[str, int]
-    """Canonical name of a table → its row for padding, which begins as 0 and has no gradient from being looked up."""
+    """Canonical name of an embedding → row of the padding, which begins as 0 and gets no gradient from lookups."""
 
 
 def by_range(config: Config, model: spec.Model) -> Initialization:
-    """One deviation for all."""
+    """Return the deviation `initializer_range` for all weights."""
     return Initialization(deviations={"*": _range(config)}, padding=_padding(config, model))
 
 
 def by_range_and_depth(config: Config, model: spec.Model) -> Initialization:
-    """Less for what is added to the residual, the more blocks there are. Radford et al. 2019, section 2.3."""
+    """Return a deviation, divided by √(2·blocks) for outputs onto the residual. Radford et al. 2019, section 2.3."""
     deviation = _range(config)
     residual = deviation / (2 * len(model.output_stack.blocks)) ** 0.5
     deviations = {"*.attention.output.weight": residual, "*.feed_forward.down.weight": residual, "*": deviation}
@@ -34,7 +34,7 @@ def by_range_and_depth(config: Config, model: spec.Model) -> Initialization:
 
 
 def by_fan_in(config: Config, model: spec.Model) -> Initialization:
-    """1/√inputs, and words 1; queries bring the scale of the scores. As Mesh TensorFlow, of Shazeer et al. 2018."""
+    """Return 1/√inputs, and 1 for words; queries include the scale of scores. Mesh TensorFlow, Shazeer et al. 2018."""
     factor = config.number("initializer_factor", 1.0)
     hidden_size, head_dim = config.integer("d_model"), config.integer("d_kv")
     by_name = {
@@ -54,7 +54,7 @@ def _range(config: Config) -> float:
 
 
 def _padding(config: Config, model: spec.Model) -> dict[str, int]:
-    """The row of the padding's id, and in a table of positions that begin behind it the one before the first."""
+    """Return the row of the padding's id, and for positions with an offset the row before the first position."""
     padding: dict[str, int] = {}
     id = config.integer("pad_token_id", -1, minimum=-1)
     stack = "encoder." if isinstance(model.form, spec.EncoderDecoder) else ""

@@ -1,9 +1,9 @@
-"""Families of other packages, by the entry point `triform.families`.
+"""Plugins: families from installed packages, declared by entry points in the group `triform.families`.
 
     [project.entry-points."triform.families"]
     my_model = "my_package.my_model:FAMILY"
 
-An entry point's name is the `model_type` of its family, so that only the package that is needed is imported.
+The name of an entry point is the `model_type` of its family, so only the package of the wanted family is imported.
 """
 
 from importlib.metadata import EntryPoint, entry_points
@@ -14,19 +14,20 @@ from triform.families.kit.family import Family
 GROUP = "triform.families"
 
 
-def declared() -> dict[str, list[EntryPoint]]:
-    """Model type → the entry points that offer it. Reads what is installed, and imports none of it."""
+def find_entry_points() -> dict[str, list[EntryPoint]]:
+    """Return model type → entry points of that name in all installed packages. Imports no package."""
     found: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=_describe):
         found.setdefault(point.name, []).append(point)
     return found
 
 
-def load(points: list[EntryPoint]) -> Family:
-    """The family behind the one entry point of a model type.
+def load_family(points: list[EntryPoint]) -> Family:
+    """Import the family of the only entry point of a model type.
 
     Raises:
-        UnsupportedModelError: there are several, it cannot be imported, or it is not what it says.
+        UnsupportedModelError: there are several entry points, the import fails, or the object is not a family of this
+            model type.
     """
     if len(points) > 1:
         raise UnsupportedModelError(
@@ -36,13 +37,13 @@ def load(points: list[EntryPoint]) -> Family:
     [point] = points
     try:
         family = point.load()
-    except Exception as error:  # whatever another package raises while it is imported
+    except Exception as error:  # an import can raise anything
         raise UnsupportedModelError(
             f"The family {_describe(point)} cannot be loaded: {type(error).__name__}: {error}. Repair that package."
         ) from error
     if not isinstance(family, Family):
         raise UnsupportedModelError(
-            f"The family {_describe(point)} is no triform.families.Family, but {type(family).__name__}. "
+            f"The family {_describe(point)} is not a triform.families.Family, but {type(family).__name__}. "
             "Name the constant that holds the Family in the entry point."
         )
     if family.model_type != point.name:
@@ -54,10 +55,10 @@ def load(points: list[EntryPoint]) -> Family:
 
 
 def refuse_rivals(points: dict[str, list[EntryPoint]], built_in: set[str]) -> None:
-    """A package does not replace a family of Triform's own: which of the two reads a model must not be chance.
+    """Refuse packages with a built-in family: chance must not decide between two families for a model.
 
     Raises:
-        UnsupportedModelError: one tries to.
+        UnsupportedModelError: an entry point has the model type of a built-in family.
     """
     rivals = [point for name in sorted(built_in & points.keys()) for point in points[name]]
     if rivals:

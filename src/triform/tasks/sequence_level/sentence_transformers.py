@@ -11,7 +11,7 @@ from triform.families import Config
 from triform.hub import Checkpoint
 from triform.networks.layers.linear import Linear
 from triform.networks.scope import Scope
-from triform.weights import ParameterLoader, Rename, Table, match_tensors, open_tensors
+from triform.weights import ParameterLoader, Rename, WeightTable, match_tensors, open_tensors
 
 POOLINGS = {
     "cls": spec.Pooling.FIRST,
@@ -41,7 +41,7 @@ ACTIVATIONS = {
 }
 """The last part of the name of a torch module → the activation."""
 
-TENSORS = Table(rules=(Rename("linear.*", "linear.*"), Rename("residual.weight", "residual.weight")))
+TENSORS = WeightTable(rules=(Rename("linear.*", "linear.*"), Rename("residual.weight", "residual.weight")))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,10 +199,10 @@ class DenseLayer:
             assignment = match_tensors(shapes, TENSORS, tensors)
         except WeightError as error:
             raise WeightError(f"{own.folder}: {error}") from error
-        uses = {
+        roles = {
             name: ParameterRole.LINEAR if len(shape) == 2 else ParameterRole.VECTOR for name, shape in shapes.items()
         }
-        scope = Scope(engine, ParameterLoader(engine, tensors, assignment.sources, uses, "auto"))
+        scope = Scope(engine, ParameterLoader(engine, tensors, assignment.sources, roles, "auto"))
         sizes = (dense.in_features, dense.out_features)
         self._dense = dense
         self._linear = Linear(scope / "linear", *sizes, bias=dense.bias)

@@ -1,4 +1,4 @@
-"""Which tensor becomes which parameter: names old and new, with a prefix and without, and all problems at once."""
+"""Matching of tensors and parameters: old and new names, with and without a prefix, all problems in one error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ LENGTHS = (5, 1, 9)
 
 
 def assert_equals_reference(name: str, folder: Path) -> None:
-    """The model in the folder equals what transformers reads from there."""
+    """Compare the model in the folder with the model read by transformers."""
     case = CASE[name]
     reference = getattr(transformers, case.model).from_pretrained(folder, dtype=torch.float32)
     sources = random_ids(case, lengths=LENGTHS)
@@ -131,7 +131,7 @@ def test_the_backbone_of_a_checkpoint_with_a_head_leaves_the_head_unused(name: s
     assert heads
     assert heads <= set(blueprint.assignment.unused)
     assert set(blueprint.tensors) == set(blueprint.assignment.unused) | {
-        piece.tensor for piece in blueprint.assignment.sources.values()
+        source.tensor for source in blueprint.assignment.sources.values()
     }
 
 
@@ -143,7 +143,7 @@ def test_every_tensor_is_accounted_for_once_in_pretraining_of_bert(tmp_path: Pat
     assert {"cls.seq_relationship.weight", "cls.seq_relationship.bias"} <= set(blueprint.assignment.unused)
     assert {"bert.pooler.dense.weight", "bert.pooler.dense.bias"} <= set(blueprint.assignment.unused)
     assert sorted(
-        (*blueprint.assignment.unused, *(piece.tensor for piece in blueprint.assignment.sources.values()))
+        (*blueprint.assignment.unused, *(source.tensor for source in blueprint.assignment.sources.values()))
     ) == sorted(blueprint.tensors)
 
 
