@@ -19,7 +19,16 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def test_public_names() -> None:
-    assert set(triform.__all__) == {"Batch", "Model", "Session", "TriformError", "__version__", "load", "pipeline"}
+    assert set(triform.__all__) == {
+        "Batch",
+        "Model",
+        "Session",
+        "TriformError",
+        "__version__",
+        "load",
+        "pipeline",
+        "train",
+    }
     assert all(hasattr(triform, name) for name in triform.__all__)
 
 

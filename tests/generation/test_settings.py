@@ -172,4 +172,4 @@ def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(InputError, match="does not say what its decoder begins with"):
         triform.load(tmp_path).generate(PROMPTS)
-    assert GenerationConfig.read(find_checkpoint(tmp_path)).eos_token_id == (1,)
+    assert GenerationConfig.from_checkpoint(find_checkpoint(tmp_path)).eos_token_id == (1,)

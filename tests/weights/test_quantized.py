@@ -19,8 +19,8 @@ from tests.weights import edit_config, edit_tensors, make, read_file
 from triform.engines import Format, ParameterRole, StoredTensor
 from triform.engines.reference.quantization import dequantize, quantize
 from triform.errors import EngineError, UnsupportedModelError, WeightError
-from triform.model.blueprint import read_blueprint
-from triform.model.export import quantize as write_quantized
+from triform.model import read_blueprint
+from triform.model.export import quantize_checkpoint
 from triform.weights import PackedCache
 
 BATCH = triform.Batch.from_ids([[5, 6, 7, 8, 9, 10, 11], [12]])
@@ -135,7 +135,7 @@ def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format,
 def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path: Path) -> None:
     model = load(make_model(name, tmp_path / "floats"), format)
     model.save(tmp_path / "saved")
-    write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized")
+    quantize_checkpoint(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized")
     assert read_file(tmp_path / "saved").keys() == read_file(tmp_path / "quantized").keys()
     again = load(tmp_path / "quantized")
     again.save(tmp_path / "again")
@@ -195,7 +195,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightError, match="blocks.1.feed_forward.up.weight: it holds NaN or infinity"):
         load(folder, "int8")
     with pytest.raises(WeightError, match="blocks.1.feed_forward.up.weight: it holds NaN or infinity"):
-        write_quantized(read_blueprint(folder), Format.INT4, tmp_path / "quantized")
+        quantize_checkpoint(read_blueprint(folder), Format.INT4, tmp_path / "quantized")
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,9 @@ def test_what_the_layout_does_not_have_is_refused_before_work(
     with pytest.raises(UnsupportedModelError, match=message):
         model.save(tmp_path / "quantized")
     with pytest.raises(UnsupportedModelError, match=message):
-        write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail)
+        quantize_checkpoint(
+            read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail
+        )
     assert not (tmp_path / "quantized").exists()
 
 

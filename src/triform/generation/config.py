@@ -189,7 +189,7 @@ class GenerationConfig:
             )
 
     @classmethod
-    def read(cls, checkpoint: Checkpoint) -> "GenerationConfig":
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> "GenerationConfig":
         """A checkpoint's settings: generation_config.json, or the older keys of config.json.
 
         Raises:

@@ -1,4 +1,4 @@
-"""What a model in fewer bits has lost: the same text read by both."""
+"""Fidelity: how far a quantized model's outputs are from the original's, on the same text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,34 +30,36 @@ SAMPLE = (
     "The committee will meet again in March to decide how the remaining money should be spent.",
     "Why do we remember some dreams for years and forget others before breakfast?",
 )
-"""Read where no other text is given."""
+"""Default texts for the comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """How far one model's answers are from another's."""
+    """Differences between the outputs of two models on the same text."""
 
     num_tokens: int
     mean_cosine: float
-    """Of the last hidden states, token by token."""
+    """Mean cosine of the last hidden states, token by token."""
     worst_cosine: float
+    """Lowest of these cosines."""
     divergence: float | None
-    """KL(original ‖ other) of what the logits predict, in nats per token; None without a language head."""
+    """KL(original ‖ other) of the predicted distributions, in nats per token; None without a language head."""
     agreement: float | None
-    """How often the most likely token is the same."""
+    """Share of rows in which both models predict the same token; None without a language head."""
     perplexity_before: float | None
-    """Of the text, by the original; None where the model does not read from left to right."""
+    """Perplexity of the text for the original; None unless the model is a decoder with a language head."""
     perplexity_after: float | None
-    """By the other."""
+    """Perplexity of the text for the other model."""
 
 
-def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
-    """Read the same text with both.
+def compare_models(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
+    """Run two models on the same batches and measure how their outputs differ.
 
-    An encoder-decoder writes what it reads.
+    An encoder-decoder gets each batch as source and as target.
 
     Raises:
-        InputError, NonFiniteError: as a model that is called.
+        InputError: a batch that the models cannot read.
+        NonFiniteError: an output holds NaN or infinity.
     """
     cosines: list[float] = []
     divergences: list[float] = []
@@ -90,8 +92,8 @@ def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity
     )
 
 
-def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
-    """Each text, or each window of a long one, by itself.
+def make_batches(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
+    """Make a batch of each text, or of each window of a long one.
 
     Raises:
         InputError: a text without a token.
@@ -103,14 +105,14 @@ def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iter
             yield Batch.from_texts([window])
 
 
-def num_bytes(model: Model) -> int:
-    """What its parameters take, scales included."""
+def num_parameter_bytes(model: Model) -> int:
+    """Count the bytes of all parameters, scales included."""
     stored = (model.engine.stored(parameter) for parameter in model.parameters.values())
     return sum(own.array.nbytes + (0 if own.scales is None else own.scales.nbytes) for own in stored)
 
 
 def _read(model: Model, batch: Batch) -> Output:
-    """Its tensors in NumPy."""
+    """Run a model on a batch; the output's tensors are NumPy arrays, (T, hidden_size) and (T, vocab_size)."""
     output = model(batch, batch if isinstance(model.network, EncoderDecoder) else None)
     states, logits = output.last_hidden_state, output.logits
     to_numpy = model.engine.to_numpy
