@@ -156,7 +156,7 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     for settings, message in refused:
         with pytest.raises(InputError, match=message):
             with_lora(model, **settings)
-    with pytest.raises(InputError, match="nothing of low rank to save"):
+    with pytest.raises(InputError, match="no low-rank change to save"):
         save_adapter(model, tmp_path / "adapter")
 
 
