@@ -157,6 +157,14 @@ def test_a_pooler_is_taken_over_and_labels_never(tmp_path: Path) -> None:
     assert model.blueprint.new_parameters == ["classification_head.weight", "classification_head.bias"]
 
 
+def test_a_language_head_of_its_own_stays_untied(tmp_path: Path) -> None:
+    case = next(case for case in CASES if case.name == "t5-v1.1")
+    make_checkpoint(case, tmp_path)
+    model = load_for_training(tmp_path, new_head=NewHead(spec.LanguageHead))
+    assert model.spec.head == triform.load(tmp_path, engine="reference").spec.head
+    assert not model.blueprint.new_parameters
+
+
 def test_the_tokenizer_goes_with_it(minilm: Path, tmp_path: Path) -> None:
     model = load_for_training(minilm, new_head=NewHead(spec.TokenHead, labels=["O", "X"]))
     model.save(tmp_path)

@@ -146,7 +146,7 @@ def read_blueprint(
 
 
 def make_blueprint(origin: Origin, engine: Engine) -> Blueprint:
-    """Origin → config → spec → table and tensors → assignment of tensors to parameters.
+    """Resolve a model without reading weights: origin → config → spec → table and tensors → assignment.
 
     Raises:
         ModelError: the model is not supported, or config and weights do not fit.
@@ -175,7 +175,7 @@ def make_blueprint(origin: Origin, engine: Engine) -> Blueprint:
 
 
 def _config(origin: Origin, where: str) -> Mapping[str, Any]:
-    """Contents of config.json, with the head that the new head or the adapter asks for."""
+    """Read config.json, and change it for the new head or for the adapter's task."""
     config = origin.checkpoint.read_object("config.json")
     if origin.new_head is not None:
         return origin.new_head.put_on(config, where)
@@ -186,7 +186,7 @@ def _config(origin: Origin, where: str) -> Mapping[str, Any]:
 
 
 def _tensors(origin: Origin, config: Mapping[str, Any], where: str, model: spec.Model, table: Table) -> Tensors:
-    """Tensors of the checkpoint and of the adapter by their names in the checkpoint."""
+    """Open the tensors of the checkpoint and of the adapter, by their names in the checkpoint."""
     if not origin.has_weights:
         return Tensors(origin.checkpoint.folder, {})
     tensors = open_tensors(origin.checkpoint)
@@ -202,7 +202,7 @@ def _tensors(origin: Origin, config: Mapping[str, Any], where: str, model: spec.
 
 
 def _backbone_prefix(checkpoint: Checkpoint, where: str) -> str:
-    """Prefix of the backbone's names in a checkpoint with the head that its own config names."""
+    """Find the prefix of the backbone's names in a checkpoint with the head that its own config names."""
     config = checkpoint.read_object("config.json")
     backbone = families.read_spec(config, where, with_head=False)
     return families.find_family(config, where).weights(backbone).prefix
@@ -227,7 +227,7 @@ def _assignment(
 def _known_shapes(
     tensors: Tensors, table: Table, shapes: Mapping[str, tuple[int, ...]], backbone: Mapping[str, Declaration]
 ) -> dict[str, tuple[int, ...]]:
-    """Shapes of the parameters that a checkpoint with a new head must bring, or happens to bring."""
+    """Collect the shapes of the parameters that a checkpoint with a new head must bring, or happens to bring."""
     found = {
         canonical: piece.shape(tensors[name].shape)
         for name in tensors
