@@ -23,7 +23,8 @@ from rich.table import Table
 from torch.nn import functional
 
 import triform
-from triform.training.start import start, trainable
+from triform.model import load_for_training
+from triform.model.trainable import trainable_parameters
 
 VOCAB_SIZE = 500
 MASK, PADDING = 4, 0
@@ -170,8 +171,8 @@ def steps(learner: Learner, folder: Path) -> Iterator[tuple[float, float]]:
     config = getattr(transformers, learner.config)(**SIZES, **learner.settings)
     reference = getattr(transformers, learner.architecture)(config).train()
     reference.save_pretrained(folder)
-    model = start(folder)
-    ours, theirs = list(trainable(model).values()), list(reference.parameters())
+    model = load_for_training(folder)
+    ours, theirs = list(trainable_parameters(model).values()), list(reference.parameters())
     optimizers = [torch.optim.AdamW(own, lr=learner.learning_rate, weight_decay=0.01) for own in (ours, theirs)]
     random = np.random.default_rng(0)
     while True:

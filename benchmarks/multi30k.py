@@ -24,14 +24,14 @@ from rich.table import Table
 from benchmarks.fine_tuning import DATA, PACKAGES
 from benchmarks.machine import Bystanders, Machine
 from benchmarks.measure import OURS
-from triform.cli.train import follow
+from triform.cli.train import TerminalObserver
 from triform.tasks import find_task
 from triform.training.evaluation import evaluate
 from triform.training.metrics import Scores
 from triform.training.optimizer import adamw
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe, read_recipe
-from triform.training.run import prepare
+from triform.training.run import prepare_run
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "multi30k.toml"
 QUICK_STEPS = 20
@@ -87,8 +87,11 @@ class Clock(transformers.TrainerCallback):  # type: ignore[misc]
 def train_ours(recipe: Recipe) -> Outcome:
     """What `triform train` does."""
     begin = time.perf_counter()
-    run = prepare(recipe, RECIPE.parent, Processes())
-    follow(run, Console(stderr=True))
+    run = prepare_run(recipe, RECIPE.parent, Processes())
+    with TerminalObserver(Console(stderr=True)) as observer:
+        observer.begin(run)
+        for record in run.training.records():
+            observer.record(record)
     seconds = time.perf_counter() - begin
     steps = run.training.state.step
     return Outcome(seconds, steps, steps / run.training.batches.steps_in_epoch(), scores(recipe, Path(recipe.output)))
@@ -150,9 +153,9 @@ def main() -> None:
     arguments = parser.parse_args()
     bystanders = Bystanders()
     with TemporaryDirectory() as folder:
-        changes = [f"data.folder={DATA / 'text' / 'multi30k'}", f"output={folder}/ours"]
-        changes += [f"loop.steps={QUICK_STEPS}", "loop.evaluate_every=1000"] if arguments.quick else []
-        recipe = read_recipe(RECIPE, changes)
+        loop = {"steps": QUICK_STEPS, "evaluate_every": 1000} if arguments.quick else {}
+        data = {"folder": DATA / "text" / "multi30k"}
+        recipe = read_recipe(RECIPE, {"data": data, "output": f"{folder}/ours", "loop": loop})
         ours = train_ours(recipe)
         found = {OURS: ours, "transformers": train_theirs(recipe, ours, Path(folder, "theirs"))}
     table = Table("", "minutes", "steps", "epochs", "BLEU", "chrF", title="Multi30k, English to German")

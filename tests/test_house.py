@@ -19,7 +19,15 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 
 def test_public_names() -> None:
-    assert set(triform.__all__) == {"Batch", "Model", "TriformError", "__version__", "load", "pipeline"}
+    assert set(triform.__all__) == {
+        "Batch",
+        "Model",
+        "TriformError",
+        "__version__",
+        "load",
+        "pipeline",
+        "train",
+    }
     assert all(hasattr(triform, name) for name in triform.__all__)
 
 

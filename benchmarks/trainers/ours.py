@@ -14,7 +14,7 @@ from triform.training.optimizer import OptimizerSettings
 from triform.training.processes import Processes
 from triform.training.recipe import DataSettings, Recipe
 from triform.training.rows import Files
-from triform.training.run import prepare
+from triform.training.run import prepare_run
 
 
 def recipe(arguments: Arguments, output: str) -> Recipe:
@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parse()
     before = resident("VmRSS")
     with tempfile.TemporaryDirectory() as output:
-        run = prepare(recipe(arguments, output), arguments.folder, Processes())
+        run = prepare_run(recipe(arguments, output), arguments.folder, Processes())
         steps_in_epoch = run.training.batches.steps_in_epoch()  # which tokenizes, as the other side has by now
         begin = time.perf_counter()
         # What comes behind the last step is the picture and the files.

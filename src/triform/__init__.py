@@ -14,16 +14,21 @@ from triform.model import Model, load
 
 if TYPE_CHECKING:
     from triform.tasks import pipeline
+    from triform.training import train
 
 __version__ = "0.1.0"
 
-__all__ = ["Batch", "Model", "TriformError", "__version__", "load", "pipeline"]
+__all__ = ["Batch", "Model", "TriformError", "__version__", "load", "pipeline", "train"]
 
 
 def __getattr__(name: str) -> Any:
-    # Tasks are imported by whoever asks for one: without them `import triform` takes a third less time.
+    # Tasks and training are imported when they are used: without tasks `import triform` takes a third less time.
     if name == "pipeline":
         from triform.tasks import pipeline
 
         return pipeline
+    if name == "train":
+        from triform.training import train
+
+        return train
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,7 +13,7 @@ from tests import checkpoints
 from triform.cli.main import app
 from triform.errors import InputError, UnsupportedModelError
 from triform.inputs import Tokenizer
-from triform.model.fidelity import MAX_TOKENS, SAMPLE, batches_of, compare
+from triform.model.fidelity import MAX_TOKENS, SAMPLE, compare_models, make_batches
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def report(*arguments: object) -> dict[str, Any]:
 def test_it_writes_a_checkpoint_and_says_what_was_lost(llama: Path, format: str, tmp_path: Path) -> None:
     found = report(llama, "--format", format, "--output", tmp_path / "q")
     model, quantized = (triform.load(folder, engine="reference") for folder in (llama, tmp_path / "q"))
-    batches = list(batches_of(SAMPLE, Tokenizer.from_checkpoint(model.checkpoint), model))
+    batches = list(make_batches(SAMPLE, Tokenizer.from_checkpoint(model.checkpoint), model))
     assert found["num_tokens"] == sum(len(batch.ids) for batch in batches)
     # The formulas again, over all at once.
     ids = np.concatenate([batch.ids for batch in batches])
@@ -98,7 +98,7 @@ def test_an_encoder_decoder_writes_what_it_reads(tmp_path: Path) -> None:
 
 def test_a_model_has_lost_nothing_against_itself(llama: Path) -> None:
     model = triform.load(llama, engine="reference")
-    same = compare(model, model, batches_of(SAMPLE, Tokenizer.from_checkpoint(model.checkpoint), model))
+    same = compare_models(model, model, make_batches(SAMPLE, Tokenizer.from_checkpoint(model.checkpoint), model))
     assert same.worst_cosine == pytest.approx(1)
     assert (same.divergence, same.agreement) == (0, 1)
     assert same.perplexity_before == same.perplexity_after
@@ -107,7 +107,7 @@ def test_a_model_has_lost_nothing_against_itself(llama: Path) -> None:
 def test_long_text_is_read_in_windows(llama: Path) -> None:
     model = triform.load(llama, engine="reference")
     tokenizer = Tokenizer.from_checkpoint(model.checkpoint)
-    lengths = [len(batch.ids) for batch in batches_of(["word " * 300], tokenizer, model)]
+    lengths = [len(batch.ids) for batch in make_batches(["word " * 300], tokenizer, model)]
     assert max(lengths) <= min(MAX_TOKENS, 128)
     assert len(lengths) > 1
 

@@ -12,10 +12,11 @@ import transformers
 from tests.checkpoints import bert
 from tests.cli.test_cli import triform_command
 from triform.errors import InputError
-from triform.training import log
+from triform.training.log import read_log
 from triform.training.processes import Processes
 from triform.training.recipe import read_recipe
-from triform.training.run import prepare
+from triform.training.run import prepare_run
+from triform.training.settings import parse_changes
 
 RECIPE = """
 output = "unused"
@@ -56,7 +57,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_a_run_leaves(trained: Path) -> None:
     assert {path.name for path in (trained / "training").iterdir()} == {"log.jsonl", "curve.png"}
-    records = log.read(trained / "training" / "log.jsonl")
+    records = read_log(trained / "training" / "log.jsonl")
     assert records[-1] == {"step": 24, "ended": "steps"}
     assert len([record for record in records if "loss" in record]) == 24
     assert (trained / "training" / "curve.png").read_bytes().startswith(b"\x89PNG")
@@ -93,7 +94,7 @@ def test_an_output_that_is_there_is_not_touched(folder: Path, trained: Path, tmp
 def test_early_stop_resume_and_overwrite(folder: Path, tmp_path: Path) -> None:
     code, _, err = train(folder, tmp_path, "--set", "loop.patience=1", "--set", "optimizer.learning_rate=1e-9")
     assert code == 0, err
-    assert log.read(tmp_path / "training" / "log.jsonl")[-1]["ended"] == "patience"
+    assert read_log(tmp_path / "training" / "log.jsonl")[-1]["ended"] == "patience"
     code, _, err = train(folder, tmp_path, "--overwrite", "--set", "loop.steps=3", "--set", "data.test=none.csv")
     assert (code, "none.csv cannot be opened" in err) == (3, True)
 
@@ -112,7 +113,7 @@ def test_two_processes_under_torchrun(folder: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
     ours, theirs = (
-        [record["loss"] for record in log.read(output / "training" / "log.jsonl") if "loss" in record]
+        [record["loss"] for record in read_log(output / "training" / "log.jsonl") if "loss" in record]
         for output in (alone, together)
     )
     assert ours == pytest.approx(theirs, rel=1e-4)
@@ -122,7 +123,10 @@ def test_two_processes_under_torchrun(folder: Path, tmp_path: Path) -> None:
     ("change", "message"),
     [
         ("objective.name=guessing", "objective: name = 'guessing': expected one of masked-lm"),
-        ("objective.mask_rate=0.5", "objective: 'mask_rate' is not known. Known are name, labels, problem, max_length"),
+        (
+            "objective.mask_rate=0.5",
+            "objective: 'mask_rate' is not known. Known are max_length, long_input, labels, problem",
+        ),
         ("data.columns={label = 'stars'}", "train.csv, line 2: there is no stars among text, mood"),
         ("objective.labels=['good', 'awful']", "train.csv, line 4: label 'bad' is none of the model's: good, awful"),
         ("loop.metric=bleu", "metric = 'bleu': sequence-classification has loss, accuracy"),
@@ -132,13 +136,13 @@ def test_two_processes_under_torchrun(folder: Path, tmp_path: Path) -> None:
 def test_what_is_wrong_is_said(folder: Path, tmp_path: Path, change: str, message: str) -> None:
     changes = [change, f"model={folder / 'model'}", f"output={tmp_path}"]
     with pytest.raises(InputError) as raised:
-        prepare(read_recipe(folder / "recipe.toml", changes), folder, Processes())
+        prepare_run(read_recipe(folder / "recipe.toml", parse_changes(changes)), folder, Processes())
     assert message in str(raised.value)
 
 
 def test_an_adapter(folder: Path, tmp_path: Path) -> None:
     changes = ["lora={rank = 4}", f"model={folder / 'model'}", f"output={tmp_path}", "optimizer.learning_rate=0.05"]
-    run = prepare(read_recipe(folder / "recipe.toml", changes), folder, Processes())
+    run = prepare_run(read_recipe(folder / "recipe.toml", parse_changes(changes)), folder, Processes())
     assert [record for record in run.training.records() if "ended" in record]
     assert (tmp_path / "adapter_model.safetensors").is_file()
     scores = run.test_scores()

@@ -1,6 +1,7 @@
 """Settings of the checkpoint and of the caller: limits, order, and what is refused."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from tests.parity.harness import Case, make_checkpoint
 from triform import Batch
 from triform.errors import InputError, UnsupportedModelError
 from triform.generation import FinishReason, GenerationConfig
+from triform.generation.config import SETTINGS, Setting
 from triform.generation.sequence import Limit
 from triform.hub import find_checkpoint
+from triform.tasks.generative.options import GenerationOptions
 
 CASE = Case(name="llama", model="LlamaForCausalLM", config=llama)
 PROMPTS = Batch.from_ids([[5, 6, 7], [8], [9, 10]])
@@ -176,3 +179,26 @@ def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say what its decoder begins with"):
         triform.load(tmp_path).generate(PROMPTS)
     assert GenerationConfig.from_checkpoint(find_checkpoint(tmp_path)).eos_token_id == (1,)
+
+
+def documented(setting: Setting) -> str:
+    """The line of a setting in docs/generation-settings.md."""
+    default = "" if setting.default in (None, ()) else f"`{json.dumps(setting.default)}`"
+    option = f"`--{setting.name.replace('_', '-')}`" if setting.is_option else ""
+    needs = {None: "", "do_sample": " Needs `do_sample`.", "num_beams": " Needs `num_beams` above 1."}[setting.needs]
+    return f"| `{setting.name}` | {default} | {setting.rule.expected} | {option} | {setting.help}{needs} |"
+
+
+def test_the_docs_list_every_setting() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "generation-settings.md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| `")]
+    assert lines == [documented(setting) for setting in SETTINGS.values()]
+
+
+def test_options_of_tasks_are_the_settings_that_say_so() -> None:
+    options = {known.name: known for known in fields(GenerationOptions)}
+    for name, setting in SETTINGS.items():
+        if setting.is_option:
+            assert options[name].metadata["help"] == setting.help
+            assert options[name].default is None
+    assert set(options) - set(SETTINGS) == {"long_input", "token_budget", "generate_kwargs"}

@@ -17,9 +17,9 @@ from triform.model import Model
 from triform.training.batches import Batches, BatchSettings
 from triform.training.log import Record
 from triform.training.loop import LoopSettings, Training
-from triform.training.objective import Loss
+from triform.training.objective import Loss, Objective
 from triform.training.optimizer import OptimizerSettings
-from triform.training.processes import started
+from triform.training.processes import join_processes
 from triform.training.rows import Files, Row
 
 KEPT = 0.9
@@ -31,13 +31,16 @@ class Letters:
     ids: list[int]
 
 
-class NextLetter:
-    """Each letter from those before it; `chance` leaves out some of them."""
+class NextLetter(Objective[Letters]):
+    """Each letter from those before it; `rng` leaves out some of them."""
+
+    def __init__(self) -> None:
+        pass
 
     def examples(self, row: Row) -> list[Letters]:
         return [Letters([ord(letter) % 200 for letter in row.values["text"]])]
 
-    def tokens(self, example: Letters) -> int:
+    def num_tokens(self, example: Letters) -> int:
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[Letters], rng: np.random.Generator) -> Loss:
@@ -68,7 +71,7 @@ def train(
     model: Path, texts: Path, output: Path, *, token_budget: int = 64, until: int | None = None, **settings: Any
 ) -> list[Record]:
     """Train to the end, or until there are so many records: those of this run."""
-    with started() as processes:
+    with join_processes() as processes:
         objective = NextLetter()
         loaded = triform.load(model, engine="torch")
         batches = Batches(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.training.small import Letters, NextLetter
 from triform.errors import InputError
-from triform.training.batches import Batches, BatchSettings, micro_batches
+from triform.training.batches import Batches, BatchSettings, make_micro_batches
 from triform.training.rows import Row
 
 
@@ -70,7 +70,7 @@ def test_pools_that_were_counted_are_not_read_again() -> None:
 @given(LENGTHS, st.integers(1, 99), st.integers(1, 4))
 def test_parts_keep_to_the_budget_and_have_like_lengths(lengths: list[int], budget: int, at_least: int) -> None:
     examples = [Letters([1] * length) for length in lengths]
-    parts = micro_batches(examples, lambda example: len(example.ids), budget, at_least=at_least)
+    parts = make_micro_batches(examples, lambda example: len(example.ids), budget, at_least=at_least)
     sizes = [[len(example.ids) for example in part] for part in parts]
     assert sum(sizes, []) == sorted(lengths)  # noqa: RUF017
     assert all(sum(own) <= budget + max(own) for own in sizes)

@@ -9,8 +9,9 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from tests.checkpoints import bart, bert, llama
 from triform.inputs import Batch
-from triform.training.forecast import forecast
-from triform.training.start import start, trainable
+from triform.model import load_for_training
+from triform.model.trainable import trainable_parameters
+from triform.training.forecast import forecast_memory
 
 LENGTHS = [40, 24, 24, 9, 31]
 WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 4}
@@ -18,7 +19,7 @@ WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden
 
 def kept(model: Any, *batches: Batch) -> int:
     """Bytes that a forward pass holds for its gradients, parameters left out."""
-    parameters = {parameter.data_ptr() for parameter in trainable(model).values()}
+    parameters = {parameter.data_ptr() for parameter in trainable_parameters(model).values()}
     sizes: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -41,23 +42,23 @@ def test_activations(name: str, minilm: Path, tmp_path: Path) -> None:
         "llama": lambda: llama("LlamaForCausalLM", tmp_path, **WIDE),
         "bart": lambda: bart("BartForConditionalGeneration", tmp_path, d_model=64),
     }[name]()
-    model = start(folder)
+    model = load_for_training(folder)
     batch = Batch.from_ids([[7] * length for length in LENGTHS])
     batches = (batch, batch) if name == "bart" else (batch,)
-    told = forecast(model, trainable(model), sum(LENGTHS))
+    told = forecast_memory(model, trainable_parameters(model), sum(LENGTHS))
     # Of the logits the softmax alone is kept.
     assert told.activations + told.logits / 3 == pytest.approx(kept(model, *batches), rel=0.35)
 
 
 def test_parameters_and_moments(minilm: Path) -> None:
-    model = start(minilm)
-    told = forecast(model, trainable(model), 1)
+    model = load_for_training(minilm)
+    told = forecast_memory(model, trainable_parameters(model), 1)
     assert told.parameters == told.gradients == 4 * model.num_parameters
     assert told.moments == 2 * told.gradients
     assert told.total == told.parameters + told.gradients + told.moments + told.activations + told.logits
 
 
 def test_recomputing_keeps_less(minilm: Path) -> None:
-    model = start(minilm)
-    told, less = (forecast(model, {}, 1000, recompute=recompute).activations for recompute in (False, True))
+    model = load_for_training(minilm)
+    told, less = (forecast_memory(model, {}, 1000, recompute=recompute).activations for recompute in (False, True))
     assert less < told / 3

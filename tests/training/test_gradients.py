@@ -18,8 +18,8 @@ from tests.parity.harness import Case, make_checkpoint, random_inputs
 from triform.engines import Format, create_engine
 from triform.engines.torch import dropout
 from triform.errors import EngineError
-from triform.model import Model
-from triform.training.start import start, trainable
+from triform.model import Model, load_for_training
+from triform.model.trainable import trainable_parameters
 
 LENGTHS = (9, 17, 9, 4, 12)
 FORMS = [case for case in CASES if case.name in ("bert-masked-lm", "t5-lm", "llama-grouped", "marian-lm")]
@@ -98,7 +98,7 @@ def assert_same_gradients(model: Model, reference: Any) -> None:
     # What a bias adds to all keys alike has no gradient but the rounding of large numbers.
     floor = 1e-2 * max(gradient.abs().max() for gradient in expected.values())
     compared = set()
-    for name, parameter in trainable(model).items():
+    for name, parameter in trainable_parameters(model).items():
         source = model.blueprint.assignment.sources[name]
         gradient = source.cut(expected[source.tensor].numpy())
         assert parameter.grad is not None, name
@@ -110,7 +110,7 @@ def assert_same_gradients(model: Model, reference: Any) -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_gradient_equals_that_of_transformers(case: Case, tmp_path: Path) -> None:
     reference = make_checkpoint(case, tmp_path)
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     sources, targets = random_inputs(case, model, lengths=LENGTHS)
     loss, expected = ours(model, sources, targets), theirs(reference, sources, targets)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
@@ -122,7 +122,7 @@ def test_every_gradient_equals_that_of_transformers(case: Case, tmp_path: Path) 
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: case.name)
 def test_blocks_computed_again_give_the_same_gradients_with_dropout(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     inputs = random_inputs(case, model, lengths=LENGTHS)
     gradients = []
     for recompute in (False, True):
@@ -130,8 +130,8 @@ def test_blocks_computed_again_give_the_same_gradients_with_dropout(case: Case, 
         with model.engine.training(recompute=recompute):
             loss = ours(model, *inputs)
         loss.backward()  # outside, where dropout is off
-        gradients.append([own.grad.clone() for own in trainable(model).values() if own.grad is not None])
-        for own in trainable(model).values():
+        gradients.append([own.grad.clone() for own in trainable_parameters(model).values() if own.grad is not None])
+        for own in trainable_parameters(model).values():
             own.grad = None
     assert all(torch.equal(first, second) for first, second in zip(*gradients, strict=True))
 
@@ -139,7 +139,7 @@ def test_blocks_computed_again_give_the_same_gradients_with_dropout(case: Case, 
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: case.name)
 def test_blocks_computed_again_keep_less(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     inputs = random_inputs(case, model, lengths=(40, 40, 40, 40))
     kept = []
     for recompute in (False, True):
@@ -163,7 +163,7 @@ def note_size(sizes: dict[int, int], x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("recompute", [False, True])
 def test_half_precision_is_near_and_leaves_gradients_in_float32(case: Case, recompute: bool, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = without_dropout(start(tmp_path))
+    model = without_dropout(load_for_training(tmp_path))
     inputs = random_inputs(case, model, lengths=LENGTHS)
     exact = ours(model, *inputs)
     with model.engine.training(autocast=Format.BFLOAT16, recompute=recompute):
@@ -171,14 +171,14 @@ def test_half_precision_is_near_and_leaves_gradients_in_float32(case: Case, reco
     half.backward()
     assert half.item() != exact.item()
     assert half.item() == pytest.approx(exact.item(), rel=0.05, abs=0.05)
-    assert all(own.grad is not None and own.grad.dtype == torch.float32 for own in trainable(model).values())
+    assert all(own.grad is not None and own.grad.dtype == torch.float32 for own in trainable_parameters(model).values())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_as_much_is_dropped_at_the_same_places(case: Case, tmp_path: Path) -> None:
     """Every site of dropout in transformers, with its rate and the size of what it drops from."""
     reference = make_checkpoint(case, tmp_path).train()
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     sources, targets = random_inputs(case, model, lengths=(6, 6))
     with sites_of_dropout() as expected:
         theirs(reference, sources, targets)
@@ -190,7 +190,7 @@ def test_as_much_is_dropped_at_the_same_places(case: Case, tmp_path: Path) -> No
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: case.name)
 def test_dropout_is_on_while_training_alone(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     inputs = random_inputs(case, model, lengths=LENGTHS)
     with sites_of_dropout() as sites:
         ours(model, *inputs)
@@ -216,7 +216,7 @@ def test_blocks_are_passed_over_while_training_alone(tmp_path: Path, monkeypatch
     make_checkpoint(case, tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "encoder_layerdrop": 0.5, "decoder_layerdrop": 0.9}))
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     inputs = random_inputs(case, model, lengths=(6, 6))
     gone_through: list[Any] = []
     through = model.engine.recomputed

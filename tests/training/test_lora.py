@@ -15,10 +15,11 @@ import triform
 from tests.parity.cases import CASES
 from tests.parity.harness import Case, make_checkpoint, random_inputs
 from tests.training.test_gradients import ours, theirs
+from triform import spec
 from triform.errors import InputError
-from triform.model import Model
-from triform.training.lora import merged, save_adapter, with_lora
-from triform.training.start import new_parameters, start, trainable
+from triform.model import Model, NewHead, load_for_training
+from triform.model.trainable import trainable_parameters
+from triform.training.lora import merge_lora, save_adapter, with_lora
 from triform.weights import Flatten, Rename
 
 BY_NAME = {case.name: case for case in CASES}
@@ -37,7 +38,7 @@ def shaken(model: Model, seed: int = 5) -> Model:
     """As if it had been trained: B is no longer 0, and what is trained whole has changed."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for own in trainable(model).values():
+        for own in trainable_parameters(model).values():
             own.add_(torch.randn(own.shape, generator=generator), alpha=0.05)
     return model
 
@@ -58,7 +59,7 @@ def with_peft(case: Case, base: Path, adapter: Path, **changes: Any) -> Any:
 def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str, Any], tmp_path: Path) -> None:
     case = BY_NAME[name]
     make_checkpoint(case, tmp_path / "base")
-    model = shaken(with_lora(start(tmp_path / "base"), **settings))
+    model = shaken(with_lora(load_for_training(tmp_path / "base"), **settings))
     save_adapter(model, tmp_path / "adapter")
     reference = with_peft(case, tmp_path / "base", tmp_path / "adapter")
     inputs = random_inputs(case, model, lengths=(9, 4))
@@ -66,7 +67,7 @@ def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str
     assert loss.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)
     loss.backward()
     expected.backward()
-    changes = [own for name, own in trainable(model).items() if "lora" in name]
+    changes = [own for name, own in trainable_parameters(model).items() if "lora" in name]
     squares = sum(own.grad.square().sum().item() for own in changes if own.grad is not None)
     # Where parts of a fused weight have changes of their own, PEFT also trains what is 0 between them.
     adapted = [own for key, own in reference.named_parameters() if "lora" in key]
@@ -75,7 +76,7 @@ def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str
     assert squares == pytest.approx(found, rel=1e-3)
 
     answers = logits(model, inputs)
-    for other in (merged(model), triform.load(tmp_path / "base", adapter=tmp_path / "adapter", engine="reference")):
+    for other in (merge_lora(model), triform.load(tmp_path / "base", adapter=tmp_path / "adapter", engine="reference")):
         assert np.abs(logits(other, inputs) - answers).max() <= 1e-5 * max(1, np.abs(answers).max())
     model.save(tmp_path / "merged")
     assert np.allclose(logits(triform.load(tmp_path / "merged", engine="reference"), inputs), answers, atol=1e-5)
@@ -83,24 +84,26 @@ def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str
 
 @pytest.mark.filterwarnings("ignore:.*")  # of PEFT
 @pytest.mark.parametrize(
-    ("name", "head"),
+    ("name", "kind"),
     [
-        ("bert", "sequence-classification"),
-        ("roberta-masked-lm", "sequence-classification"),
-        ("distilbert", "token-classification"),
-        ("gpt2-lm", "sequence-classification"),
-        ("bert-masked-lm", "question-answering"),
-        ("bart-lm", "sequence-classification"),
-        ("t5-lm", "token-classification"),
+        ("bert", spec.SequenceHead),
+        ("roberta-masked-lm", spec.SequenceHead),
+        ("distilbert", spec.TokenHead),
+        ("gpt2-lm", spec.SequenceHead),
+        ("bert-masked-lm", spec.SpanHead),
+        ("bart-lm", spec.SequenceHead),
+        ("t5-lm", spec.TokenHead),
     ],
 )
-def test_a_new_head_is_trained_whole_and_goes_with_the_adapter(name: str, head: str, tmp_path: Path) -> None:
+def test_a_new_head_is_trained_whole_and_goes_with_the_adapter(
+    name: str, kind: type[spec.Head], tmp_path: Path
+) -> None:
     case = BY_NAME[name]
     make_checkpoint(case, tmp_path / "base")
-    labels = None if head == "question-answering" else ["red", "green", "blue"]
-    model = shaken(with_lora(start(tmp_path / "base", head=head, labels=labels)))
-    new = new_parameters(model)
-    assert {own for own in trainable(model) if "lora" not in own} == set(new)
+    labels = None if kind is spec.SpanHead else ["red", "green", "blue"]
+    model = shaken(with_lora(load_for_training(tmp_path / "base", new_head=NewHead(kind, labels=labels))))
+    new = model.blueprint.new_parameters
+    assert {own for own in trainable_parameters(model) if "lora" not in own} == set(new)
     save_adapter(model, tmp_path / "adapter")
     inputs = random_inputs(case, model, lengths=(9, 4))
     answers = logits(model, (inputs[0], None))
@@ -120,12 +123,12 @@ def test_a_new_head_is_trained_whole_and_goes_with_the_adapter(name: str, head: 
 def test_nothing_else_is_trained_and_it_begins_as_it_was(tmp_path: Path) -> None:
     case = BY_NAME["llama-grouped"]
     make_checkpoint(case, tmp_path)
-    base = start(tmp_path)
+    base = load_for_training(tmp_path)
     inputs = random_inputs(case, base, lengths=(9, 4))
     before = logits(base, inputs)
     model = with_lora(base, targets=["*.query"], dropout=0.5)
     assert np.array_equal(logits(model, inputs), before)
-    assert list(trainable(model)) == [
+    assert list(trainable_parameters(model)) == [
         f"blocks.{layer}.attention.query.weight.lora_{part}" for layer in range(3) for part in "AB"
     ]
     shaken(model)
@@ -136,15 +139,18 @@ def test_nothing_else_is_trained_and_it_begins_as_it_was(tmp_path: Path) -> None
 
 def test_a_tied_head_is_left_alone(tmp_path: Path) -> None:
     make_checkpoint(BY_NAME["llama-lm-tied"], tmp_path)
-    model = with_lora(start(tmp_path), targets=["*"])
-    assert not any("embedding" in name for name in trainable(model))
+    model = with_lora(load_for_training(tmp_path), targets=["*"])
+    assert not any("embedding" in name for name in trainable_parameters(model))
 
 
 def test_what_it_refuses(tmp_path: Path) -> None:
     make_checkpoint(BY_NAME["bert"], tmp_path / "base")
-    model = start(tmp_path / "base")
+    model = load_for_training(tmp_path / "base")
     refused: list[tuple[dict[str, Any], str]] = [
-        ({"targets": ["*.c_attn"]}, r"targets: '\*.c_attn' fits no linear of the model. They are called as 'blocks.0"),
+        (
+            {"targets": ["*.c_attn"]},
+            r"targets: '\*.c_attn' fits no linear of the model. A name is, for example, 'blocks.0",
+        ),
         ({"trained": ["norm"]}, "trained: 'norm' fits no parameter"),
         ({"rank": 0}, "rank=0"),
         ({"dropout": 1.0}, "dropout=1.0"),
@@ -152,13 +158,13 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     for settings, message in refused:
         with pytest.raises(InputError, match=message):
             with_lora(model, **settings)
-    with pytest.raises(InputError, match="nothing of low rank to save"):
+    with pytest.raises(InputError, match="no low-rank change to save"):
         save_adapter(model, tmp_path / "adapter")
 
 
 def test_a_linear_that_is_stored_as_a_convolution_is_refused(tmp_path: Path) -> None:
     make_checkpoint(BY_NAME["bert"], tmp_path)
-    model = start(tmp_path)
+    model = load_for_training(tmp_path)
     convolution = Rename("conv.*", "blocks.*.feed_forward.down.weight", layout=(Flatten((3, 4, 4)),))
     table = replace(model.blueprint.table, rules=(convolution, *model.blueprint.table.rules))
     model.blueprint = replace(model.blueprint, table=table)
@@ -168,7 +174,9 @@ def test_a_linear_that_is_stored_as_a_convolution_is_refused(tmp_path: Path) -> 
 
 def test_the_config_is_peft_s(tmp_path: Path) -> None:
     make_checkpoint(BY_NAME["gpt2-lm"], tmp_path / "base")
-    model = with_lora(start(tmp_path / "base"), targets=["blocks.0.attention.query", "blocks.*.attention.output"])
+    model = with_lora(
+        load_for_training(tmp_path / "base"), targets=["blocks.0.attention.query", "blocks.*.attention.output"]
+    )
     save_adapter(model, tmp_path / "adapter")
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["task_type"] == "CAUSAL_LM"

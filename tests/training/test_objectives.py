@@ -16,13 +16,14 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 import triform
 from tests import checkpoints
+from triform import spec
 from triform.errors import InputError, TokenizerError, WrongTaskError
 from triform.inputs import Tokenizer
-from triform.model import Model
+from triform.model import Model, NewHead, load_for_training
+from triform.model.trainable import trainable_parameters
 from triform.training.objective import Loss, Objective
-from triform.training.objectives import OBJECTIVES
+from triform.training.objectives import find_objective
 from triform.training.rows import Row
-from triform.training.start import start, trainable
 
 TEXTS = ["A cat sat on the mat, unbelievably.", "Rain.", "Transformers read whole sentences at once, end to end."]
 LONG = " ".join(TEXTS * 30)
@@ -33,14 +34,15 @@ def rows(*values: dict[str, Any]) -> list[Row]:
 
 
 def make(name: str, model: Model, **settings: Any) -> Any:
-    return OBJECTIVES[name](model, Tokenizer.from_checkpoint(model.checkpoint), **settings)
+    kind = find_objective(name)
+    return kind(model, Tokenizer.from_checkpoint(model.checkpoint), kind.settings_type(**settings))
 
 
 def loss_of(objective: Objective[Any], model: Model, given: Sequence[Row], seed: int = 0) -> Loss:
     examples = [example for row in given for example in objective.examples(row)]
     loss = objective.loss(model, examples, np.random.default_rng(seed))
     loss.total.backward()
-    assert any(own.grad is not None and own.grad.any() for own in trainable(model).values())
+    assert any(own.grad is not None and own.grad.any() for own in trainable_parameters(model).values())
     return loss
 
 
@@ -80,7 +82,7 @@ class TestMaskedLM:
         return checkpoints.bert("BertForMaskedLM", minilm, tmp_path)
 
     def test_loss(self, folder: Path) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective, recorder = make("masked-lm", model, mask_rate=0.4), Recorder(model)
         given = rows(*({"text": text} for text in TEXTS))
         loss = loss_of(objective, model, given)
@@ -93,13 +95,13 @@ class TestMaskedLM:
             if (labels[begin:end] >= 0).any():
                 own = theirs(**arguments, labels=torch.tensor([labels[begin:end].tolist()]))
                 total += own.loss.item() * (labels[begin:end] >= 0).sum()
-        assert loss.targets == len(hidden) > 0
+        assert loss.num_targets == len(hidden) > 0
         assert loss.total.item() == pytest.approx(total, rel=1e-5)
         assert (batch.ids == true.ids)[np.setdiff1d(np.arange(len(labels)), hidden)].all()
 
     @pytest.mark.parametrize("whole_words", [True, False])
     def test_what_is_hidden(self, folder: Path, whole_words: bool) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective, recorder = make("masked-lm", model, whole_words=whole_words), Recorder(model)
         [row] = rows({"text": " ".join(TEXTS * 4)})
         [example] = objective.examples(row)
@@ -125,22 +127,22 @@ class TestMaskedLM:
         assert (torn == 0) == whole_words
 
     def test_a_long_text_is_read_in_parts(self, folder: Path) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective = make("masked-lm", model, max_length=20)
         parts = objective.examples(*rows({"text": LONG}))
         whole = Tokenizer.from_checkpoint(model.checkpoint).encode([LONG])[0].ids
-        assert max(map(objective.tokens, parts)) == 20
+        assert max(map(objective.num_tokens, parts)) == 20
         assert np.concatenate([part.ids[1:-1] for part in parts]).tolist() == whole[1:-1].tolist()
 
     def test_nothing_hidden_costs_nothing(self, folder: Path) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective = make("masked-lm", model, mask_rate=0.0)
         loss = objective.loss(model, objective.examples(*rows({"text": "Rain."})), np.random.default_rng(0))
         loss.total.backward()
-        assert (loss.total.item(), loss.targets) == (0, 0)
+        assert (loss.total.item(), loss.num_targets) == (0, 0)
 
     def test_a_tokenizer_without_a_mask(self, tmp_path: Path) -> None:
-        model = start(checkpoints.llama("LlamaForCausalLM", tmp_path))
+        model = load_for_training(checkpoints.llama("LlamaForCausalLM", tmp_path))
         with pytest.raises(TokenizerError, match="no mask_token"):
             make("masked-lm", model)
         with pytest.raises(InputError, match="mask_rate=15"):
@@ -153,7 +155,7 @@ class TestCausalLM:
         return checkpoints.llama("LlamaForCausalLM", tmp_path)
 
     def test_loss(self, folder: Path) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective = make("causal-lm", model)
         given = rows(*({"text": text} for text in TEXTS))
         loss = loss_of(objective, model, given)
@@ -163,16 +165,16 @@ class TestCausalLM:
             ids = torch.tensor([[*tokenizer(text)["input_ids"], tokenizer.eos_token_id]])
             total += theirs(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
             targets += ids.shape[1] - 1
-        assert loss.targets == targets
+        assert loss.num_targets == targets
         assert loss.total.item() == pytest.approx(total, rel=1e-5)
 
     def test_each_token_of_a_long_document_is_said_once(self, folder: Path) -> None:
-        model = start(folder)
+        model = load_for_training(folder)
         objective = make("causal-lm", model, max_length=16)
         parts = objective.examples(*rows({"text": LONG}))
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
         ids = [*tokenizer(LONG)["input_ids"], tokenizer.eos_token_id]
-        assert max(map(objective.tokens, parts)) == 16
+        assert max(map(objective.num_tokens, parts)) == 16
         assert np.concatenate([part.ids[1:] for part in parts]).tolist() == ids[1:]
         assert all(first.ids[-1] == second.ids[0] for first, second in pairwise(parts))
 
@@ -188,7 +190,7 @@ class TestSeq2Seq:
     def test_loss(self, family: str, smoothing: float, tmp_path: Path) -> None:
         kind = {"t5": "T5ForConditionalGeneration", "bart": "BartForConditionalGeneration"}[family]
         folder = checkpoints.t5(tmp_path) if family == "t5" else checkpoints.bart(kind, tmp_path)
-        model = start(folder)
+        model = load_for_training(folder)
         prefix = "translate English to German: "
         objective = make("seq2seq", model, prefix=prefix, label_smoothing=smoothing)
         loss = loss_of(objective, model, self.ROWS)
@@ -201,11 +203,11 @@ class TestSeq2Seq:
             output = theirs(input_ids=source, labels=labels)
             total += smoother(output, labels).item() * labels.numel()
             targets += labels.numel()
-        assert loss.targets == targets
+        assert loss.num_targets == targets
         assert loss.total.item() == pytest.approx(total, rel=1e-5)
 
     def test_what_it_refuses(self, tmp_path: Path) -> None:
-        model = start(checkpoints.t5(tmp_path))
+        model = load_for_training(checkpoints.t5(tmp_path))
         with pytest.raises(InputError, match="label_smoothing=1.0"):
             make("seq2seq", model, label_smoothing=1.0)
         objective = make("seq2seq", model, max_target_length=3)
@@ -225,8 +227,10 @@ class TestSequenceClassification:
         ],
     )
     def test_loss(self, problem: str, values: list[dict[str, Any]], minilm: Path, tmp_path: Path) -> None:
-        start(minilm, head="sequence-classification", labels=["a", "b", "c"], problem=problem).save(tmp_path)
-        model = start(tmp_path)
+        load_for_training(minilm, new_head=NewHead(spec.SequenceHead, labels=["a", "b", "c"], problem=problem)).save(
+            tmp_path
+        )
+        model = load_for_training(tmp_path)
         objective = make("sequence-classification", model)
         given = rows(*({"text": text, "text_pair": "And?", **own} for text, own in zip(TEXTS, values, strict=True)))
         loss = loss_of(objective, model, given)
@@ -237,19 +241,26 @@ class TestSequenceClassification:
             "multi_label_classification": torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0]]),
             "regression": torch.tensor([[0.1, 2, -3], [1.5, 0, 0], [1, 1, 1]]),
         }[problem]
-        assert loss.total.item() / loss.targets == pytest.approx(theirs(**batch, labels=labels).loss.item(), rel=1e-5)
+        assert loss.total.item() / loss.num_targets == pytest.approx(
+            theirs(**batch, labels=labels).loss.item(), rel=1e-5
+        )
 
     def test_labels_of_rows(self) -> None:
-        kind = OBJECTIVES["sequence-classification"]
-        assert kind.labels(rows({"label": "b"}, {"label": 1}, {"label": "a"})) == ["1", "a", "b"]
-        assert kind.labels(rows({"labels": ["x", "y"]}, {"labels": ["x", "z"]})) == ["x", "y", "z"]
+        def labels(*values: dict[str, Any], **settings: Any) -> Any:
+            kind = find_objective("sequence-classification")
+            return kind.new_head(kind.settings_type(**settings), rows(*values)).labels
+
+        assert labels({"label": "b"}, {"label": 1}, {"label": "a"}) == ["1", "a", "b"]
+        assert labels({"labels": ["x", "y"]}, {"labels": ["x", "z"]}) == ["x", "y", "z"]
+        assert labels({"labels": ["x", "y"]}, labels=["y", "z"]) == ["y", "z"]
+        assert labels({"score": 1}, problem=spec.Problem.REGRESSION) is None
         with pytest.raises(InputError, match="line 1: labels is 'xy'; expected a list"):
-            kind.labels(rows({"labels": "xy"}))
+            labels({"labels": "xy"})
 
     def test_what_it_refuses(self, minilm: Path) -> None:
-        with pytest.raises(WrongTaskError, match='head="sequence-classification"'):
-            make("sequence-classification", start(minilm))
-        model = start(minilm, head="sequence-classification", labels=["a", "b"])
+        with pytest.raises(WrongTaskError, match=r"new_head=NewHead\(spec.SequenceHead"):
+            make("sequence-classification", load_for_training(minilm))
+        model = load_for_training(minilm, new_head=NewHead(spec.SequenceHead, labels=["a", "b"]))
         objective = make("sequence-classification", model, max_length=5)
         refused: list[tuple[dict[str, Any], str]] = [
             ({"text": "Rain.", "label": "c"}, "label 'c' is none of the model's: a, b"),
@@ -262,7 +273,7 @@ class TestSequenceClassification:
             with pytest.raises(InputError, match=f"data.jsonl, line 1: .*{message}"):
                 objective.examples(*rows(values))
         cut = make("sequence-classification", model, max_length=5, long_input="truncate")
-        assert cut.tokens(*cut.examples(*rows({"text": LONG, "label": "a"}))) == 5
+        assert cut.num_tokens(*cut.examples(*rows({"text": LONG, "label": "a"}))) == 5
         for settings in ({"max_length": 1000}, {"max_length": 0}, {"long_input": "window"}):
             with pytest.raises(InputError, match="expected"):
                 make("sequence-classification", model, **settings)
@@ -281,10 +292,11 @@ class TestTokenClassification:
         folder = minilm
         if family != "bert":
             folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "base")
-        start(folder, head="token-classification", labels=["LOC", "O", "PER"]).save(tmp_path / "new")
-        model = start(tmp_path / "new")
+        load_for_training(folder, new_head=NewHead(spec.TokenHead, labels=["LOC", "O", "PER"])).save(tmp_path / "new")
+        model = load_for_training(tmp_path / "new")
         objective = make("token-classification", model)
-        assert objective.labels(rows({"tags": self.TAGS})) == ["LOC", "O", "PER"]
+        found = objective.new_head(objective.settings_type(), rows({"tags": self.TAGS}))
+        assert found.labels == ["LOC", "O", "PER"]
         [example] = objective.examples(*rows({"tokens": self.WORDS, "tags": self.TAGS}))
         encoding = tokenizer_of(folder)(" ".join(self.WORDS), return_offsets_mapping=True)
         begins = np.cumsum([0, *(len(word) + 1 for word in self.WORDS)])[:-1]
@@ -301,10 +313,10 @@ class TestTokenClassification:
         loss = loss_of(objective, model, rows({"tokens": self.WORDS, "tags": self.TAGS}))
         theirs = reference("AutoModelForTokenClassification", tmp_path / "new")
         output = theirs(input_ids=torch.tensor([example.ids.tolist()]), labels=torch.tensor([labels]))
-        assert loss.total.item() / loss.targets == pytest.approx(output.loss.item(), rel=1e-5)
+        assert loss.total.item() / loss.num_targets == pytest.approx(output.loss.item(), rel=1e-5)
 
     def test_each_word_of_a_long_sentence_is_learned_once(self, minilm: Path) -> None:
-        model = start(minilm, head="token-classification", labels=["LOC", "O", "PER"])
+        model = load_for_training(minilm, new_head=NewHead(spec.TokenHead, labels=["LOC", "O", "PER"]))
         objective = make("token-classification", model, max_length=32)
         windows = objective.examples(*rows({"tokens": self.WORDS * 20, "tags": self.TAGS * 20}))
         alone = make("token-classification", model).examples(*rows({"tokens": self.WORDS * 20, "tags": self.TAGS * 20}))
@@ -312,7 +324,7 @@ class TestTokenClassification:
         assert np.concatenate([w.targets for w in windows]).tolist() == alone[0].targets.tolist()
 
     def test_what_it_refuses(self, minilm: Path) -> None:
-        model = start(minilm, head="token-classification", labels=["O", "X"])
+        model = load_for_training(minilm, new_head=NewHead(spec.TokenHead, labels=["O", "X"]))
         objective = make("token-classification", model)
         refused: list[tuple[dict[str, Any], str]] = [
             ({"tokens": ["a", "b"], "tags": ["O"]}, "expected a tag for each token, got 2 and 1"),
@@ -328,8 +340,8 @@ class TestQuestionAnswering:
     CONTEXT = "Ada Lovelace was born in London. She wrote the first program in 1843."
 
     def test_loss(self, minilm: Path, tmp_path: Path) -> None:
-        start(minilm, head="question-answering").save(tmp_path)
-        model = start(tmp_path)
+        load_for_training(minilm, new_head=NewHead(spec.SpanHead)).save(tmp_path)
+        model = load_for_training(tmp_path)
         objective = make("question-answering", model)
         given = rows(
             {"question": "Where was she born?", "context": self.CONTEXT, "answer": "London"},
@@ -347,11 +359,11 @@ class TestQuestionAnswering:
             [arguments] = of_sequences(batch)
             ends = {"start_positions": torch.tensor([each.first]), "end_positions": torch.tensor([each.last])}
             expected += theirs(**arguments, **ends).loss.item()
-        assert loss.targets == 3
+        assert loss.num_targets == 3
         assert loss.total.item() == pytest.approx(expected, rel=1e-5)
 
     def test_windows_of_a_long_context(self, minilm: Path) -> None:
-        model = start(minilm, head="question-answering")
+        model = load_for_training(minilm, new_head=NewHead(spec.SpanHead))
         objective = make("question-answering", model, max_length=40, overlap=10)
         context = LONG + self.CONTEXT + LONG
         windows = objective.examples(*rows({"question": "Where?", "context": context, "answer": "London"}))
@@ -361,7 +373,7 @@ class TestQuestionAnswering:
         assert len(windows) > 20
 
     def test_what_it_refuses(self, minilm: Path) -> None:
-        objective = make("question-answering", start(minilm, head="question-answering"))
+        objective = make("question-answering", load_for_training(minilm, new_head=NewHead(spec.SpanHead)))
         refused: list[tuple[dict[str, Any], str]] = [
             ({"answer": "Paris"}, "the answer 'Paris' does not stand where it should"),
             ({"answer": "London", "answer_start": 3}, "the answer 'London' does not stand where it should"),
@@ -376,7 +388,7 @@ class TestQuestionAnswering:
 class TestSentenceEmbedding:
     @pytest.mark.parametrize("has_negative", [True, False])
     def test_loss(self, has_negative: bool, minilm: Path) -> None:
-        model = start(minilm)
+        model = load_for_training(minilm)
         objective = make("sentence-embedding", model)
         texts = {"anchor": TEXTS, "positive": TEXTS[::-1], "negative": ["No.", "Not this one, never.", "Nor this."]}
         names = list(texts)[: 3 if has_negative else 2]
@@ -387,16 +399,16 @@ class TestSentenceEmbedding:
         features = [theirs.preprocess(texts[name]) for name in names]
         expected = criterion(features, None)
         expected.backward()
-        assert loss.total.item() / loss.targets == pytest.approx(expected.item(), rel=1e-5)
+        assert loss.total.item() / loss.num_targets == pytest.approx(expected.item(), rel=1e-5)
         name = "blocks.2.attention.query.weight"
         gradient = dict(theirs.named_parameters())["0.model.encoder.layer.2.attention.self.query.weight"].grad
         assert gradient is not None
-        own = trainable(model)[name].grad
+        own = trainable_parameters(model)[name].grad
         assert own is not None
-        assert (own / loss.targets - gradient).abs().max() <= 1e-4 * gradient.abs().max()
+        assert (own / loss.num_targets - gradient).abs().max() <= 1e-4 * gradient.abs().max()
 
     def test_what_it_refuses(self, minilm: Path, tmp_path: Path) -> None:
-        with pytest.raises(WrongTaskError, match='head="none"'):
-            make("sentence-embedding", start(minilm, head="question-answering"))
+        with pytest.raises(WrongTaskError, match=r"new_head=NewHead\(None\)"):
+            make("sentence-embedding", load_for_training(minilm, new_head=NewHead(spec.SpanHead)))
         with pytest.raises(InputError, match="scale=0"):
-            make("sentence-embedding", start(minilm), scale=0)
+            make("sentence-embedding", load_for_training(minilm), scale=0)

@@ -18,7 +18,8 @@ import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 import triform
-from triform.training.start import start, trainable
+from triform.model import load_for_training
+from triform.model.trainable import trainable_parameters
 
 folder, sharded = sys.argv[1], sys.argv[2] == "ddp"
 torch.set_num_threads(1)
@@ -28,7 +29,7 @@ class Learner(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model = model
-        self.weights = torch.nn.ParameterList(trainable(model).values())
+        self.weights = torch.nn.ParameterList(trainable_parameters(model).values())
 
     def forward(self, ids, labels):
         logits = self.model.network(triform.Batch.from_ids(ids)).logits
@@ -39,7 +40,7 @@ rank, number = 0, 1
 if sharded:
     distributed.init_process_group("gloo")
     rank, number = distributed.get_rank(), distributed.get_world_size()
-learner = Learner(start(folder))
+learner = Learner(load_for_training(folder))
 module = DistributedDataParallel(learner) if sharded else learner
 optimizer = torch.optim.AdamW(module.parameters(), lr=1e-3)
 random = np.random.default_rng(0)

@@ -8,6 +8,7 @@ from triform.errors import InputError
 from triform.training.optimizer import Schedule
 from triform.training.recipe import read_recipe
 from triform.training.rows import RowFormat
+from triform.training.settings import parse_changes
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*ROOT.glob("recipes/*.toml"), *ROOT.glob("recipes/demo/*.toml")])
@@ -23,13 +24,13 @@ loop = {epochs = 2}
 
 def read(tmp_path: Path, text: str, *changes: str) -> object:
     (tmp_path / "recipe.toml").write_text(text)
-    return read_recipe(tmp_path / "recipe.toml", changes)
+    return read_recipe(tmp_path / "recipe.toml", parse_changes(changes))
 
 
 def test_a_recipe(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(WHOLE)
     changes = ["optimizer.learning_rate=3e-5", "batches.batch_tokens=100", "model=folder/model", "data.folder = /data"]
-    recipe = read_recipe(tmp_path / "recipe.toml", changes)
+    recipe = read_recipe(tmp_path / "recipe.toml", parse_changes(changes))
     assert (recipe.optimizer.learning_rate, recipe.optimizer.schedule) == (3e-5, Schedule.COSINE)
     assert (recipe.batches.batch_tokens, recipe.model, recipe.loop.epochs) == (100, "folder/model", 2.0)
     assert recipe.data.format is RowFormat.TXT
@@ -53,7 +54,7 @@ def test_a_recipe(tmp_path: Path) -> None:
         ("config={a = 1}", "expected one of model, to begin with a checkpoint, and config"),
         ("tokenizer={algorithm = 'unigram'}", "tokenizer: 'vocab_size' is missing"),
         ("nothing", "--set nothing: expected KEY=VALUE"),
-        ("model.x=1", "--set model.x=1: model is no table"),
+        ("model.x=1", "recipe.toml: model = {'x': 1}: expected a text"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, change: str, message: str) -> None:

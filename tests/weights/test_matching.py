@@ -12,7 +12,7 @@ from tests.parity.harness import compare, load_reference, random_ids
 from tests.weights import CASE, TensorDict, edit_config, edit_tensors, make, read_file, write_file
 from triform import spec
 from triform.errors import WeightError
-from triform.model.blueprint import read_blueprint
+from triform.model import read_blueprint
 
 LENGTHS = (5, 1, 9)
 

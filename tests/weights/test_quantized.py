@@ -20,8 +20,8 @@ from tests.weights import edit_config, edit_tensors, make, read_file
 from triform.engines import Format, ParameterRole, StoredTensor
 from triform.engines.formats.integers import dequantize, quantize
 from triform.errors import EngineError, UnsupportedModelError, WeightError
-from triform.model.blueprint import read_blueprint
-from triform.model.export import quantize as write_quantized
+from triform.model import read_blueprint
+from triform.model.export import quantize_checkpoint
 from triform.weights import Flatten, PackedCache, SliceStep, Stack, TensorSlice
 
 BATCH = triform.Batch.from_ids([[5, 6, 7, 8, 9, 10, 11], [12]])
@@ -136,7 +136,7 @@ def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format,
 def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path: Path) -> None:
     model = load(make_model(name, tmp_path / "floats"), format.name)
     model.save(tmp_path / "saved")
-    write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized")
+    quantize_checkpoint(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized")
     assert read_file(tmp_path / "saved").keys() == read_file(tmp_path / "quantized").keys()
     again = load(tmp_path / "quantized")
     again.save(tmp_path / "again")
@@ -196,7 +196,7 @@ def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightError, match="blocks.1.feed_forward.up.weight: it holds NaN or infinity"):
         load(folder, "int8")
     with pytest.raises(WeightError, match="blocks.1.feed_forward.up.weight: it holds NaN or infinity"):
-        write_quantized(read_blueprint(folder), Format.INT4, tmp_path / "quantized")
+        quantize_checkpoint(read_blueprint(folder), Format.INT4, tmp_path / "quantized")
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,9 @@ def test_what_the_layout_does_not_have_is_refused_before_work(
     with pytest.raises(UnsupportedModelError, match=message):
         model.save(tmp_path / "quantized")
     with pytest.raises(UnsupportedModelError, match=message):
-        write_quantized(read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail)
+        quantize_checkpoint(
+            read_blueprint(tmp_path / "floats"), format, tmp_path / "quantized", before_tensor=pytest.fail
+        )
     assert not (tmp_path / "quantized").exists()
 
 
@@ -222,7 +224,7 @@ def test_more_than_a_matrix_is_not_written_in_integers(step: SliceStep, tmp_path
     sources = {**blueprint.assignment.sources, "blocks.0.feed_forward.down.weight": TensorSlice("down", (step,))}
     blueprint = replace(blueprint, assignment=replace(blueprint.assignment, sources=sources))
     with pytest.raises(UnsupportedModelError, match=r"down \(.*\) is not stored \(out, in\)"):
-        write_quantized(blueprint, Format.INT8, tmp_path / "quantized", before_tensor=pytest.fail)
+        quantize_checkpoint(blueprint, Format.INT8, tmp_path / "quantized", before_tensor=pytest.fail)
 
 
 UP = "model.layers.0.mlp.up_proj.weight"

@@ -4,17 +4,19 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import fields
+from inspect import Parameter
 from time import perf_counter
 from typing import Annotated, Any
 
 import typer
 
 from triform.cli.conversation import Conversation
-from triform.cli.parameters import Adapter, Debug, Dtype, Engine, ModelArgument, Revision
+from triform.cli.options import LOADING, options_of, set_parameters
+from triform.cli.parameters import Debug, ModelArgument
 from triform.errors import InputError
 from triform.generation import FinishReason
-from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
+from triform.tasks.generative.options import OPTIONS, SettingOptions
+from triform.tasks.generative.text_generation import TextGeneration
 
 COMMANDS = """\
 /help        this list
@@ -27,53 +29,35 @@ Ctrl-C stops an answer. A text that begins with / is written with //."""
 PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
 
-
-def _as_in_task(name: str) -> Any:
-    """An option of text-generation, with its help."""
-    return typer.Option(
-        help=next(known.metadata["help"] for known in fields(TextGenerationOptions) if known.name == name),
-        show_default=False,
-    )
+# Beams cannot be streamed.
+STREAMED = [name for name, setting in OPTIONS.items() if name != "num_beams" and setting.needs != "num_beams"]
+System = Annotated[str | None, typer.Option(help="What the model is told first.", show_default=False)]
 
 
-def chat(
-    model: ModelArgument,
-    system: Annotated[str | None, typer.Option(help="What the model is told first.", show_default=False)] = None,
-    max_new_tokens: Annotated[int | None, _as_in_task("max_new_tokens")] = None,
-    do_sample: Annotated[bool | None, _as_in_task("do_sample")] = None,
-    temperature: Annotated[float | None, _as_in_task("temperature")] = None,
-    top_k: Annotated[int | None, _as_in_task("top_k")] = None,
-    top_p: Annotated[float | None, _as_in_task("top_p")] = None,
-    min_p: Annotated[float | None, _as_in_task("min_p")] = None,
-    repetition_penalty: Annotated[float | None, _as_in_task("repetition_penalty")] = None,
-    seed: Annotated[int | None, _as_in_task("seed")] = None,
-    engine: Engine = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    adapter: Adapter = None,
-    debug: Debug = False,
-) -> None:
+def chat(model: str, system: str | None, debug: bool, **options: Any) -> None:
     """Talk with a model that has a chat template. From a pipe, each line is a turn and each answer is printed plain.
 
     Example: triform chat MODEL --system "Answer briefly."
     """
-    options: dict[str, Any] = {
-        "max_new_tokens": max_new_tokens,
-        "do_sample": do_sample,
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "seed": seed,
-    }
     given = {name: value for name, value in options.items() if value is not None}
-    task = TextGeneration.load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, **given)
+    task = TextGeneration.load(model, **given)
     conversation = Conversation(task, system)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _talk(conversation, model)
     else:
         _answer_lines(conversation)
+
+
+set_parameters(
+    chat,
+    {
+        "model": (ModelArgument, Parameter.empty),
+        "system": (System, None),
+        **{name: own for name, own in options_of(SettingOptions).items() if name in STREAMED},
+        **LOADING,
+        "debug": (Debug, False),
+    },
+)
 
 
 def _answer_lines(conversation: Conversation) -> None:
@@ -186,6 +170,8 @@ def _cut_off(conversation: Conversation) -> str | None:
     match conversation.finish_reason:
         case FinishReason.LENGTH:
             limit = "the most that --max-new-tokens or the model's own settings allow"
+        case FinishReason.TIME:
+            limit = "the most time that --max-time or the model's own settings allow"
         case FinishReason.CONTEXT:
             limit = "the end of the model's context; /reset begins a new conversation"
         case _:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from triform.cli.parameters import Debug, ModelArgument, Revision
 from triform.hub import MODEL
-from triform.model.blueprint import read_blueprint
+from triform.model import read_blueprint
 from triform.weights.convert import convert as convert_weights
 
 Output = Annotated[

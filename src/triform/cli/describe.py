@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
-from triform.model.blueprint import Blueprint, read_blueprint
+from triform.model import Blueprint, read_blueprint
 
 
 def describe(

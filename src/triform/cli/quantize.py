@@ -18,8 +18,8 @@ from triform.engines import FORMATS, Format
 from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import load
-from triform.model.export import quantize as write_quantized
-from triform.model.fidelity import SAMPLE, Fidelity, batches_of, compare, num_bytes
+from triform.model.export import quantize_checkpoint
+from triform.model.fidelity import SAMPLE, Fidelity, compare_models, make_batches, num_parameter_bytes
 
 
 class Integers(StrEnum):
@@ -67,17 +67,19 @@ def quantize(
         raise typer.BadParameter("expected one of --output FOLDER and --report-only.")
     texts = SAMPLE if text is None else tuple(line for path in text for line in _lines(path))
     original = load(model, engine=engine, revision=revision, adapter=adapter)
-    batches = batches_of(texts, Tokenizer.from_checkpoint(original.checkpoint), original)
+    batches = make_batches(texts, Tokenizer.from_checkpoint(original.checkpoint), original)
     if output is None:
         quantized = load(model, engine=engine, dtype=format, revision=revision, adapter=adapter)
     else:
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
             steps = bar.add_task("Quantizing", total=len(original.parameters))
-            write_quantized(original.blueprint, FORMATS[format], output, before_tensor=lambda name: bar.advance(steps))
+            quantize_checkpoint(
+                original.blueprint, FORMATS[format], output, before_tensor=lambda name: bar.advance(steps)
+            )
         quantized = load(output, engine=engine)
     with Console(stderr=True).status("Comparing"):
-        fidelity = compare(original, quantized, batches)
-    sizes = num_bytes(original), num_bytes(quantized)
+        fidelity = compare_models(original, quantized, batches)
+    sizes = num_parameter_bytes(original), num_parameter_bytes(quantized)
     if json:
         known = {"format": format, "bytes_before": sizes[0], "bytes_after": sizes[1], **asdict(fidelity)}
         typer.echo(json_library.dumps({**known, "output": None if output is None else str(output)}))

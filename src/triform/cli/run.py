@@ -6,12 +6,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import Field, fields
-from enum import StrEnum
-from inspect import Parameter, Signature, getdoc
+from inspect import Parameter, getdoc
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
@@ -19,8 +17,9 @@ from triform import __version__
 from triform.cli.answering import Answering
 from triform.cli.columns import Columns
 from triform.cli.forms import Form, form_of
+from triform.cli.options import LOADING, options_of, set_parameters
 from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
-from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, OptionalModel, Revision
+from triform.cli.parameters import Debug, Json, ModelOption, OptionalModel
 from triform.cli.progress import progress
 from triform.cli.rows import Row, parse, read_rows
 from triform.data.files import InputFormat, Source, format_of
@@ -28,7 +27,6 @@ from triform.demo import demo_for
 from triform.errors import InputError
 from triform.tasks import ALIASES, TASKS, Task, find_task
 from triform.tasks.runner import OnError
-from triform.tasks.text_task import TextOptions
 
 EPILOG = """
 Examples:
@@ -111,21 +109,11 @@ FROM_WHERE_TO_WHERE = {
     "debug": (Debug, False),
 }
 """Options that change no answer."""
-LOADING = {
-    "engine": (Engine, "auto"),
-    "dtype": (Dtype, "auto"),
-    "revision": (Revision, None),
-    "adapter": (Adapter, None),
-}
 
 
 def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     """A function whose signature is the common arguments and the task's own options, for typer to read."""
-    hints = get_type_hints(task.options_type)
-    own = {
-        known.name: (_cli_type(hints[known.name], known), _cli_default(known.default))
-        for known in fields(task.options_type)
-    }
+    own = options_of(task.options_type)
 
     def command(**given: Any) -> None:
         _check_usage(given)
@@ -159,13 +147,8 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume"
     rest = " ".join([*task.example_options.split(), "--model MODEL"])
     command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
-    parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     model = (ModelOption, Parameter.empty) if demo_for(task.name) is None else (OptionalModel, None)
-    everything = {"model": model, **FROM_WHERE_TO_WHERE, **LOADING, **own}
-    for name, (annotation, default) in everything.items():
-        parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
-    command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    set_parameters(command, {"texts": (Texts, None), "model": model, **FROM_WHERE_TO_WHERE, **LOADING, **own})
     return command
 
 
@@ -192,46 +175,6 @@ def _check_usage(given: Mapping[str, Any]) -> None:
         raise typer.BadParameter("give either --resume or --overwrite.")
     if given["output"] is None and (given["resume"] or given["overwrite"]):
         raise typer.BadParameter("--resume and --overwrite are for --output FILE.")
-
-
-def _cli_type(hint: Any, option: Field[Any]) -> Any:
-    kind = list[str] | None if "Sequence[str]" in str(hint) else hint
-    if choices := option.metadata["choices"]:
-        one: Any = Literal[tuple(map(str, choices))]
-        kind = one | None if option.default is None else one
-    # What is off needs no --no-… beside it.
-    names = [f"--{option.name.replace('_', '-')}"] if option.default is False else []
-    common = option.name in {known.name for known in fields(TextOptions)}
-    envvar = f"TRIFORM_{option.name.upper()}" if common else None
-    parsing: dict[str, Any] = {}
-    if "Mapping" in str(hint):
-        kind, parsing = Any, {"parser": json_object, "metavar": "JSON"}
-    return Annotated[kind, typer.Option(*names, help=option.metadata["help"], envvar=envvar, **parsing)]
-
-
-def json_object(text: str) -> dict[str, Any]:
-    """The value of an option that holds several.
-
-    Raises:
-        BadParameter: it is no JSON object.
-    """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no JSON: {error}.") from error
-    if not isinstance(value, dict):
-        raise typer.BadParameter(f'{text!r}: expected a JSON object, such as {{"early_stopping": true}}.')
-    return value
-
-
-def _cli_default(default: Any) -> Any:
-    match default:
-        case tuple():
-            return list(default)
-        case StrEnum():
-            return str(default)
-        case _:
-            return default
 
 
 def texts_of(texts: list[str], columns: Columns, input_format: InputFormat | None) -> Iterator[Row]:

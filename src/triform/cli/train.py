@@ -1,17 +1,19 @@
-"""`triform train RECIPE.toml`: a model, trained as a recipe says."""
+"""`triform train RECIPE.toml`: train a model as a recipe says."""
 
-import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+import triform
 from triform.cli.parameters import Debug
-from triform.errors import EngineError, InputError
+from triform.training.api import TrainingObserver
+from triform.training.log import Record
+from triform.training.settings import merge_tables, parse_changes
 
 if TYPE_CHECKING:
     from triform.training.run import Run
@@ -49,81 +51,63 @@ def train(
 
     Example: triform train recipes/sst2.toml --data FOLDER --model MODEL --output FOLDER --set loop.seed=1
     """
-    try:
-        from triform.training.processes import started
-        from triform.training.recipe import read_recipe
-        from triform.training.run import prepare
-    except ModuleNotFoundError as error:
-        raise EngineError(f"Training needs {error.name}: pip install 'triform[train]'") from error
     if resume and overwrite:
         raise typer.BadParameter("give either --resume or --overwrite.")
-    flags = {"model": model, "output": output, "data.folder": None if data is None else str(data.absolute())}
-    given = [f"{key}={value}" for key, value in flags.items() if value is not None]
-    read = read_recipe(recipe, [*(change or []), *given])
-    with started() as processes:
-        console = Console(stderr=True, quiet=not processes.is_first)
-        done = is_done(Path(read.output), resume=resume, overwrite=overwrite) if processes.is_first else None
-        if processes.tell(done):
-            console.print(f"{read.output} is trained to its end: there is nothing to go on with.")
-            return
-        run = prepare(read, recipe.parent, processes)
-        introduce(run, console)
-        follow(run, console)
-        if processes.is_first and (scores := run.test_scores()) is not None:
-            console.print(f"test: {in_words(scores)}")
-
-
-def is_done(output: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Whether nothing is left to do; what is in the way of a new run is taken away, if that is wanted.
-
-    Raises:
-        InputError: there is something already, and nobody said what to do with it.
-    """
-    from triform.training.log import has_ended
-
-    if overwrite:
-        shutil.rmtree(output / "training", ignore_errors=True)
-        (output / "config.json").unlink(missing_ok=True)
-    elif resume:
-        return has_ended(output / "training" / "log.jsonl")
-    elif (output / "training").exists() or (output / "config.json").exists():
-        raise InputError(
-            f"{output} holds a model or a run already. Go on with --resume, begin again with --overwrite, or name "
-            "another --output."
+    values = parse_changes(change or [])
+    flags = {"model": model, "output": output, "data": {"folder": None if data is None else data.absolute()}}
+    with TerminalObserver(Console(stderr=True)) as observer:
+        result = triform.train(
+            recipe, resume=resume, overwrite=overwrite, observer=observer, **merge_tables(values, flags)
         )
-    return False
+    if result.was_complete:
+        observer.print(f"{result.output} is trained to its end: there is nothing to go on with.")
+    elif result.test_scores is not None:
+        observer.print(f"test: {in_words(result.test_scores)}")
 
 
-def introduce(run: "Run", console: Console) -> None:
-    """Say what will be trained, for how long, and what memory it will take."""
-    told = run.forecast()
-    fixed = told.parameters + told.gradients + told.moments
-    console.print(
-        f"{run.model!r}\n{run.training.num_steps:,} steps, {run.training.state.step:,} of them done; "
-        f"memory: {fixed / 1e6:,.0f} MB for parameters, gradients and moments, about "
-        f"{(told.total - fixed) / 1e6:,.0f} MB for activations.",
-        markup=False,
-        highlight=False,
-    )
-    new = "all parameters" if len(run.new_parameters) == len(run.model.parameters) else ", ".join(run.new_parameters)
-    if new:
-        console.print(f"new: {new}", markup=False, highlight=False)
+class TerminalObserver(TrainingObserver):
+    """Observer that shows what is trained, a progress bar on a terminal, and a line for each evaluation."""
 
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")]
+        columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+        self._bar = Progress(*columns, console=console, disable=not sys.stderr.isatty())
+        self._steps: TaskID | None = None
 
-def follow(run: "Run", console: Console) -> None:
-    """Train, with a bar on a terminal and a line for each evaluation."""
-    columns = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}")]
-    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
-    training = run.training
-    with Progress(*columns, console=console, disable=not sys.stderr.isatty() or console.quiet) as bar:
-        steps = bar.add_task("", total=training.num_steps, completed=training.state.step)
-        for record in training.records():
-            if "loss" in record:
-                bar.update(steps, completed=record["step"], description=f"loss {record['loss']:.4f}")
-            elif "scores" in record:
-                console.print(f"step {record['step']:,}: {in_words(record['scores'])}", highlight=False)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def print(self, text: str) -> None:
+        """Print a line beside the progress bar."""
+        self._console.print(text, markup=False, highlight=False)
+
+    def begin(self, run: "Run") -> None:
+        """Print the model, the number of steps, the memory and the new parameters, and start the progress bar."""
+        told, training = run.forecast_memory(), run.training
+        fixed = told.parameters + told.gradients + told.moments
+        self.print(
+            f"{run.model!r}\n{training.num_steps:,} steps, {training.state.step:,} of them done; "
+            f"memory: {fixed / 1e6:,.0f} MB for parameters, gradients and moments, about "
+            f"{(told.total - fixed) / 1e6:,.0f} MB for activations."
+        )
+        new = run.model.blueprint.new_parameters
+        if new:
+            self.print(f"new: {'all parameters' if len(new) == len(run.model.parameters) else ', '.join(new)}")
+        self._steps = self._bar.add_task("", total=training.num_steps, completed=training.state.step)
+        self._bar.start()
+
+    def record(self, record: Record) -> None:
+        """Move the progress bar after a step; print the scores of an evaluation."""
+        if "loss" in record and self._steps is not None:
+            self._bar.update(self._steps, completed=record["step"], description=f"loss {record['loss']:.4f}")
+        elif "scores" in record:
+            self.print(f"step {record['step']:,}: {in_words(record['scores'])}")
 
 
 def in_words(scores: Mapping[str, float]) -> str:
-    """Scores for people."""
+    """Format scores for people."""
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())

@@ -1,18 +1,30 @@
-"""How to generate: the settings of the field by their names there, each with what it may be."""
+"""Settings of generation: the names of the field, each declared once with default, rule and help."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from numbers import Integral, Real
 from typing import Any, Literal, NamedTuple
 
 from triform.errors import InputError, UnsupportedModelError, shown
+from triform.generation.rules import (
+    BAD_WORDS,
+    EARLY_STOPPING,
+    POSITIVE,
+    PROBABILITY,
+    SWITCH,
+    TEXTS,
+    TOKEN,
+    TOKENS,
+    Rule,
+    at_least,
+    number,
+)
 from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
 MAX_NEW_TOKENS = 256
-"""Where neither the caller nor the checkpoint sets a limit, as in the pipelines of the field."""
+"""Limit of new tokens where neither the caller nor the checkpoint sets one, as in the pipelines of the field."""
 
 NOT_IMPLEMENTED: Mapping[str, Any] = {
     "encoder_repetition_penalty": 1.0,
@@ -32,152 +44,171 @@ NOT_IMPLEMENTED: Mapping[str, Any] = {
     "watermarking_config": None,
     "dola_layers": None,
 }
-"""Settings of the field that change answers and that this version lacks, with the values at which they do not."""
+"""Settings of the field that this version does not implement, with the values at which they change no answer."""
 
 
 class ContextEnd(StrEnum):
-    """What to do about new tokens for which the model's context has no room."""
+    """What to do about new tokens beyond the model's context."""
 
     ERROR = "error"
-    """Refuse a limit that the caller sets beyond it; a limit that nobody set ends there."""
+    """Refuse a limit that the caller sets beyond the context; any other limit ends at the context."""
     STOP = "stop"
-    """End there, whoever set the limit; the answer says so."""
+    """End at the context, whoever set the limit; the answer says so."""
     SLIDE = "slide"
-    """Go on: whenever the context is full, all but its last half is forgotten, and that is read anew."""
-
-
-MAX_WHOLE = 2**1000
-"""Whole numbers beyond float64 cannot be compared with it."""
-
-
-class Rule(NamedTuple):
-    """What a setting may be."""
-
-    expected: str
-    accepts: Callable[[Any], bool]
-
-
-def number(expected: str, accepts: Callable[[float], bool] = lambda value: True) -> Rule:
-    """A finite number of a certain range."""
-
-    def is_one(value: Any) -> bool:
-        if not isinstance(value, Real) or isinstance(value, bool):
-            return False
-        if isinstance(value, Integral) and abs(int(value)) > MAX_WHOLE:
-            return False
-        return math.isfinite(value) and accepts(float(value))
-
-    return Rule(expected, is_one)
-
-
-def at_least(minimum: int, maximum: int = 2**31 - 1) -> Rule:
-    """A whole number."""
-
-    def is_one(value: Any) -> bool:
-        return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) <= maximum
-
-    return Rule(f"a whole number of at least {minimum} and at most {maximum}", is_one)
+    """Go on: when the context is full, all but its last half is forgotten, and that half is read again."""
 
 
 MAX_BEAMS, MAX_ANSWERS = 1000, 10_000
-"""Each sequence has a cache of its own, so that a slip of the pen would fill any memory."""
-
-TOKEN = Rule("the id of a token", at_least(0).accepts)
-TOKENS = Rule(
-    "the id of a token, or a list of them", lambda value: isinstance(value, tuple) and all(map(TOKEN.accepts, value))
-)
-BAD_WORDS = Rule(
-    "a list of lists of token ids",
-    lambda value: isinstance(value, tuple) and all(word and all(map(TOKEN.accepts, word)) for word in value),
-)
-TEXTS = Rule(
-    "a text, or a list of them, none empty",
-    lambda value: isinstance(value, tuple) and all(isinstance(text, str) and text for text in value),
-)
-CONTEXT_END = Rule(f"one of {', '.join(ContextEnd)}", lambda value: value in tuple(ContextEnd))
-SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
-EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
+"""Each sequence has a cache of its own, so that a typing error would fill any memory."""
 
 
-def setting(default: Any, rule: Rule) -> Any:
-    """A field that the caller and the checkpoint may set; None leaves it at its default."""
-    return field(default=default, metadata={"rule": rule})
+CONTEXT_END = Rule(
+    f"one of {', '.join(ContextEnd)}",
+    lambda value: value in tuple(ContextEnd),
+    lambda value: ContextEnd(value) if value in tuple(ContextEnd) else value,
+)
+
+
+class Setting(NamedTuple):
+    """Declaration of a setting of generation."""
+
+    name: str
+    kind: Any
+    """Type of the value."""
+    default: Any
+    rule: Rule
+    help: str
+    is_option: bool
+    """Whether tasks and the command line have an option of this name; `generate_kwargs` takes any setting."""
+    needs: str | None
+    """Setting without which this one has no effect: `do_sample`, or `num_beams` greater than 1."""
+
+
+def setting(default: Any, rule: Rule, help: str, *, is_option: bool = False, needs: str | None = None) -> Any:
+    """Declare a setting, a field of `GenerationConfig`."""
+    return field(default=default, metadata={"rule": rule, "help": help, "is_option": is_option, "needs": needs})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    """What generation needs to know beside the model.
+    """Settings of generation, each declared once: options, command line, help and docs are derived from its field.
+
+    A setting that changes logits also has its line in `changes_logits`, and its arithmetic in `processors.py`.
 
     Raises:
-        InputError: a setting that is impossible, alone or beside another.
+        InputError: a setting is impossible, alone or with another.
     """
 
-    max_new_tokens: int | None = setting(None, at_least(1))
-    """Most tokens to add to a sequence; goes before `max_length`."""
-    max_length: int | None = setting(None, at_least(1))
-    """The same, counting the prompt, or a decoder's start token."""
-    min_new_tokens: int | None = setting(None, at_least(0))
-    """So many tokens before an end token may come; goes before `min_length`."""
-    min_length: int = setting(0, at_least(0))
-    """The same, counting the prompt, or a decoder's start token."""
-    eos_token_id: tuple[int, ...] = setting((), TOKENS)
-    """Any of these ends a sequence."""
-    stop_strings: tuple[str, ...] = setting((), TEXTS)
-    """A sequence ends once one of these stands in what has followed."""
-    max_time: float | None = setting(None, number("a number of seconds greater than 0", lambda value: value > 0))
-    """All sequences end with the step in which so many seconds have passed."""
-    at_context_end: ContextEnd = setting(ContextEnd.ERROR, CONTEXT_END)
-    """What to do about new tokens for which the model's context has no room."""
-    decoder_start_token_id: int | None = setting(None, TOKEN)
-    """What a decoder with an encoder begins with."""
+    max_new_tokens: int | None = setting(
+        None, at_least(1), "Most tokens to add; by default as the model says, or 256.", is_option=True
+    )
+    max_length: int | None = setting(
+        None, at_least(1), "Most tokens, prompt or decoder start token included; max_new_tokens goes before it."
+    )
+    min_new_tokens: int | None = setting(None, at_least(0), "Fewest tokens to add.", is_option=True)
+    min_length: int = setting(
+        0, at_least(0), "Fewest tokens, prompt or decoder start token included; min_new_tokens goes before it."
+    )
+    eos_token_id: tuple[int, ...] = setting((), TOKENS, "End tokens: any of them ends a sequence.")
+    stop_strings: tuple[str, ...] = setting((), TEXTS, "Texts that end a sequence once the new text holds one of them.")
+    max_time: float | None = setting(
+        None,
+        number("a number of seconds greater than 0", lambda value: value > 0),
+        "End all answers of a batch after this many seconds.",
+        is_option=True,
+    )
+    at_context_end: ContextEnd = setting(
+        ContextEnd.ERROR,
+        CONTEXT_END,
+        "Where the context has no room for the new tokens: refuse (error), stop, or forget its beginning (slide).",
+        is_option=True,
+    )
+    decoder_start_token_id: int | None = setting(
+        None, TOKEN, "First token of the decoder of an encoder-decoder; by default bos_token_id."
+    )
 
-    forced_bos_token_id: int | None = setting(None, TOKEN)
-    """The token behind a lone first one."""
-    forced_eos_token_id: tuple[int, ...] = setting((), TOKENS)
-    """The last token where the limit ends a sequence."""
-    suppress_tokens: tuple[int, ...] = setting((), TOKENS)
-    """Tokens that never come."""
-    bad_words_ids: tuple[tuple[int, ...], ...] = setting((), BAD_WORDS)
-    """Runs of tokens that never come whole; one that is an end token alone is no such run."""
-    begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS)
-    """Tokens that do not come first."""
-    repetition_penalty: float = setting(1.0, number("a number greater than 0", lambda value: value > 0))
-    """Divides the positive logits of tokens seen before, and multiplies the negative ones. Keskar et al. 2019."""
-    no_repeat_ngram_size: int = setting(0, at_least(0))
-    """Runs of so many tokens come only once; 0 for no such rule."""
+    forced_bos_token_id: int | None = setting(None, TOKEN, "Token that follows a single first token.")
+    forced_eos_token_id: tuple[int, ...] = setting((), TOKENS, "Last token where the limit ends a sequence.")
+    suppress_tokens: tuple[int, ...] = setting((), TOKENS, "Tokens that are never generated.")
+    bad_words_ids: tuple[tuple[int, ...], ...] = setting(
+        (), BAD_WORDS, "Token sequences that are never generated; a sequence of one end token is ignored."
+    )
+    begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS, "Tokens that are never generated first.")
+    repetition_penalty: float = setting(
+        1.0, POSITIVE, "Above 1: tokens that occur already become less probable.", is_option=True
+    )
+    no_repeat_ngram_size: int = setting(
+        0, at_least(0), "Length of token sequences that may not occur twice; 0 for no rule.", is_option=True
+    )
 
-    do_sample: bool = setting(False, SWITCH)
-    """Whether to draw the next token by its probability, in place of taking the best."""
-    temperature: float = setting(1.0, number("a number greater than 0", lambda value: value > 0))
-    """Divides the logits."""
-    top_k: int = setting(50, at_least(0))
-    """Draw among so many of the best tokens; 0 for all."""
-    top_p: float = setting(1.0, number("a number greater than 0 and at most 1", lambda value: 0 < value <= 1))
-    """Draw among the best tokens whose probabilities together reach this. Holtzman et al. 2020."""
-    min_p: float | None = setting(None, number("a number from 0 to 1", lambda value: 0 <= value <= 1))
-    """Draw among tokens at least so probable, as a share of the best one's. Nguyen et al. 2024."""
-    seed: int | None = setting(None, at_least(0, 2**64))
-    """The same seed draws the same tokens; None is another one each time."""
+    do_sample: bool = setting(
+        False,
+        SWITCH,
+        "Sample each token by its probability; otherwise take the most probable one (greedy).",
+        is_option=True,
+    )
+    temperature: float = setting(
+        1.0,
+        POSITIVE,
+        "For sampling: below 1 favours probable tokens more, above 1 less.",
+        is_option=True,
+        needs="do_sample",
+    )
+    top_k: int = setting(
+        50,
+        at_least(0),
+        "For sampling: keep only this many of the most probable tokens; 0 keeps all.",
+        is_option=True,
+        needs="do_sample",
+    )
+    top_p: float = setting(
+        1.0,
+        number("a number greater than 0 and at most 1", lambda value: 0 < value <= 1),
+        "For sampling: keep the most probable tokens that together reach this probability (nucleus).",
+        is_option=True,
+        needs="do_sample",
+    )
+    min_p: float | None = setting(
+        None,
+        PROBABILITY,
+        "For sampling: keep tokens with at least this share of the best token's probability.",
+        is_option=True,
+        needs="do_sample",
+    )
+    seed: int | None = setting(
+        None,
+        at_least(0, 2**64),
+        "For sampling: equal seeds give equal tokens; by default a random seed.",
+        is_option=True,
+    )
 
-    num_beams: int = setting(1, at_least(1, MAX_BEAMS))
-    """How many beginnings of each answer to keep in view; 1 is no beam search."""
-    length_penalty: float = setting(1.0, number("a number"))
-    """A beam's log-probability is divided by its length to this power."""
-    early_stopping: bool | Literal["never"] = setting(False, EARLY_STOPPING)
-    """Whether to stop at `num_beams` whole answers, when better ones are unlikely, or ("never") impossible."""
-    renormalize_logits: bool = setting(False, SWITCH)
-    """Whether probabilities add up to 1 again once settings have taken tokens away, before beams are compared."""
-    num_return_sequences: int = setting(1, at_least(1, MAX_ANSWERS))
-    """How many answers to each prompt."""
+    num_beams: int = setting(1, at_least(1, MAX_BEAMS), "Number of beams of beam search; 1 for none.", is_option=True)
+    length_penalty: float = setting(
+        1.0,
+        number("a number"),
+        "For beams: above 0 favours longer answers, below 0 shorter ones.",
+        is_option=True,
+        needs="num_beams",
+    )
+    early_stopping: bool | Literal["never"] = setting(
+        False,
+        EARLY_STOPPING,
+        'For beams: end at num_beams answers (true), when better ones are unlikely (false) or impossible ("never").',
+        needs="num_beams",
+    )
+    renormalize_logits: bool = setting(
+        False, SWITCH, "For beams: normalize probabilities again after other settings have removed tokens."
+    )
+    num_return_sequences: int = setting(1, at_least(1, MAX_ANSWERS), "Number of answers to each prompt.")
 
     given: frozenset[str] = frozenset()
-    """Which settings come from the caller."""
+    """Names of the settings that the caller has set."""
 
     def __post_init__(self) -> None:
-        for name, rule in _RULES.items():
+        for name, own in SETTINGS.items():
             value = getattr(self, name)
-            if value is not None and not rule.accepts(value):
-                raise InputError(f"{name}={shown(value)}: expected {rule.expected}.")
+            if value is not None and not own.rule.accepts(value):
+                raise InputError(f"{name}={shown(value)}: expected {own.rule.expected}.")
         if self.num_return_sequences > self.num_beams and not self.do_sample:
             raise InputError(
                 f"num_return_sequences={self.num_return_sequences}: expected at most num_beams={self.num_beams}, "
@@ -190,13 +221,12 @@ class GenerationConfig:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "GenerationConfig":
-        """A checkpoint's settings: generation_config.json, or the older keys of config.json.
+        """Read a checkpoint's settings from generation_config.json, or from config.json as older checkpoints have them.
 
         Raises:
-            UnsupportedModelError: it asks for something that this version lacks, or that is impossible.
+            UnsupportedModelError: a setting is impossible, or not implemented in this version.
         """
         config = checkpoint.read_object("config.json")
-        # Older checkpoints keep their settings among the config's keys.
         name = "generation_config.json" if checkpoint.has("generation_config.json") else "config.json"
         own = {key: value for key, value in checkpoint.read_object(name).items() if value is not None}
         where = checkpoint.folder / name
@@ -211,22 +241,22 @@ class GenerationConfig:
         if own["decoder_start_token_id"] is None:
             own["decoder_start_token_id"] = own["bos_token_id"]
         try:
-            return cls(**_settings({key: own[key] for key in own if key in _RULES}))
+            return cls(**_converted({key: own[key] for key in own if key in SETTINGS}))
         except InputError as error:
             raise UnsupportedModelError(f"{where}: {error} To generate, mend it in a copy of the file.") from error
 
     def updated(self, settings: Mapping[str, Any]) -> "GenerationConfig":
-        """These settings, and the caller's over them; None leaves a setting as it is.
+        """Lay the caller's settings over these; None leaves a setting as it is.
 
         Raises:
-            InputError: an unknown or impossible setting, or one that would do nothing.
+            InputError: a setting is unknown, impossible, or has no effect.
         """
         for name in settings:
             if name in NOT_IMPLEMENTED:
                 raise InputError(f"{name} is not implemented in this version.")
-            if name not in _RULES:
-                raise InputError(f"generate has no setting {name}. It has {', '.join(_RULES)}.")
-        chosen = _settings(settings)
+            if name not in SETTINGS:
+                raise InputError(f"generate has no setting {name}. It has {', '.join(SETTINGS)}.")
+        chosen = _converted(settings)
         # A limit of one kind goes before the checkpoint's limit of the other.
         for name, other in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
             if name in chosen:
@@ -236,12 +266,14 @@ class GenerationConfig:
         return updated
 
     def limit(self, prompt_length: int, context_length: int | None) -> Limit:
-        """How many tokens may follow a prompt.
+        """Compute how many tokens may follow a prompt: by the caller, else by the checkpoint, else `MAX_NEW_TOKENS`.
 
-        The caller's wish goes first, then the checkpoint's, then `MAX_NEW_TOKENS`.
+        Arguments:
+            prompt_length: tokens of the prompt.
+            context_length: tokens of the model's context; None for no limit.
 
         Raises:
-            InputError: the caller's limit leads beyond the context and `at_context_end` refuses that, or it leaves no
+            InputError: the caller's limit leads beyond the context and `at_context_end` is `error`, or it leaves no
                 token.
         """
         is_callers = bool(self.given & {"max_new_tokens", "max_length"})
@@ -264,12 +296,12 @@ class GenerationConfig:
         return Limit(num_tokens=max(1, int(room)), reason=FinishReason.CONTEXT)
 
     def least(self, prompt_length: int) -> int:
-        """How many tokens must follow a prompt before one may end it."""
+        """Compute how many tokens must follow a prompt before an end token may."""
         return self.min_length - prompt_length if self.min_new_tokens is None else self.min_new_tokens
 
     @property
     def changes_logits(self) -> bool:
-        """Whether some setting changes which token is the best."""
+        """Whether a setting changes the logits before a token is chosen."""
         return bool(
             self.min_new_tokens
             or self.min_length
@@ -283,30 +315,28 @@ class GenerationConfig:
         )
 
     def _check_use(self) -> None:
-        """Refuse what the caller sets in vain."""
-        if not self.do_sample and (vain := self.given & {"temperature", "top_k", "top_p", "min_p"}):
-            raise InputError(f"{', '.join(sorted(vain))}: of no use without do_sample=True.")
-        if self.num_beams == 1 and (vain := self.given & {"length_penalty", "early_stopping"}):
-            raise InputError(f"{', '.join(sorted(vain))}: of no use without num_beams greater than 1.")
+        """Refuse settings of the caller that have no effect.
+
+        Raises:
+            InputError: there are some.
+        """
+        for needed, is_met, remedy in (
+            ("do_sample", self.do_sample, "do_sample=True"),
+            ("num_beams", self.num_beams > 1, "num_beams greater than 1"),
+        ):
+            vain = sorted(name for name in self.given if SETTINGS[name].needs == needed)
+            if vain and not is_met:
+                raise InputError(f"{', '.join(vain)}: of no use without {remedy}.")
 
 
-_RULES: Mapping[str, Rule] = {
-    known.name: known.metadata["rule"] for known in fields(GenerationConfig) if "rule" in known.metadata
+SETTINGS: Mapping[str, Setting] = {
+    known.name: Setting(known.name, known.type, known.default, **known.metadata)
+    for known in fields(GenerationConfig)
+    if "rule" in known.metadata
 }
+"""All settings by name."""
 
 
-def _settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values as the fields hold them: those set, and ids as tuples."""
-    return {name: _held(_RULES[name], value) for name, value in values.items() if value is not None}
-
-
-def _held(rule: Rule, value: Any) -> Any:
-    if rule is TOKENS:
-        return tuple(value if isinstance(value, list | tuple) else [value])
-    if rule is TEXTS:
-        return tuple(value) if isinstance(value, list | tuple) else (value,)
-    if rule is BAD_WORDS and isinstance(value, list | tuple):
-        return tuple(tuple(word) if isinstance(word, list | tuple) else (word,) for word in value)
-    if rule is CONTEXT_END and value in tuple(ContextEnd):
-        return ContextEnd(value)
-    return value
+def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert values to the form that the fields hold; None values are left out."""
+    return {name: SETTINGS[name].rule.convert(value) for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A model → a checkpoint in the Hugging Face layout: its tensors, its config, and the files that stood beside them."""
+"""Export: a model as a checkpoint in the Hugging Face layout, with its config and the small files of its origin."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -8,6 +8,7 @@ from typing import Any
 from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
 from triform.model.blueprint import Blueprint
+from triform.model.tied_head import LANGUAGE_HEAD
 from triform.weights import (
     QUANTIZATION_KEY,
     TensorSlice,
@@ -20,23 +21,21 @@ from triform.weights import (
     write_tensors,
 )
 
-HEAD = "language_head.weight"
 
-
-def quantize(
+def quantize_checkpoint(
     blueprint: Blueprint, format: Format, folder: Path, *, before_tensor: Callable[[str], None] = lambda name: None
 ) -> None:
-    """Write a model with the weights of its linears in integers, quantized one at a time.
+    """Write a checkpoint with the weights of its linears in integers, quantized one at a time.
 
     Arguments:
-        blueprint: of the model.
+        blueprint: blueprint of the model.
         format: int8 or int4.
-        folder: where to.
+        folder: folder to write to.
         before_tensor: called with the canonical name of each parameter before it is read.
 
     Raises:
         InputError: the folder cannot be made.
-        UnsupportedModelError: the layout does not have integers for this model.
+        UnsupportedModelError: the layout has no integers for this model.
         WeightError: a weight holds NaN or infinity.
     """
     _check_layout(blueprint, format)
@@ -46,23 +45,23 @@ def quantize(
         with naming_parameter(name):
             stored = blueprint.read_parameter(name)
             parameters[name] = convert(stored, format) if _is_quantized(blueprint, name) else stored
-    save(blueprint, parameters, folder)
+    save_checkpoint(blueprint, parameters, folder)
 
 
-def save(blueprint: Blueprint, parameters: Mapping[str, StoredTensor], folder: Path) -> None:
+def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor], folder: Path) -> None:
     """Write a checkpoint.
 
-    In integers are the weights of all linears but the language head, which is written as the checkpoint had it, since
-    that is what readers of the layout expect, and since it may be tied to a table.
+    Integers may be the weights of all linears but the language head. The language head is written as the checkpoint
+    had it, because readers of the layout expect floats there, and because the head may be tied to an embedding.
 
     Arguments:
-        blueprint: what the model was made from; tensors that it does not use are taken over.
-        parameters: canonical name → what an engine holds.
-        folder: where to; it may be the one that the model was loaded from.
+        blueprint: blueprint of the model; tensors of its checkpoint that the model does not use are copied.
+        parameters: canonical name → numbers that the engine holds.
+        folder: folder to write to; it may be the one that the model was loaded from.
 
     Raises:
         InputError: the folder cannot be made.
-        UnsupportedModelError: integers that the layout does not have.
+        UnsupportedModelError: the layout has no integers for this model.
     """
     kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
     format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
@@ -95,7 +94,7 @@ def _check_layout(blueprint: Blueprint, format: Format) -> None:
 
 
 def _is_quantized(blueprint: Blueprint, name: str) -> bool:
-    return blueprint.declared[name].role is ParameterRole.LINEAR and name != HEAD
+    return blueprint.declared[name].role is ParameterRole.LINEAR and name != LANGUAGE_HEAD
 
 
 def _kept(blueprint: Blueprint, name: str, stored: StoredTensor) -> StoredTensor:
@@ -145,12 +144,12 @@ def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: F
 
 
 def _modules_in_floats(blueprint: Blueprint, tensors: Mapping[str, StoredTensor]) -> set[str]:
-    """The linears that are not quantized, those among them that this model does not use."""
+    """Names of the linears that are not quantized, unused ones included."""
     table, prefix = blueprint.table, blueprint.assignment.prefix
     linears = [name for name, declared in blueprint.declared.items() if declared.role is ParameterRole.LINEAR]
     names = {table.to_checkpoint(name, prefix=prefix).tensor for name in linears}
     # The language head, whether this model has one and whether the file does: it may be tied.
-    names |= {target.tensor for rule in table.heads if (target := rule.to_checkpoint(HEAD)) is not None}
+    names |= {piece.tensor for rule in table.heads if (piece := rule.to_checkpoint(LANGUAGE_HEAD)) is not None}
     names |= {name for name in blueprint.assignment.unused if len(blueprint.tensors[name].shape) == 2}
     in_floats = {name for name in names if name not in tensors or not tensors[name].format.is_integer}
     return {name.removesuffix(".weight") for name in in_floats}

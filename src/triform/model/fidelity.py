@@ -1,4 +1,4 @@
-"""Comparison of a quantized model with the original, on the same text."""
+"""Fidelity: how far a quantized model's outputs are from the original's, on the same text."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,32 +30,36 @@ SAMPLE = (
     "The committee will meet again in March to decide how the remaining money should be spent.",
     "Why do we remember some dreams for years and forget others before breakfast?",
 )
-"""Text for the comparison where the caller gives none."""
+"""Default texts for the comparison."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fidelity:
-    """The distance between the outputs of two models."""
+    """Differences between the outputs of two models on the same text."""
 
     num_tokens: int
     mean_cosine: float
-    """Of the last hidden states, token by token."""
+    """Mean cosine of the last hidden states, token by token."""
     worst_cosine: float
+    """Lowest of these cosines."""
     divergence: float | None
-    """KL(original ‖ other) of what the logits predict, in nats per token; None without a language head."""
+    """KL(original ‖ other) of the predicted distributions, in nats per token; None without a language head."""
     agreement: float | None
-    """The share of rows with the same most likely token."""
+    """Share of rows in which both models predict the same token; None without a language head."""
     perplexity_before: float | None
-    """Perplexity of the text by the original; None for a model that is not a decoder."""
+    """Perplexity of the text for the original; None unless the model is a decoder with a language head."""
     perplexity_after: float | None
-    """Perplexity of the text by the other model."""
+    """Perplexity of the text for the other model."""
 
 
-def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
-    """Run both models on the same text; an encoder-decoder gets it as source and as target.
+def compare_models(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity:
+    """Run two models on the same batches and measure how their outputs differ.
+
+    An encoder-decoder gets each batch as source and as target.
 
     Raises:
-        InputError, NonFiniteError: as `Model.__call__`.
+        InputError: a batch that the models cannot read.
+        NonFiniteError: an output holds NaN or infinity.
     """
     cosines: list[float] = []
     divergences: list[float] = []
@@ -88,8 +92,8 @@ def compare(original: Model, other: Model, batches: Iterable[Batch]) -> Fidelity
     )
 
 
-def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
-    """Yield a batch for each text, or for each window of a long text.
+def make_batches(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
+    """Make a batch of each text, or of each window of a long one.
 
     Raises:
         InputError: a text without a token.
@@ -101,13 +105,13 @@ def batches_of(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iter
             yield pack_texts([window])
 
 
-def num_bytes(model: Model) -> int:
-    """What its parameters take, scales included."""
+def num_parameter_bytes(model: Model) -> int:
+    """Count the bytes of all parameters, scales included."""
     return sum(model.engine.stored(parameter).nbytes for parameter in model.parameters.values())
 
 
 def _read(model: Model, batch: Batch) -> Output:
-    """Run a model → its output in NumPy."""
+    """Run a model on a batch; the output's tensors are NumPy arrays, (T, hidden_size) and (T, vocab_size)."""
     output = model(batch, batch if isinstance(model.network, EncoderDecoder) else None)
     states, logits = output.last_hidden_state, output.logits
     to_numpy = model.engine.to_numpy

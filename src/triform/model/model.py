@@ -1,4 +1,4 @@
-"""A model ready to use: a network on an engine, the checkpoint it came from, and where each parameter lay in it."""
+"""Model: a network on an engine, its parameters, and the blueprint that both were made from."""
 
 from collections.abc import Generator, Mapping
 from functools import cached_property, partial
@@ -7,7 +7,7 @@ from threading import Lock
 from typing import Any
 
 from triform import spec
-from triform.engines import Engine, Hook, Integers, Parameter, create_engine
+from triform.engines import Engine, Hook, Integers, Parameter
 from triform.errors import InputError, NonFiniteError, WrongTaskError
 from triform.generation import (
     Completion,
@@ -22,46 +22,9 @@ from triform.generation import (
 )
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
-from triform.model.blueprint import Blueprint, read_blueprint
-from triform.model.export import save
-from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output, build
-from triform.weights import PackedCache, ParameterLoader
-
-
-def load(
-    model: str | Path,
-    *,
-    engine: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    adapter: str | Path | None = None,
-    with_head: bool = True,
-) -> "Model":
-    """Load a model from a local folder or from the Hub.
-
-    Arguments:
-        model: a folder in the Hugging Face layout, or a Hub id such as org/name.
-        engine: "auto" takes the fastest that can be used; or one by name.
-        dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16; int8 or int4 for the
-            weights of linears, the rest as with "auto".
-        revision: branch, tag or commit on the Hub.
-        adapter: a folder or Hub id of a LoRA adapter in PEFT's layout, to be merged into the weights. Those it changes
-            are held in float32 with dtype "auto", and with another are rounded once, after merging.
-        with_head: whether to load the head that config.json, or the adapter's task, names, or the backbone alone.
-
-    Raises:
-        ModelError: it cannot be found, is not supported, or config and weights do not fit.
-        EngineError: an unknown engine, or a dtype that it does not have.
-    """
-    chosen = create_engine(engine)
-    blueprint = read_blueprint(model, engine=chosen, revision=revision, adapter=adapter, with_head=with_head)
-    roles = {name: parameter.role for name, parameter in blueprint.declared.items()}
-    sources = blueprint.assignment.sources
-    loader = ParameterLoader(chosen, blueprint.tensors, sources, roles, dtype, blueprint.updates)
-    if (cache := PackedCache.from_environment()) is not None:
-        loader.use_packed(cache, blueprint.checkpoint.source)
-    network = build(blueprint.spec, chosen, loader)
-    return Model(blueprint, chosen, network, loader.parameters)
+from triform.model.blueprint import Blueprint
+from triform.model.export import save_checkpoint
+from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output
 
 
 class Model:
@@ -83,17 +46,17 @@ class Model:
 
     @property
     def spec(self) -> spec.Model:
-        """What the model is."""
+        """Spec of the model."""
         return self.blueprint.spec
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The files it came from."""
+        """Files that the model was loaded from."""
         return self.blueprint.checkpoint
 
     @property
     def num_parameters(self) -> int:
-        """How many numbers were trained."""
+        """Number of scalars in all parameters."""
         return self.blueprint.num_parameters
 
     def __call__(
@@ -276,21 +239,21 @@ class Model:
 
     @cached_property
     def _tokenizer(self) -> Tokenizer:
-        """For stop strings alone: whoever calls a model does so with ids."""
+        """Tokenizer of the checkpoint, needed for stop strings alone."""
         return Tokenizer.from_checkpoint(self.checkpoint)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a checkpoint in the Hugging Face layout, with the files that stood beside its weights.
+        """Write the model as a checkpoint in the Hugging Face layout, with the small files of its own checkpoint.
 
-        Tensors of the checkpoint that this model does not use, such as another head, are copied over unchanged. What an
-        adapter changed is written as it is now: the result needs no adapter. Integers are written as compressed-tensors
-        lays them out, the language head in floats.
+        Tensors of the checkpoint that the model does not use, such as another head, are copied unchanged. An adapter is
+        merged into the weights. Integers are written in the layout of compressed-tensors, the language head in floats.
 
         Raises:
             InputError: the folder cannot be made.
             UnsupportedModelError: the layout does not have integers for this family.
         """
-        save(self.blueprint, {name: self.engine.stored(own) for name, own in self.parameters.items()}, Path(folder))
+        parameters = {name: self.engine.stored(own) for name, own in self.parameters.items()}
+        save_checkpoint(self.blueprint, parameters, Path(folder))
 
     def _check_finite(self, values: Any) -> None:
         if not self.engine.all_finite(values):

@@ -1,9 +1,9 @@
-"""Rows → the examples of each step, the same in every run, from any step on.
+"""Batches: rows as the examples of each step, the same in every run, from any step on.
 
-The rows of an epoch are read in pools of consecutive ones, so that files may be larger than memory. The examples of a
-pool are shuffled and cut into steps; those of a step are sorted by length and cut into micro batches of at most so many
-tokens, which is what goes through the model at once. Nothing is padded. All of it follows from the seed and the number
-of the epoch, so that a run that goes on at step 1,000 draws what an undisturbed one does.
+The rows of an epoch are read in pools of consecutive rows, so files may be larger than memory. The examples of a pool
+are shuffled and cut into steps. The examples of a step are sorted by length and cut into micro batches within a token
+budget; a micro batch goes through the model at once, packed, without padding. The order follows from the seed and the
+number of the epoch, so a run that is resumed at step 1,000 draws the same examples as an undisturbed one.
 """
 
 import math
@@ -22,14 +22,14 @@ from triform.training.settings import check_positive
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchSettings:
-    """How examples become steps."""
+    """Sizes of steps, micro batches and pools."""
 
     batch_size: int = 32
     """Examples of a step."""
     batch_tokens: int | None = None
-    """Tokens of a step, about; in the place of `batch_size`."""
+    """Approximate number of tokens of a step, in place of `batch_size`."""
     token_budget: int = 2048
-    """Most tokens that go through the model at once, unless one example has more; more need more memory."""
+    """Most tokens that go through the model at once, unless one example has more. A larger budget needs more memory."""
     pool_size: int = 32768
     """Rows that are shuffled together."""
 
@@ -37,7 +37,7 @@ class BatchSettings:
         check_positive(self, "batch_size", "batch_tokens", "token_budget", "pool_size")
 
     def num_steps(self, num_examples: int, num_tokens: int) -> int:
-        """Into how many steps a pool is cut."""
+        """Count the steps of a pool."""
         if self.batch_tokens is None:
             return math.ceil(num_examples / self.batch_size)
         return min(math.ceil(num_tokens / self.batch_tokens), num_examples)
@@ -45,14 +45,14 @@ class BatchSettings:
 
 @dataclass(kw_only=True, eq=False)
 class Batches(Generic[E]):
-    """The micro batches of every step.
+    """Micro batches of every step.
 
     Arguments:
-        rows: read anew in every epoch.
-        objective: makes examples of them.
-        settings: how they become steps.
-        seed: of the order.
-        num_processes: of which each takes its share of the micro batches.
+        rows: the rows, read again in every epoch.
+        objective: makes examples of the rows.
+        settings: sizes of steps, micro batches and pools.
+        seed: seed of the order.
+        num_processes: number of processes that share the micro batches of a step.
         pool_steps: steps of each pool of an epoch, as far as an earlier run has counted them.
     """
 
@@ -63,11 +63,11 @@ class Batches(Generic[E]):
     num_processes: int = 1
     pool_steps: list[int] = field(default_factory=list)
     _is_counted: bool = field(default=False, init=False)
-    """Whether `pool_steps` is all of an epoch."""
+    """Whether `pool_steps` covers the whole epoch."""
     _only_pool: list[E] | None = field(default=None, init=False)
 
     def steps_in_epoch(self) -> int:
-        """How many there are; where nobody knows yet, all rows are read.
+        """Count the steps of an epoch; reads all rows unless they are counted already.
 
         Raises:
             InputError: there is no example, or a bad row.
@@ -78,7 +78,7 @@ class Batches(Generic[E]):
         return sum(self.pool_steps)
 
     def from_step(self, begin: int) -> Iterator[list[list[E]]]:
-        """The micro batches of step `begin`, those of the next, and so on without end.
+        """Yield the micro batches of step `begin`, then of each following step, without end.
 
         Raises:
             InputError: there is no example, or a bad row.
@@ -94,15 +94,15 @@ class Batches(Generic[E]):
                 skip += 1
             for number, pool in enumerate(self._pools(skip), skip):
                 for examples in islice(self._steps(pool, epoch, number), begin, None):
-                    # Unless there are more processes than parts, the cut does not depend on their number.
-                    yield micro_batches(
-                        examples, self.objective.tokens, self.settings.token_budget, at_least=self.num_processes
+                    # The cut depends on the number of processes only where there are more processes than parts.
+                    yield make_micro_batches(
+                        examples, self.objective.num_tokens, self.settings.token_budget, at_least=self.num_processes
                     )
                 begin = max(0, begin - self.pool_steps[number])
             epoch += 1
 
     def _pools(self, skip: int) -> Iterator[list[E]]:
-        """The examples of each pool of an epoch, without the first `skip`, whose steps are known."""
+        """Yield the examples of each pool of an epoch, except of the first `skip` pools."""
         if self._only_pool is not None:
             yield from [self._only_pool][skip:]
             return
@@ -112,7 +112,7 @@ class Batches(Generic[E]):
         while pool := list(islice(rows, size)):
             examples = [example for row in pool for example in self.objective.examples(row)]
             if len(self.pool_steps) == number:
-                tokens = sum(map(self.objective.tokens, examples))
+                tokens = sum(map(self.objective.num_tokens, examples))
                 self.pool_steps.append(self.settings.num_steps(len(examples), tokens))
             if number == 0 and len(pool) < size:
                 self._only_pool = examples
@@ -126,23 +126,30 @@ class Batches(Generic[E]):
         order = np.random.default_rng((self.seed, epoch, number)).permutation(len(pool))
         shuffled = [pool[index] for index in order.tolist()]
         if self.settings.batch_tokens is not None:
-            return _even_parts(shuffled, self.objective.tokens, self.pool_steps[number])
+            return _even_parts(shuffled, self.objective.num_tokens, self.pool_steps[number])
         size = self.settings.batch_size
         return (shuffled[begin : begin + size] for begin in range(0, len(shuffled), size))
 
 
-def micro_batches(
-    examples: Sequence[E], tokens: Callable[[E], int], token_budget: int, *, at_least: int = 1
+def make_micro_batches(
+    examples: Sequence[E], num_tokens: Callable[[E], int], token_budget: int, *, at_least: int = 1
 ) -> list[list[E]]:
-    """Parts of about as many tokens each, none much beyond the budget, with like lengths together."""
-    number = math.ceil(sum(map(tokens, examples)) / token_budget)
-    return list(_even_parts(sorted(examples, key=tokens), tokens, max(number, at_least)))
+    """Cut examples into micro batches with about equal numbers of tokens, similar lengths together.
+
+    Arguments:
+        examples: the examples.
+        num_tokens: counts the tokens of an example.
+        token_budget: tokens of a micro batch; a part may exceed it by less than one example.
+        at_least: smallest number of micro batches, if there are as many examples.
+    """
+    number = math.ceil(sum(map(num_tokens, examples)) / token_budget)
+    return list(_even_parts(sorted(examples, key=num_tokens), num_tokens, max(number, at_least)))
 
 
-def _even_parts(examples: Sequence[E], tokens: Callable[[E], int], number: int) -> Iterator[list[E]]:
-    """So many parts of consecutive examples, none of them empty, with about as many tokens each."""
+def _even_parts(examples: Sequence[E], num_tokens: Callable[[E], int], number: int) -> Iterator[list[E]]:
+    """Cut examples into consecutive, non-empty parts with about equal numbers of tokens."""
     steps = np.arange(min(number, len(examples)) + 1)
-    ends = np.cumsum([0, *map(tokens, examples)])
+    ends = np.cumsum([0, *map(num_tokens, examples)])
     borders = np.searchsorted(ends, ends[-1] * steps / max(steps[-1], 1))
     borders = np.maximum.accumulate(borders - steps) + steps
     borders = np.minimum(borders, len(examples) - steps[::-1])

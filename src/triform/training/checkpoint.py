@@ -1,7 +1,7 @@
-"""All that a run needs to go on as if nothing had happened, in folders that are whole or not there.
+"""Training checkpoints: the state that a run is resumed from, in folders that are never half written.
 
-A checkpoint is written into a folder of another name, reaches the disk, and takes its own name in one step; only then
-is the one before the last deleted. A digest of each file stands in `state.json`, which is written last.
+A checkpoint is written into a folder of another name, flushed to disk, and renamed in one step; only then is the
+checkpoint before the last deleted. `state.json`, which is written last, holds a digest of each file.
 """
 
 import hashlib
@@ -22,32 +22,32 @@ from triform.errors import InputError
 from triform.weights import sync_to_disk
 
 KEPT = 2
-"""If the disk has damaged the last, there is one before it."""
+"""Checkpoints that are kept, so that one is left if the disk damages the last."""
 STATE = "state.json"
 PARAMETERS = "parameters"
-MEMORIES = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW remembers of each parameter: how often it was changed, and the means of its gradient and its square."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""State of AdamW for each parameter: number of updates, and running means of the gradient and of its square."""
 
 
 @dataclass(kw_only=True, slots=True)
 class State:
-    """Where a run stands, besides its tensors."""
+    """State of a run, besides its tensors."""
 
     run: str
-    """A digest of all that the run's numbers follow from; one that goes on must agree."""
+    """Digest of everything that the run's results follow from; a resumed run must have the same."""
     step: int = 0
-    """How many are done."""
+    """Steps that are done."""
     tokens: int = 0
-    """How many were read."""
+    """Tokens that were read."""
     best: float | None = None
-    """The best score so far."""
+    """Best score so far."""
     waited: int = 0
-    """Evaluations since then."""
+    """Evaluations since the best score."""
     pool_steps: list[int] = field(default_factory=list)
     """Steps of each pool of an epoch, as far as they are counted."""
 
 
-def save(
+def save_checkpoint(
     folder: Path, state: State, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
     """Add a checkpoint to a folder, and delete those that are no longer needed."""
@@ -70,73 +70,77 @@ def save(
         shutil.rmtree(old)
 
 
-def load_last(
+def load_last_checkpoint(
     folder: Path, run: str, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> State | None:
-    """Take parameters and moments from the last checkpoint that is whole.
+    """Load parameters and moments from the last sound checkpoint of a folder.
 
     Returns:
-        Its state, or None where a run has not got to its first checkpoint.
+        State of the run, or None where the folder has no checkpoint.
 
     Raises:
-        InputError: it is of another run, or there are checkpoints but none is whole.
+        InputError: the checkpoint is of another run, or all checkpoints are damaged.
 
     Warns:
-        UserWarning: a damaged one was passed over.
+        UserWarning: a damaged checkpoint is skipped.
     """
     found = _found(folder)
     for path in reversed(found):
         try:
             state = _state(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            warnings.warn(f"{path} is damaged and passed over: {error}", stacklevel=2)
+            warnings.warn(f"{path} is damaged and skipped: {error}", stacklevel=2)
             continue
         if state.run != run:
             raise InputError(
-                f"{path} is of a run with other settings, data or model, so this one cannot go on with it. Run it as "
-                "it began, or begin again with --overwrite."
+                f"{path} is of a run with other settings, data or model, so it cannot be resumed. Resume it with the "
+                "recipe it began with, or begin again with --overwrite."
             )
-        _take(path, parameters, optimizer)
+        _load_tensors(path, parameters, optimizer)
         return state
     if found:
-        raise InputError(f"{folder} holds no checkpoint that is whole. Begin again with --overwrite.")
+        raise InputError(f"{folder} holds only damaged checkpoints. Begin again with --overwrite.")
     return None
 
 
-def remove_all(folder: Path) -> None:
-    """Delete what nobody will go on from, the last first, so that none is taken for whole that is not."""
+def remove_checkpoints(folder: Path) -> None:
+    """Delete all checkpoints of a folder, the last first, so that an interruption leaves no half of a newer one."""
     for path in reversed(_found(folder)):
         shutil.rmtree(path)
 
 
 def _found(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the first first."""
+    """List the checkpoints of a folder by step."""
     return sorted(folder.glob(f"checkpoint-{'[0-9]' * 9}"))
 
 
 def _files(
     parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """The tensors of each file by their canonical names; a parameter that never had a gradient has no memories."""
-    changed = {name: optimizer.state[own] for name, own in parameters.items() if own in optimizer.state}
-    memories = {kind: {name: memory[kind] for name, memory in changed.items()} for kind in MEMORIES}
-    return {PARAMETERS: {name: own.detach() for name, own in parameters.items()}, **memories}
+    """Collect the tensors of each file by canonical name; a parameter that never had a gradient has no moments."""
+    states = {name: optimizer.state[own] for name, own in parameters.items() if own in optimizer.state}
+    moments = {kind: {name: state[kind] for name, state in states.items()} for kind in MOMENTS}
+    return {PARAMETERS: {name: own.detach() for name, own in parameters.items()}, **moments}
 
 
 def _state(folder: Path) -> State:
-    """The state of a checkpoint of which every file is as it was written."""
+    """Read the state of a checkpoint, and check the digest of every file.
+
+    Raises:
+        ValueError: a file is damaged.
+    """
     content = strict_json.read(folder / STATE)
     for file, digest in content.pop("files").items():
         if _digest(folder / file) != digest:
-            raise ValueError(f"{file} is not as it was written")
+            raise ValueError(f"{file} does not have the digest that it was written with")
     return State(**content)
 
 
-def _take(folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
+def _load_tensors(folder: Path, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer) -> None:
     with torch.no_grad():
         for name, tensor in _tensors(folder / f"{PARAMETERS}.safetensors"):
             parameters[name].copy_(tensor)
-        for kind in MEMORIES:
+        for kind in MOMENTS:
             for name, tensor in _tensors(folder / f"{kind}.safetensors"):
                 optimizer.state[parameters[name]][kind] = tensor.to(parameters[name].device)
 

@@ -1,17 +1,7 @@
-"""How good a model is at a task: rows with what is right → answers of the task's pipeline → scores. Needs no torch.
-
-| task | a row holds | scores |
-|---|---|---|
-| text-classification | text, text_pair; label, labels or score | accuracy, macro F1, Matthews; or Spearman, Pearson |
-| token-classification | tokens, tags | F1, precision and recall of entities, accuracy |
-| question-answering | question, context; answer, or answers | exact match, F1 |
-| sentence-embedding, sentence-similarity | text, text_pair; score | Spearman, Pearson |
-| text-generation, fill-mask | text | loss, perplexity |
-| text2text-generation, summarization, translation | source; target | BLEU, chrF |
-"""
+"""Evaluation: answers of a task on rows with known answers → scores. Needs no torch."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,18 +18,48 @@ from triform.training.rows import Row
 Pipeline = TextTask[Any, Any]
 
 
-def evaluate(task: Task[Any, Any], rows: Iterable[Row]) -> Scores:
-    """The scores of a task on rows.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluationPlan:
+    """How the answers of some tasks are scored."""
+
+    tasks: tuple[str, ...]
+    """Names of the tasks."""
+    rows: str
+    """Fields of a row, for people."""
+    scores: tuple[str, ...]
+    """Names of all scores; the problem of a model decides which of them it gets."""
+    evaluate: Callable[[Pipeline, Sequence[Row]], Scores]
+    """Answers some rows by the task, and scores the answers."""
+
+
+def find_plan(task: str) -> EvaluationPlan:
+    """Find the evaluation plan of a task by its name.
 
     Raises:
-        InputError: a row that lacks something or cannot be answered, no row at all, or a task without scores.
+        InputError: the task has no scores.
     """
-    if task.name not in SCORES or not isinstance(task, TextTask):
-        raise InputError(f"{task.name} has no scores. Choose one of {', '.join(SCORES)}.")
+    known = {name: plan for plan in PLANS for name in plan.tasks}
+    if task not in known:
+        raise InputError(f"{task} has no scores. Choose one of {', '.join(known)}.")
+    return known[task]
+
+
+def evaluate(task: Task[Any, Any], rows: Iterable[Row]) -> Scores:
+    """Score the answers of a task to rows with known answers.
+
+    Arguments:
+        task: as `triform.pipeline` makes it.
+        rows: what a row must hold, `find_plan(task.name).rows` says.
+
+    Raises:
+        InputError: a row lacks a field or cannot be answered, there are no rows, or the task has no scores.
+    """
+    plan = find_plan(task.name)
+    assert isinstance(task, TextTask), "plans are for tasks of text"
     found = list(rows)
     if not found:
         raise InputError("There is nothing to evaluate on: the files hold no row.")
-    return SCORES[task.name](task, found)
+    return plan.evaluate(task, found)
 
 
 def _classification(task: Pipeline, rows: Sequence[Row]) -> Scores:
@@ -49,55 +69,57 @@ def _classification(task: Pipeline, rows: Sequence[Row]) -> Scores:
     if head.problem is spec.Problem.REGRESSION:
         return metrics.correlation([answer["score"] for answer in task(inputs)], [_number(row) for row in rows])
     if head.problem is spec.Problem.SINGLE_LABEL:
-        gold = [_label(row, get(row, "label"), head.labels) for row in rows]
+        gold = [_label(row, read_field(row, "label"), head.labels) for row in rows]
         return metrics.single_label([answer["label"] for answer in task(inputs)], gold)
     likely = [{each["label"] for each in answer if each["score"] > 0.5} for answer in task(inputs, top_k=None)]
-    right = [{_label(row, label, head.labels) for label in get(row, "labels")} for row in rows]
+    right = [{_label(row, label, head.labels) for label in read_field(row, "labels")} for row in rows]
     as_numbers = [[[int(label in own) for label in head.labels] for own in side] for side in (likely, right)]
     return metrics.multi_label(*as_numbers)
 
 
 def _token_classification(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    texts = [" ".join(get(row, "tokens")) for row in rows]
+    texts = [" ".join(read_field(row, "tokens")) for row in rows]
     answers = task(texts, aggregation_strategy="none", ignore_labels=[])
-    tags = [_first_tags(get(row, "tokens"), answer) for row, answer in zip(rows, answers, strict=True)]
-    return metrics.entities(tags, [get(row, "tags") for row in rows])
+    tags = [_first_tags(read_field(row, "tokens"), answer) for row, answer in zip(rows, answers, strict=True)]
+    return metrics.entities(tags, [read_field(row, "tags") for row in rows])
 
 
 def _first_tags(words: Sequence[str], answer: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The tag of each word's first token; O where a word has none."""
+    """Find the tag of each word's first token; O for a word without tokens."""
     ends = np.cumsum([len(word) + 1 for word in words])
     tags: dict[int, str] = {}
     for token in answer:
-        # A token may begin with the space before its word, but ends in it.
+        # A token may begin with the space before its word, but ends in the word.
         tags.setdefault(int(np.searchsorted(ends, token["end"] - 1, side="right")), token["entity"])
     return [tags.get(number, "O") for number in range(len(words))]
 
 
 def _question_answering(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    inputs = [{"question": get(row, "question"), "context": get(row, "context")} for row in rows]
-    gold = [row.values["answers"] if "answers" in row.values else [get(row, "answer")] for row in rows]
+    inputs = [{"question": read_field(row, "question"), "context": read_field(row, "context")} for row in rows]
+    gold = [row.values["answers"] if "answers" in row.values else [read_field(row, "answer")] for row in rows]
     return metrics.spans([answer["answer"] for answer in task(inputs)], gold)
 
 
 def _similarity(task: Pipeline, rows: Sequence[Row]) -> Scores:
     gold = [_number(row) for row in rows]
     if task.name == "sentence-similarity":
-        inputs = [{"source_sentence": get(row, "text"), "sentences": [get(row, "text_pair")]} for row in rows]
+        inputs = [
+            {"source_sentence": read_field(row, "text"), "sentences": [read_field(row, "text_pair")]} for row in rows
+        ]
         return metrics.correlation([answer[0] for answer in task(inputs)], gold)
-    first, second = (task([get(row, field) for row in rows]) for field in ("text", "text_pair"))
+    first, second = (task([read_field(row, field) for row in rows]) for field in ("text", "text_pair"))
     products = (first * second).sum(axis=1)
     cosines = products / np.maximum(np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1), 1e-12)
     return metrics.correlation(cosines.tolist(), gold)
 
 
 def _generation(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    sources, targets = ([get(row, field) for row in rows] for field in ("source", "target"))
+    sources, targets = ([read_field(row, field) for row in rows] for field in ("source", "target"))
     return metrics.translation([next(iter(answer.values())) for answer in task(sources)], targets)
 
 
 def _next_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    """Each token from those before it in its text."""
+    """Score the prediction of each token from the tokens before it."""
     surprises: list[float] = []
     for batch in _batches(task, rows):
         is_target = np.ones(len(batch.ids), bool)
@@ -108,15 +130,15 @@ def _next_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
 
 
 MASKED = 0.15
-"""The share of tokens that are hidden to see how well they are guessed (Devlin et al. 2019, §3.1)."""
+"""Share of tokens that are masked (Devlin et al. 2019, section 3.1)."""
 
 
 def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    """Some tokens, always the same, each hidden behind the mask."""
+    """Score the prediction of masked tokens, which are the same in every evaluation."""
     token = task.tokenizer.special("mask_token")
     mask = None if token is None else task.tokenizer.id_of(token)
     if mask is None:
-        raise InputError("The tokenizer has no mask_token to hide tokens behind.")
+        raise InputError("The tokenizer has no mask_token, which fill-mask needs.")
     rng = np.random.default_rng(0)
     surprises: list[float] = []
     for batch in _batches(task, rows):
@@ -131,23 +153,23 @@ def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
 
 
 def _batches(task: Pipeline, rows: Sequence[Row]) -> Iterator[Batch]:
-    texts = task.tokenizer.encode([get(row, "text") for row in rows], max_length=task.limit())
+    texts = task.tokenizer.encode([read_field(row, "text") for row in rows], max_length=task.limit())
     return pack_texts([text for text in texts if len(text.ids) > 1]).split(task.options.token_budget)
 
 
 def _surprises(task: Pipeline, batch: Batch, at: Any, ids: Any) -> list[float]:
-    """How improbable ids are behind some rows of a batch, in nats."""
+    """Compute the negative log-probability, in nats, of ids (n,) at rows `at` (n,) of a batch."""
     logits = task.model(batch, logits_at=at).logits
     log_probabilities = task.model.engine.to_numpy(task.model.engine.log_softmax(logits))
     nats: list[float] = (-log_probabilities[np.arange(len(at)), ids]).tolist()
     return nats
 
 
-def get(row: Row, field: str) -> Any:
-    """What a row holds in a field.
+def read_field(row: Row, field: str) -> Any:
+    """Read a field of a row.
 
     Raises:
-        InputError: it lacks the field.
+        InputError: the row has no such field.
     """
     if field not in row.values:
         raise InputError(f"{row.where}: there is no {field} among {', '.join(row.values)}. Name its column.")
@@ -155,12 +177,12 @@ def get(row: Row, field: str) -> Any:
 
 
 def _text_or_pair(row: Row) -> Any:
-    text = get(row, "text")
+    text = read_field(row, "text")
     return {"text": text, "text_pair": row.values["text_pair"]} if "text_pair" in row.values else text
 
 
 def _label(row: Row, given: Any, labels: Sequence[str]) -> str:
-    """A label by its name or its number."""
+    """Find a label by its name or its number."""
     if str(given) in labels:
         return str(given)
     if str(given).isdecimal() and int(given) < len(labels):
@@ -171,21 +193,43 @@ def _label(row: Row, given: Any, labels: Sequence[str]) -> str:
 def _number(row: Row) -> float:
     field = "score" if "score" in row.values else "label"
     try:
-        return float(get(row, field))
+        return float(read_field(row, field))
     except (TypeError, ValueError) as error:
         raise InputError(f"{row.where}: {field} = {row.values[field]!r} is no number.") from error
 
 
-SCORES: Mapping[str, Callable[[Pipeline, Sequence[Row]], Scores]] = {
-    "text-classification": _classification,
-    "token-classification": _token_classification,
-    "question-answering": _question_answering,
-    "sentence-embedding": _similarity,
-    "sentence-similarity": _similarity,
-    "text-generation": _next_tokens,
-    "fill-mask": _masked_tokens,
-    "text2text-generation": _generation,
-    "summarization": _generation,
-    "translation": _generation,
-}
-"""Name of a task → what scores it."""
+PLANS = (
+    EvaluationPlan(
+        tasks=("text-classification",),
+        rows="text, perhaps text_pair; label, labels or score",
+        scores=("accuracy", "macro_f1", "micro_f1", "matthews", "spearman", "pearson"),
+        evaluate=_classification,
+    ),
+    EvaluationPlan(
+        tasks=("token-classification",),
+        rows="tokens, tags",
+        scores=("f1", "precision", "recall", "accuracy"),
+        evaluate=_token_classification,
+    ),
+    EvaluationPlan(
+        tasks=("question-answering",),
+        rows="question, context; answer or answers",
+        scores=("exact_match", "f1"),
+        evaluate=_question_answering,
+    ),
+    EvaluationPlan(
+        tasks=("sentence-embedding", "sentence-similarity"),
+        rows="text, text_pair; score",
+        scores=("spearman", "pearson"),
+        evaluate=_similarity,
+    ),
+    EvaluationPlan(tasks=("text-generation",), rows="text", scores=("loss", "perplexity"), evaluate=_next_tokens),
+    EvaluationPlan(tasks=("fill-mask",), rows="text", scores=("loss", "perplexity"), evaluate=_masked_tokens),
+    EvaluationPlan(
+        tasks=("text2text-generation", "summarization", "translation"),
+        rows="source; target",
+        scores=("bleu", "chrf"),
+        evaluate=_generation,
+    ),
+)
+"""All evaluation plans; each task is in at most one."""

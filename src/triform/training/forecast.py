@@ -1,4 +1,4 @@
-"""What memory a step will take, before it is taken."""
+"""Memory forecast: the bytes that a training step will need, from the spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,38 +9,38 @@ from triform import spec
 from triform.model import Model
 
 FLOAT = 4
-"""Bytes of a float32, in which parameters, gradients, moments and activations are."""
+"""Bytes of a float32, the type of parameters, gradients, moments and activations."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """Bytes, by what they are for."""
+    """Bytes that a step needs, by purpose."""
 
     parameters: int
     gradients: int
     moments: int
-    """The two that AdamW keeps of each gradient."""
+    """Two moments that AdamW keeps for each gradient."""
     activations: int
-    """What is kept of one micro batch until its gradients are known: an estimate, since kernels keep more or less."""
+    """Activations of one micro batch that the backward pass needs: an estimate, because kernels keep more or less."""
     logits: int
-    """Those of a language head, their softmax and its gradient."""
+    """Logits of a language head, their softmax and its gradient."""
 
     @property
     def total(self) -> int:
-        """All at once, which is the peak."""
+        """Peak: all of them at once."""
         return self.parameters + self.gradients + self.moments + self.activations + self.logits
 
 
-def forecast(
+def forecast_memory(
     model: Model, trained: Mapping[str, torch.nn.Parameter], num_tokens: int, *, recompute: bool = False
 ) -> Forecast:
-    """The memory of a step.
+    """Estimate the memory of a step.
 
     Arguments:
-        model: what is trained.
-        trained: those of its parameters that change.
-        num_tokens: that go through the model at once; an encoder-decoder's are counted for both of its stacks.
-        recompute: whether a block keeps its input alone.
+        model: the model.
+        trained: parameters that are trained.
+        num_tokens: tokens that go through the model at once; both stacks of an encoder-decoder are counted with all.
+        recompute: whether a block keeps only its input (activation checkpointing).
     """
     num_trained = sum(parameter.numel() for parameter in trained.values())
     form = model.spec.form
@@ -58,7 +58,7 @@ def forecast(
 
 
 def _kept_by_stack(stack: spec.Stack, *, recompute: bool) -> int:
-    """Numbers that are kept of each token."""
+    """Count the scalars that a stack keeps for each token."""
     hidden_size = stack.embedding.hidden_size
     blocks = [sum(_kept(residual, hidden_size) for residual in block) for block in stack.blocks]
     if recompute:
@@ -67,12 +67,12 @@ def _kept_by_stack(stack: spec.Stack, *, recompute: bool) -> int:
 
 
 def _kept(residual: spec.Residual, hidden_size: int) -> int:
-    """Of a residual step: its sum, where norms begin, and what its core keeps."""
+    """Count the scalars that a residual step keeps for each token: inputs of its norms, and those of its core."""
     norms = (residual.pre_norm, residual.post_norm, residual.residual_norm)
     kept = hidden_size * sum(norm is not None for norm in norms)
     match residual.core:
         case spec.SelfAttention(heads=heads) | spec.CrossAttention(heads=heads):
-            # What is projected; queries, keys and values; the context, as attention and as the last linear keep it.
+            # Input of the projections; queries, keys and values; context, kept by attention and by the last linear.
             width = heads.head_dim * (3 * heads.num_attention_heads + 2 * heads.num_key_value_heads)
             return kept + hidden_size + width
         case feed_forward:

@@ -1,4 +1,4 @@
-"""What happened at each step, a line of JSON for each, and its picture."""
+"""Log of a run: a line of JSON for each step and each evaluation, and a picture of the loss."""
 
 import json
 import os
@@ -7,25 +7,28 @@ from pathlib import Path
 from typing import Any
 
 Record = Mapping[str, Any]
-"""Of a step: `step` (counted from 1), `loss`, `learning_rate`, `gradient_norm`, `tokens` and `seconds` so far. Of an
-evaluation: `step` and `scores`. At the end: `step` and `ended`, by `steps` or by `patience`."""
+"""Record of a step, an evaluation or the end.
+
+A step has `step` (counted from 1), `loss`, `learning_rate`, `gradient_norm`, and `tokens` and `seconds` so far. An
+evaluation has `step` and `scores`. The end has `step` and `ended`, which is `steps` or `patience`."""
 
 
 class Log:
     """A file of records.
 
     Arguments:
-        path: where it is; None for a process that keeps none.
-        step: of the checkpoint that the run goes on from; records of later steps will come again, and are taken out.
+        path: path of the file; None for a process that writes no log.
+        step: step of the checkpoint that the run is resumed from; records of later steps are removed, because those
+            steps are repeated.
     """
 
     def __init__(self, path: Path | None, *, step: int) -> None:
         self.seconds = 0.0
-        """What the steps have taken."""
+        """Time that all steps took."""
         self._file = None
         if path is None:
             return
-        kept = [record for record in read(path) if record["step"] <= step and "ended" not in record]
+        kept = [record for record in read_log(path) if record["step"] <= step and "ended" not in record]
         self.seconds = max((record.get("seconds", 0.0) for record in kept), default=0.0)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f"{path.name}.partial")
@@ -34,26 +37,26 @@ class Log:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def write(self, record: Record) -> Record:
-        """Add a record, and hand it back."""
+        """Append a record, and return it."""
         if self._file is not None:
             self._file.write(_line(record))
             self._file.flush()
         return record
 
     def close(self) -> None:
-        """Nothing more will be written."""
+        """Close the file."""
         if self._file is not None:
             self._file.close()
 
 
-def read(path: Path) -> list[Record]:
-    """The records of a log, without a last line that was cut off by the end of its process."""
+def read_log(path: Path) -> list[Record]:
+    """Read the records of a log, without a last line that was cut off when its process ended."""
     return list(_records(path)) if path.is_file() else []
 
 
 def has_ended(path: Path) -> bool:
-    """Whether a log is that of a run which came to its end."""
-    return any("ended" in record for record in read(path))
+    """Whether the run of a log came to its end."""
+    return any("ended" in record for record in read_log(path))
 
 
 def _records(path: Path) -> Iterator[Record]:
@@ -67,8 +70,8 @@ def _line(record: Record) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
-def draw(records: Sequence[Record], path: Path) -> None:
-    """The curve of the loss, and of each score, as a picture."""
+def draw_curve(records: Sequence[Record], path: Path) -> None:
+    """Draw the training loss and each score by step, as a PNG picture."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

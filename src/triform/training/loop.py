@@ -1,7 +1,7 @@
-"""The loop: examples → loss → gradients → parameters, again and again, with evaluations and checkpoints on the way.
+"""Training loop: examples → loss → gradients → parameters, with evaluations and checkpoints on the way.
 
-Whatever a step draws, the order of the examples, masks and dropout, follows from the seed and the number of the step. A
-run that ends at any moment goes on from its last checkpoint to the same numbers, bit for bit on a CPU.
+All random choices of a step (order of the examples, masks, dropout) follow from the seed and the number of the step. A
+run that is killed at any moment is resumed from its last checkpoint with the same results, bit for bit on a CPU.
 """
 
 import math
@@ -18,39 +18,39 @@ import torch
 from triform.engines import FORMATS
 from triform.errors import InputError, NonFiniteError
 from triform.model import Model
-from triform.training import checkpoint
+from triform.model.trainable import trainable_parameters
 from triform.training.batches import Batches
-from triform.training.checkpoint import State
-from triform.training.log import Log, Record, draw, read
-from triform.training.metrics import LESS_IS_BETTER, Scores
+from triform.training.checkpoint import State, load_last_checkpoint, remove_checkpoints, save_checkpoint
+from triform.training.log import Log, Record, draw_curve, read_log
+from triform.training.metrics import Scores, is_better
 from triform.training.objective import E, Objective
 from triform.training.optimizer import OptimizerSettings, adamw
 from triform.training.processes import Processes
 from triform.training.settings import check_positive
-from triform.training.start import trainable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopSettings:
-    """How long to train, and what to do on the way."""
+    """Length of a run, evaluations, checkpoints and numerics."""
 
     epochs: float = 3.0
-    """How often every example is seen."""
+    """Times that every example is seen."""
     steps: int | None = None
-    """How often the parameters change; in the place of `epochs`."""
+    """Number of parameter updates, in place of `epochs`."""
     evaluate_every: int | None = None
-    """Steps from one evaluation to the next; without it those of an epoch, or all where `steps` are given."""
+    """Steps between evaluations; by default those of an epoch, or all where `steps` is given."""
     checkpoint_every: int | None = None
-    """Steps from one checkpoint to the next; without it as evaluations."""
+    """Steps between checkpoints; by default as between evaluations."""
     patience: int | None = None
-    """Evaluations in a row that are no better than the best, after which training ends."""
+    """Evaluations in a row without a new best score, after which training ends (early stopping)."""
     metric: str = "loss"
-    """Which score of an evaluation says what is best."""
+    """Score that decides which model is the best."""
     seed: int = 0
+    """Seed of initial values, order, masks and dropout."""
     autocast: str | None = None
-    """bfloat16 for products of half as many bits, on GPUs that are faster with them."""
+    """bfloat16 for matrix products in bfloat16 (mixed precision), on GPUs where these are faster."""
     recompute: bool = False
-    """Whether activations are computed again for the gradients, and not kept: less memory, a third more time."""
+    """Whether to compute activations again for the gradients (activation checkpointing): less memory, more time."""
 
     def __post_init__(self) -> None:
         check_positive(self, "epochs", "steps", "evaluate_every", "checkpoint_every", "patience")
@@ -59,22 +59,22 @@ class LoopSettings:
 
 
 class Training(Generic[E]):
-    """A model, what it should learn, and where what comes of it goes.
+    """Training of one model, from its last checkpoint or from the beginning.
 
     Arguments:
-        model: trainable; its parameters are changed.
-        objective: what it should learn.
-        batches: the examples of each step.
-        optimizer: how parameters change.
-        settings: how long, and what to do on the way.
-        output: the folder for the best model; `training/` in it is for log and checkpoints.
-        run: a digest of all that the numbers follow from.
+        model: trainable model; its parameters are changed.
+        objective: gives the loss.
+        batches: micro batches of each step.
+        optimizer: settings of the optimizer.
+        settings: settings of the loop.
+        output: folder for the best model; its subfolder `training/` is for log and checkpoints.
+        run: digest of everything that the results follow from.
         save: writes the model as it is into a folder.
-        evaluate: gives the scores of the model as it is.
-        processes: those that train together.
+        evaluate: computes the scores of the model as it is.
+        processes: processes that train together.
 
     Raises:
-        InputError: a bad row; or there is a checkpoint in the folder, but of another run or damaged.
+        InputError: a bad row; or the folder holds checkpoints of another run, or only damaged ones.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class Training(Generic[E]):
         self.settings, self._processes = settings, processes
         self._save, self._evaluate = save, evaluate
         self.output, self.folder = output, output / "training"
-        self._parameters = trainable(model)
+        self._parameters = trainable_parameters(model)
         self._optimizer_settings, self._optimizer = optimizer, adamw(self._parameters, optimizer)
-        self.state = checkpoint.load_last(self.folder, run, self._parameters, self._optimizer) or State(run=run)
+        self.state = load_last_checkpoint(self.folder, run, self._parameters, self._optimizer) or State(run=run)
         self.batches.pool_steps = self.state.pool_steps
         self._autocast = None if settings.autocast is None else FORMATS[settings.autocast]
         self.num_steps = settings.steps or math.ceil(settings.epochs * batches.steps_in_epoch())
@@ -105,11 +105,11 @@ class Training(Generic[E]):
         self._checkpoint_every = settings.checkpoint_every or self._evaluate_every
 
     def records(self) -> Iterator[Record]:
-        """Train on from where it stands; what happens, as it happens.
+        """Train to the end, and yield the record of each step and each evaluation.
 
         Raises:
             InputError: a bad row.
-            NonFiniteError: the loss is no number any more.
+            NonFiniteError: a gradient is not finite.
         """
         with closing(self._log()) as log:
             for micro_batches in self.batches.from_step(self.state.step):
@@ -122,18 +122,18 @@ class Training(Generic[E]):
                 if self._evaluate is not None and self._is_due(self._evaluate_every):
                     yield log.write(self._evaluation(self._evaluate))
                 if self._is_due(self._checkpoint_every) and self._processes.is_first:
-                    checkpoint.save(self.folder, self.state, self._parameters, self._optimizer)
+                    save_checkpoint(self.folder, self.state, self._parameters, self._optimizer)
             yield log.write(self._end())
         if self._processes.is_first:
-            checkpoint.remove_all(self.folder)
+            remove_checkpoints(self.folder)
 
     def _log(self) -> Log:
         return Log(self.folder / "log.jsonl" if self._processes.is_first else None, step=self.state.step)
 
     def _end(self) -> Record:
-        """Draw the curve, and keep the model if none was kept for its score."""
+        """Draw the curve, and save the model if no evaluation has saved one."""
         if self._processes.is_first:
-            draw(read(self.folder / "log.jsonl"), self.folder / "curve.png")
+            draw_curve(read_log(self.folder / "log.jsonl"), self.folder / "curve.png")
             if self._evaluate is None:
                 self._save(self.output)
         return {"step": self.state.step, "ended": "patience" if self._has_waited() else "steps"}
@@ -145,7 +145,7 @@ class Training(Generic[E]):
         return self.settings.patience is not None and self.state.waited >= self.settings.patience
 
     def _step(self, micro_batches: Sequence[Sequence[E]]) -> Record:
-        """Change the parameters once."""
+        """Update the parameters once."""
         step = self.state.step
         parameters = list(self._parameters.values())
         sums = np.zeros(3)
@@ -155,10 +155,10 @@ class Training(Generic[E]):
             with self._model.engine.training(autocast=self._autocast, recompute=self.settings.recompute):
                 loss = self._objective.loss(self._model, examples, rng)
             loss.total.backward()
-            tokens = sum(map(self._objective.tokens, examples))
-            sums += loss.total.item(), loss.targets, tokens
+            tokens = sum(map(self._objective.num_tokens, examples))
+            sums += loss.total.item(), loss.num_targets, tokens
         together = torch.tensor(sums, device=parameters[0].device)
-        self._processes.add_up(together, parameters)
+        self._processes.sum_up(together, parameters)
         total, targets, tokens = together.tolist()
         gradients = [own.grad for own in parameters if own.grad is not None]
         norm = self._scale(gradients, max(targets, 1))
@@ -178,10 +178,10 @@ class Training(Generic[E]):
         }
 
     def _scale(self, gradients: Sequence[torch.Tensor], targets: float) -> float:
-        """Make the gradient of a sum that of a mean, no longer than it may be; returns how long it was.
+        """Turn the gradient of a sum into that of a mean, clip its norm, and return the norm before clipping.
 
         Raises:
-            NonFiniteError: it is no number.
+            NonFiniteError: the norm is not finite.
         """
         norm: float = torch.nn.utils.get_total_norm(gradients).item() / targets
         if not math.isfinite(norm):
@@ -194,19 +194,18 @@ class Training(Generic[E]):
         return norm
 
     def _evaluation(self, evaluate: Callable[[], Scores]) -> Record:
-        """Evaluate, and keep the model where it is better than before.
+        """Evaluate the model, and save it if its score is the best so far.
 
         Raises:
-            InputError: there is no such score as `metric`.
+            InputError: the evaluation has no score of the name `metric`.
         """
-        scores = self._processes.tell(dict(evaluate()) if self._processes.is_first else None)
+        scores = self._processes.broadcast(dict(evaluate()) if self._processes.is_first else None)
         if self.settings.metric not in scores:
             raise InputError(f"metric = {self.settings.metric!r}: an evaluation has {', '.join(scores)}.")
         score = scores[self.settings.metric]
-        best = self.state.best
-        is_better = best is None or (score < best if self.settings.metric in LESS_IS_BETTER else score > best)
-        self.state.waited = 0 if is_better else self.state.waited + 1
-        if is_better:
+        is_best = is_better(score, self.state.best, self.settings.metric)
+        self.state.waited = 0 if is_best else self.state.waited + 1
+        if is_best:
             self.state.best = score
             if self._processes.is_first:
                 self._save(self.output)

@@ -1,6 +1,6 @@
-"""Low-rank adaptation: a small change beside each linear is trained, and the model stays what it is.
+"""LoRA, low-rank adaptation: a low-rank change of some linears is trained, and the model's weights stay as they are.
 
-Hu et al. 2021, arXiv:2106.09685. What was trained is written as PEFT has it, which `load(…, adapter=…)` reads.
+Hu et al. 2021, arXiv:2106.09685. The result is written in PEFT's layout, which `load(…, adapter=…)` reads.
 """
 
 import math
@@ -21,7 +21,6 @@ from triform.families.kit.adapted import LABELS
 from triform.hub import ADAPTER
 from triform.model import Model
 from triform.networks import build
-from triform.training.start import new_parameters
 from triform.weights import TensorSlice, join_slices, make_folder, write_json, write_tensors
 from triform.weights.adapter import PREFIX
 
@@ -38,22 +37,22 @@ def with_lora(
     trained: Sequence[str] = (),
     seed: int = 0,
 ) -> Model:
-    """A model of which a low-rank change of some linears is trained: W + alpha/rank · B·A.
+    """Make a model that trains a low-rank change of some linears: W + alpha/rank · B·A.
 
-    The rest of it is the given model's own, from now on without gradients, but for what no checkpoint has brought, such
-    as a new head, and what `trained` names: that is trained whole. Heads that classify or find spans are no target.
+    All other parameters are those of the given model, without gradients from now on, except new ones, such as a new
+    head, and those that `trained` names: they are trained whole. Heads that classify or find spans are no targets.
 
     Arguments:
-        model: trainable, as `start` makes it.
+        model: a model of `load_for_training`.
         targets: patterns of the canonical names of linears, `*` for anything: "blocks.3.attention.key", "*.up".
-        rank: of B and A.
-        alpha: how much the change counts, for its rank.
-        dropout: of what A is given.
-        trained: patterns of the canonical names of parameters to be trained whole.
-        seed: of the numbers that A begins with; B begins as 0.
+        rank: rank of A and B.
+        alpha: scale of the change, relative to its rank.
+        dropout: dropout of the input of A.
+        trained: patterns of the canonical names of parameters that are trained whole.
+        seed: seed of the initial values of A; B begins as 0.
 
     Raises:
-        InputError: a pattern that fits nothing, or a rank, alpha or dropout that makes no sense.
+        InputError: a pattern that fits nothing, or an impossible rank, alpha or dropout.
     """
     if rank < 1 or not alpha > 0 or not 0 <= dropout < 1:
         raise InputError(
@@ -67,7 +66,7 @@ def with_lora(
     }
     changed = {linears[name] for name in _matching(targets, linears, "targets", "linear")}
     _check_matrices(model, changed)
-    whole = {*_matching(trained, model.parameters, "trained", "parameter"), *new_parameters(model)}
+    whole = {*_matching(trained, model.parameters, "trained", "parameter"), *model.blueprint.new_parameters}
     generator = torch.Generator().manual_seed(seed)
     parameters: dict[str, Parameter] = {}
     for name, parameter in model.parameters.items():
@@ -81,8 +80,8 @@ def with_lora(
     return Model(model.blueprint, model.engine, network, parameters)
 
 
-def merged(model: Model) -> Model:
-    """The model with each change added to its weight, as fast as it was before them. `save` writes it so as well."""
+def merge_lora(model: Model) -> Model:
+    """Make a model with each low-rank change added to its weight; `Model.save` writes the same weights."""
     parameters: dict[str, Parameter] = {}
     for name, parameter in model.parameters.items():
         if isinstance(parameter, LowRankParameter):
@@ -95,23 +94,23 @@ def merged(model: Model) -> Model:
 
 
 def save_adapter(model: Model, folder: str | Path) -> None:
-    """Write what was trained of a model `with_lora` as an adapter in PEFT's layout.
+    """Write the trained parameters of a model `with_lora` as an adapter in PEFT's layout.
 
-    A change of a part of a fused weight is one of the whole, whose rank is the sum of those of its parts.
+    Changes of parts of a fused weight become one change of the whole weight; its rank is the sum of theirs.
 
     Raises:
-        InputError: the model has no such change, or the folder cannot be made.
+        InputError: the model has no low-rank change, or the folder cannot be made.
     """
     folder = Path(folder)
     modules = _modules(model)
     if not modules:
-        raise InputError("The model has nothing of low rank to save. Make it by with_lora, or save it by model.save.")
+        raise InputError("The model has no low-rank change to save. Make it by with_lora, or save it by model.save.")
     whole = _whole(model)
     make_folder(folder)
     write_tensors(folder, {**_low_rank_tensors(modules), **_whole_tensors(model, whole)}, files=ADAPTER)
     write_json(folder / ADAPTER.config, _config(model, modules, whole))
     if isinstance(model.spec.head, spec.SequenceHead | spec.TokenHead):
-        # An adapter's own config knows nothing of labels.
+        # The config of an adapter has no labels.
         write_json(folder / "config.json", {k: v for k, v in model.blueprint.config.items() if k in LABELS})
 
 
@@ -121,8 +120,8 @@ def _matching(patterns: Sequence[str], names: Mapping[str, Any], argument: str, 
         own = {name for name in names if fnmatchcase(name, pattern)}
         if not own:
             raise InputError(
-                f"{argument}: {pattern!r} fits no {kind} of the model. They are called as {next(iter(names))!r}; "
-                "`triform describe` lists them."
+                f"{argument}: {pattern!r} fits no {kind} of the model. A name is, for example, {next(iter(names))!r}; "
+                "`triform describe` lists all."
             )
         found |= own
     return found
@@ -160,7 +159,7 @@ def _adapted(
 
 
 def _modules(model: Model) -> dict[str, dict[TensorSlice, LowRankParameter]]:
-    """Module of the checkpoint → its changed parts."""
+    """Collect the changed parts of each module of the checkpoint."""
     modules: dict[str, dict[TensorSlice, LowRankParameter]] = {}
     for name, parameter in model.parameters.items():
         if isinstance(parameter, LowRankParameter):
@@ -192,9 +191,9 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _whole(model: Model) -> dict[str, list[str]]:
-    """Module of the checkpoint that is saved whole → the canonical names of its parameters.
+    """Collect the modules of the checkpoint that are saved whole, with the canonical names of their parameters.
 
-    PEFT knows heads by the first part of their names, and keeps all of such a module, trained or not.
+    PEFT knows a head by the first part of its names, and saves the whole module, trained or not.
     """
     table, prefix = model.blueprint.table, model.blueprint.assignment.prefix
     tensors = {name: table.to_checkpoint(name, prefix=prefix).tensor for name in model.parameters}
@@ -248,12 +247,12 @@ def _config(
 
 
 def _plain(number: float) -> float | int:
-    """A whole number as one, as PEFT writes it."""
+    """Convert a whole number to an int, as PEFT writes it."""
     return round(number) if math.isclose(number, round(number)) else number
 
 
 def _task(model: spec.Model) -> str | None:
-    """PEFT's name for what the head is for."""
+    """Find PEFT's name for the head's task."""
     if isinstance(model.head, spec.LanguageHead):
         return {spec.Decoder: "CAUSAL_LM", spec.EncoderDecoder: "SEQ_2_SEQ_LM"}.get(type(model.form))
     return next((task for task, head in HEADS_OF_TASKS.items() if isinstance(model.head, head)), None)

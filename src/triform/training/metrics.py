@@ -1,10 +1,10 @@
-"""The field's metrics, by the libraries that the field takes them from. Needs no torch."""
+"""Metrics of the field, by the libraries that the field uses. Needs no torch."""
 
 import math
 import re
 import string
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -15,8 +15,22 @@ Scores = Mapping[str, float]
 LESS_IS_BETTER = ("loss", "perplexity")
 
 
+def is_better(score: float, best: float | None, metric: str) -> bool:
+    """Whether a score is better than the best so far."""
+    return best is None or (score < best if metric in LESS_IS_BETTER else score > best)
+
+
+def find_best(evaluations: Iterable[Scores], metric: str) -> Scores | None:
+    """Find the first of the best evaluations by a metric; None where there is no evaluation."""
+    best: Scores | None = None
+    for scores in evaluations:
+        if best is None or is_better(scores[metric], best[metric], metric):
+            best = scores
+    return best
+
+
 def single_label(answers: Sequence[str], gold: Sequence[str]) -> Scores:
-    """Accuracy, F1 as the mean over the labels, and Matthews' correlation, of one label each."""
+    """Compute accuracy, F1 as the mean over labels, and Matthews' correlation, for one label for each text."""
     metrics = library("sklearn.metrics")
     return {
         "accuracy": float(metrics.accuracy_score(gold, answers)),
@@ -26,7 +40,7 @@ def single_label(answers: Sequence[str], gold: Sequence[str]) -> Scores:
 
 
 def multi_label(answers: Sequence[Sequence[int]], gold: Sequence[Sequence[int]]) -> Scores:
-    """Accuracy of whole rows of 0 and 1, and F1 over all labels together and as the mean over them."""
+    """Compute accuracy of whole rows of 0 and 1, and F1 over all labels together and as the mean over labels."""
     metrics = library("sklearn.metrics")
     return {
         "accuracy": float(metrics.accuracy_score(gold, answers)),
@@ -36,7 +50,7 @@ def multi_label(answers: Sequence[Sequence[int]], gold: Sequence[Sequence[int]])
 
 
 def correlation(answers: Sequence[float], gold: Sequence[float]) -> Scores:
-    """Spearman's correlation, which sees the order alone, and Pearson's."""
+    """Compute Spearman's rank correlation, and Pearson's correlation."""
     stats = library("scipy.stats")
     return {
         "spearman": float(stats.spearmanr(answers, gold).statistic),
@@ -45,7 +59,7 @@ def correlation(answers: Sequence[float], gold: Sequence[float]) -> Scores:
 
 
 def entities(answers: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) -> Scores:
-    """Precision, recall and F1 of whole entities, as conlleval counts them; accuracy of single tags."""
+    """Compute precision, recall and F1 of whole entities, as conlleval counts them, and accuracy of single tags."""
     metrics = library("seqeval.metrics")
     answers, gold = list(map(list, answers)), list(map(list, gold))
     return {
@@ -57,7 +71,7 @@ def entities(answers: Sequence[Sequence[str]], gold: Sequence[Sequence[str]]) ->
 
 
 def translation(answers: Sequence[str], gold: Sequence[str]) -> Scores:
-    """BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a corpus, by sacrebleu's own tokens; up to 100."""
+    """Compute BLEU (Papineni et al. 2002) and chrF (Popović 2015) of a corpus, from 0 to 100, by sacrebleu's tokens."""
     sacrebleu = library("sacrebleu")
     return {
         "bleu": float(sacrebleu.corpus_bleu(answers, [gold]).score),
@@ -66,13 +80,16 @@ def translation(answers: Sequence[str], gold: Sequence[str]) -> Scores:
 
 
 def perplexity(surprises: Sequence[float]) -> Scores:
-    """The mean of nats per token, and e to that."""
+    """Compute the mean of nats per token, and e to that mean."""
     loss = math.fsum(surprises) / len(surprises)
     return {"loss": loss, "perplexity": math.exp(loss)}
 
 
 def spans(answers: Sequence[str], gold: Sequence[Sequence[str]]) -> Scores:
-    """Exact match and F1 over words, the best over each question's answers (Rajpurkar et al. 2016, §6.1); up to 1."""
+    """Compute exact match and F1 over words, from 0 to 1, the best over each question's answers.
+
+    Rajpurkar et al. 2016, section 6.1.
+    """
     pairs = list(zip(answers, gold, strict=True))
     exact = [max(_normalized(answer) == _normalized(one) for one in own) for answer, own in pairs]
     f1 = [max(_word_f1(answer, one) for one in own) for answer, own in pairs]
@@ -93,20 +110,20 @@ def _word_f1(answer: str, gold: str) -> float:
 
 
 def library(name: str) -> Any:
-    """A module of the extra `train`.
+    """Import a module of the extra `train`.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the module is not installed.
     """
     require(name)
     return import_module(name)
 
 
 def require(name: str) -> None:
-    """Find out, without importing it, whether a module of the extra `train` is there.
+    """Check that a module of the extra `train` is installed, without importing the module.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the module is not installed.
     """
     package = name.partition(".")[0]
     if find_spec(package) is None:

@@ -1,37 +1,102 @@
-"""What an objective is to the loop: examples of rows, and a loss of examples."""
+"""Objective: one declaration of what a model learns; `objectives/` has a file for each."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 
-from triform.model import Model
+from triform import spec
+from triform.inputs import Tokenizer
+from triform.model import Model, NewHead
+from triform.training.evaluation import find_plan
 from triform.training.rows import Row
+from triform.training.settings import setting
 
 E = TypeVar("E")
+"""Example of an objective."""
+
+
+PERPLEXITY: Mapping[str, Callable[[float], float]] = {"perplexity": math.exp}
+"""Score of a language model: e to the mean loss."""
 
 
 class Loss(NamedTuple):
-    """What some examples cost."""
+    """Loss of some examples."""
 
     total: torch.Tensor
-    """The sum over the targets, a scalar."""
-    targets: int
+    """Sum over the targets, a scalar."""
+    num_targets: int
 
 
-class Objective(Protocol[E]):
-    """What a model learns to do."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveSettings:
+    """Settings of every objective."""
 
-    def examples(self, row: Row) -> list[E]:
-        """The examples of a row; a long document gives several.
+    max_length: int | None = setting(None, "Most tokens of a sequence, special ones included; by default all that fit.")
+
+
+class Objective(ABC, Generic[E]):
+    """An objective: the rows it reads, the head it trains, the loss, and the scores of an evaluation.
+
+    A subclass declares the class variables and implements the abstract methods.
+    """
+
+    name: ClassVar[str]
+    """Name in recipes."""
+    rows: ClassVar[str]
+    """Fields of a row, for people."""
+    head: ClassVar[type[spec.Head] | None]
+    """Head that is trained; None for the backbone alone."""
+    task: ClassVar[str | None] = None
+    """Task whose answers are scored in an evaluation; None where the loss alone is."""
+    loss_scores: ClassVar[Mapping[str, Callable[[float], float]]] = {}
+    """Name of a score → function of the mean loss."""
+    settings_type: ClassVar[type[ObjectiveSettings]] = ObjectiveSettings
+
+    @abstractmethod
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: Any) -> None:
+        """Prepare to make examples for a model.
+
+        Arguments:
+            model: the model.
+            tokenizer: tokenizer of the model.
+            settings: settings of `settings_type`.
 
         Raises:
-            InputError: what is wrong with the row, which is named.
+            InputError: an impossible setting.
+            WrongTaskError: the model cannot learn the objective.
         """
 
-    def tokens(self, example: E) -> int:
-        """How many tokens an example brings to a batch."""
+    @classmethod
+    def score_names(cls) -> tuple[str, ...]:
+        """Name all scores that an evaluation may have."""
+        return ("loss", *cls.loss_scores, *(() if cls.task is None else find_plan(cls.task).scores))
 
+    @classmethod
+    def new_head(cls, settings: Any, rows: Iterable[Row]) -> NewHead:
+        """Describe the head that a model needs to learn from some rows.
+
+        Raises:
+            InputError: a bad row, or labels that no head can have.
+        """
+        return NewHead(cls.head)
+
+    @abstractmethod
+    def examples(self, row: Row) -> list[E]:
+        """Make examples of a row; a long document gives several.
+
+        Raises:
+            InputError: something is wrong with the row, which is named.
+        """
+
+    @abstractmethod
+    def num_tokens(self, example: E) -> int:
+        """Count the tokens that an example brings to a batch."""
+
+    @abstractmethod
     def loss(self, model: Model, examples: Sequence[E], rng: np.random.Generator) -> Loss:
-        """What the model makes of some examples, with gradients; `chance` is where masks are drawn from."""
+        """Run the model on some examples, with gradients; random choices such as masks are drawn from `rng`."""

@@ -1,4 +1,4 @@
-"""AdamW as the field sets it, and the rate at which it learns."""
+"""AdamW with the usual settings, and schedules of its learning rate."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,12 @@ from triform.training.settings import check_positive
 
 
 class Schedule(StrEnum):
-    """What the learning rate does after the warmup."""
+    """Course of the learning rate after the warmup."""
 
     LINEAR = "linear"
-    """Falls to 0 in a line."""
+    """Falls to 0 linearly."""
     COSINE = "cosine"
-    """Falls to 0 along half a wave."""
+    """Falls to 0 along half a cosine wave."""
     CONSTANT = "constant"
 
 
@@ -25,23 +25,23 @@ class OptimizerSettings:
     """AdamW (Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization")."""
 
     learning_rate: float = 5e-5
-    """At its highest, where the warmup ends."""
+    """Highest learning rate, at the end of the warmup."""
     weight_decay: float = 0.01
-    """Of matrices and tables; biases and norms have none."""
+    """Weight decay of matrices and embeddings; biases and norms have none."""
     beta1: float = 0.9
     beta2: float = 0.999
     epsilon: float = 1e-8
     warmup: float = 0.0
-    """Steps over which the learning rate rises from 0; below 1, their share of all steps."""
+    """Steps over which the learning rate rises from 0; a number below 1 is a share of all steps."""
     schedule: Schedule = Schedule.LINEAR
     max_gradient_norm: float = 1.0
-    """A longer gradient is shortened to this; 0 for never."""
+    """Longest gradient; a longer one is scaled to this length (gradient clipping), 0 for never."""
 
     def __post_init__(self) -> None:
         check_positive(self, "learning_rate", "epsilon")
 
     def learning_rate_at(self, step: int, num_steps: int) -> float:
-        """The learning rate of a step, counted from 0; as transformers' schedules have it."""
+        """Compute the learning rate of a step, counted from 0, as transformers' schedules do."""
         warmup = self.warmup if self.warmup >= 1 else math.ceil(self.warmup * num_steps)
         if step < warmup:
             return self.learning_rate * step / warmup
@@ -56,7 +56,7 @@ class OptimizerSettings:
 
 
 def adamw(parameters: Mapping[str, torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """The optimizer of parameters by their canonical names; what has one dimension is a bias or a norm."""
+    """Make the optimizer of some parameters; parameters of one dimension are biases and norms."""
     matrices = [parameter for parameter in parameters.values() if parameter.dim() > 1]
     vectors = [parameter for parameter in parameters.values() if parameter.dim() <= 1]
     return torch.optim.AdamW(

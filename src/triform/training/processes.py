@@ -1,4 +1,4 @@
-"""The processes that train together: one by itself, or as many as torchrun has started."""
+"""Processes that train together: a single one, or as many as torchrun has started."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """How many there are, and which this is."""
+    """Number of processes, and rank of this one."""
 
     number: int = 1
     rank: int = 0
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this process writes files and reports to people."""
         return self.rank == 0
 
     def share(self, parts: Sequence[T]) -> Sequence[T]:
-        """Those parts of a whole that this process works on."""
+        """Select the parts that this process works on."""
         return parts[self.rank :: self.number]
 
-    def add_up(self, numbers: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Make numbers, and the gradients of parameters, the sums of those of all processes, in place."""
+    def sum_up(self, numbers: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> None:
+        """Replace numbers, and the gradients of parameters, by their sums over all processes, in place."""
         if self.number == 1:
             return
         # A process without a share has no gradients, and some parameters have none in any process.
@@ -41,19 +41,19 @@ class Processes:
                 own.grad = torch.zeros_like(own) if own.grad is None else own.grad
                 distributed.all_reduce(own.grad)
 
-    def tell(self, value: T | None) -> T:
-        """What the first process says, in every process."""
-        said = [value]
+    def broadcast(self, value: T | None) -> T:
+        """Return the first process's value in every process."""
+        values = [value]
         if self.number > 1:
-            distributed.broadcast_object_list(said)
-        told = said[0]
-        assert told is not None
-        return told
+            distributed.broadcast_object_list(values)
+        received = values[0]
+        assert received is not None
+        return received
 
 
 @contextmanager
-def started() -> Iterator[Processes]:
-    """Join the others that torchrun has started; without it there is this one alone."""
+def join_processes() -> Iterator[Processes]:
+    """Join the processes that torchrun has started; without torchrun there is a single process."""
     number = int(os.environ.get("WORLD_SIZE", "1"))
     if number == 1:
         yield Processes()

@@ -1,8 +1,10 @@
-"""Tables of TOML → dataclasses of settings: what is unknown, missing or of another kind is an error that names it."""
+"""Settings: tables of TOML as typed dataclasses; an unknown, missing or wrong key is an error that names it."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, Field, field, fields, is_dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -13,11 +15,21 @@ T = TypeVar("T")
 WORDS: Mapping[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
 
 
+def setting(default: Any, help: str) -> Any:
+    """Declare a setting: a dataclass field with a default and a help text."""
+    return field(default=default, metadata={"help": help})
+
+
 def read_settings(kind: type[T], table: Mapping[str, Any], where: str) -> T:
-    """Settings of a kind.
+    """Read settings of a kind from a table.
+
+    Arguments:
+        kind: a dataclass; the type hints of its fields say what the values may be.
+        table: the values.
+        where: place of the table, for messages.
 
     Raises:
-        InputError: naming `where` and the key.
+        InputError: a key is unknown or missing, or a value is wrong.
     """
     known: dict[str, Field[Any]] = {own.name: own for own in fields(cast(Any, kind))}
     for name in table:
@@ -28,16 +40,16 @@ def read_settings(kind: type[T], table: Mapping[str, Any], where: str) -> T:
             raise InputError(f"{where}: {name!r} is missing.")
     hints = get_type_hints(kind)
     try:
-        return kind(**{name: _value(hints[name], value, f"{where}: {name}") for name, value in table.items()})
+        return kind(**{name: _convert(hints[name], value, f"{where}: {name}") for name, value in table.items()})
     except InputError as error:
         raise error if str(error).startswith(where) else InputError(f"{where}: {error}") from error
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    """A value as what it should be.
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    """Convert a value to the type of a hint.
 
     Raises:
-        InputError: it cannot be.
+        InputError: the value does not fit the hint.
     """
     for kind in get_args(hint) if isinstance(hint, UnionType) else (hint,):
         origin = get_origin(kind) or kind
@@ -65,11 +77,51 @@ def _expected(hint: Any) -> str:
     return WORDS.get(origin, "a list" if origin is Sequence else "a table")
 
 
-def check_positive(settings: Any, *names: str) -> None:
-    """Refuse numbers that are not above 0.
+def merge_tables(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge changes into a table, tables key by key; None changes nothing. Paths become texts and tuples lists."""
+    merged = dict(table)
+    for key, change in changes.items():
+        match change:
+            case None:
+                continue
+            case Mapping():
+                old = merged.get(key)
+                merged[key] = merge_tables(old if isinstance(old, Mapping) else {}, change)
+            case list() | tuple():
+                merged[key] = [str(value) if isinstance(value, Path) else value for value in change]
+            case _:
+                merged[key] = str(change) if isinstance(change, Path) else change
+    return merged
+
+
+def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
+    """Parse changes of a recipe that are written as KEY=VALUE, such as `optimizer.learning_rate=3e-5`.
+
+    The value is TOML; a text may go without its quotes.
 
     Raises:
-        InputError: naming the first.
+        InputError: a text is not of this form.
+    """
+    changes: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise InputError(f"--set {text}: expected KEY=VALUE, such as optimizer.learning_rate=3e-5.")
+        try:
+            change = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            change = value.strip()
+        for key in reversed(name.strip().split(".")):
+            change = {key: change}
+        changes = merge_tables(changes, change)
+    return changes
+
+
+def check_positive(settings: Any, *names: str) -> None:
+    """Check that some settings are greater than 0 or None.
+
+    Raises:
+        InputError: one is not; the first is named.
     """
     for name in names:
         value = getattr(settings, name)

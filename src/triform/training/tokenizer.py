@@ -1,4 +1,4 @@
-"""A corpus → a tokenizer of its own, in the files that transformers and Triform load."""
+"""Training of tokenizers: a corpus → tokenizer files that transformers and Triform load."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,47 +14,47 @@ from triform.weights import make_folder, write_json
 
 
 class Algorithm(StrEnum):
-    """How words are taken apart."""
+    """Algorithms that split words into tokens."""
 
     WORDPIECE = "wordpiece"
-    """As BERT has it: the beginnings of words, and their pieces marked by ##."""
+    """WordPiece as in BERT: tokens inside a word are marked by ##."""
     BYTE_LEVEL_BPE = "byte-level-bpe"
-    """As GPT-2 has it: merges of bytes, so that nothing is unknown."""
+    """Byte-pair encoding of bytes as in GPT-2: no text is unknown."""
     UNIGRAM = "unigram"
-    """As T5 has it: the most probable pieces (Kudo 2018). Unlike the others, not quite the same each time."""
+    """Unigram as in T5: the most probable tokens (Kudo 2018). Unlike the others, it is not reproducible bit for bit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenizerSettings:
-    """What tokenizer to train."""
+    """Settings of a new tokenizer."""
 
     algorithm: Algorithm
     vocab_size: int
     lowercase: bool = False
     begins: bool = False
-    """Whether <s> stands before every text; of wordpiece [CLS] always does."""
+    """Whether <s> begins every text; wordpiece always begins with [CLS]."""
     ends: bool = False
-    """Whether </s> stands behind every text; of wordpiece [SEP] always does."""
+    """Whether </s> ends every text; wordpiece always ends with [SEP]."""
 
 
 WORDPIECE_ROLES = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
 ROLES = {"pad": "<pad>", "bos": "<s>", "eos": "</s>", "unk": "<unk>", "mask": "<mask>"}
 IN_CONFIG = ("pad", "bos", "eos", "sep")
-"""Roles of which a config.json says the ids."""
+"""Special tokens whose ids are in config.json."""
 TEXTS = ("text", "text_pair", "source", "target", "question", "context", "anchor", "positive", "negative")
-"""Fields of rows that are read."""
+"""Fields of rows that hold text."""
 
 
 def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Path) -> dict[str, int | None]:
-    """Train a tokenizer, and write it.
+    """Train a tokenizer, and write its files.
 
     Arguments:
         rows: the corpus.
-        settings: what kind, and how large.
-        folder: for tokenizer.json, tokenizer_config.json and special_tokens_map.json.
+        settings: algorithm and size.
+        folder: folder for tokenizer.json, tokenizer_config.json and special_tokens_map.json.
 
     Returns:
-        What a config needs to know of it: vocab_size, and the ids of special tokens such as pad_token_id.
+        Keys for config.json: vocab_size, and ids of special tokens such as pad_token_id.
 
     Raises:
         InputError: there is no text, a bad row, or the folder cannot be made.
@@ -62,9 +62,9 @@ def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Pa
     roles = WORDPIECE_ROLES if settings.algorithm is Algorithm.WORDPIECE else ROLES
     tokenizer, trainer = KINDS[settings.algorithm](settings, list(roles.values()))
     if settings.algorithm is Algorithm.WORDPIECE:
-        # The library gives inner letters their ids in an order of chance, and by ids it decides between equals.
+        # The library gives inner letters their ids in random order, and breaks ties by ids.
         trainer.special_tokens += [f"##{letter}" for letter in _inner_letters(rows, tokenizer)]
-    tokenizer.train_from_iterator(texts(rows), trainer)
+    tokenizer.train_from_iterator(iterate_texts(rows), trainer)
     if settings.algorithm is Algorithm.WORDPIECE:
         tokenizer = _with_special(tokenizer, list(roles.values()))
     tokenizer.post_processor = _frame(settings, tokenizer)
@@ -77,31 +77,31 @@ def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Pa
     return {"vocab_size": tokenizer.get_vocab_size(), **ids}
 
 
-def texts(rows: Iterable[Row]) -> Iterator[str]:
-    """Everything that rows say.
+def iterate_texts(rows: Iterable[Row]) -> Iterator[str]:
+    """Yield all texts of some rows.
 
     Raises:
-        InputError: a row says nothing.
+        InputError: a row has no text.
     """
     for row in rows:
-        said = [row.values[field] for field in TEXTS if isinstance(row.values.get(field), str)]
-        said += [" ".join(row.values["tokens"])] if "tokens" in row.values else []
-        if not said:
+        texts = [row.values[field] for field in TEXTS if isinstance(row.values.get(field), str)]
+        texts += [" ".join(row.values["tokens"])] if "tokens" in row.values else []
+        if not texts:
             raise InputError(f"{row.where}: expected one of {', '.join(TEXTS)} or tokens, got {', '.join(row.values)}.")
-        yield from said
+        yield from texts
 
 
 def _inner_letters(rows: Iterable[Row], tokenizer: Tokenizer) -> list[str]:
-    """Letters that words go on with."""
+    """Collect the letters that occur inside words."""
     found: set[str] = set()
-    for text in texts(rows):
+    for text in iterate_texts(rows):
         normal = tokenizer.normalizer.normalize_str(text)
         found.update(letter for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal) for letter in word[1:])
     return sorted(found)
 
 
 def _with_special(tokenizer: Tokenizer, special: list[str]) -> Tokenizer:
-    """The same pieces, of which these alone are special."""
+    """Copy a tokenizer with only these tokens special."""
     made = Tokenizer(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"))
     made.normalizer, made.pre_tokenizer = tokenizer.normalizer, tokenizer.pre_tokenizer
     made.decoder = tokenizer.decoder
@@ -151,7 +151,7 @@ KINDS = {
 
 
 def _frame(settings: TokenizerSettings, tokenizer: Tokenizer) -> processors.TemplateProcessing:
-    """The special tokens round every text."""
+    """Make the processor that puts special tokens around every text."""
     if settings.algorithm is Algorithm.WORDPIECE:
         single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
     else:

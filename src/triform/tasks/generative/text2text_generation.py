@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.errors import InputError, shown
 from triform.families import Config
+from triform.generation.config import SETTINGS
 from triform.inputs import Batch, EncodedText
 from triform.tasks.generative.options import GenerationOptions
 from triform.tasks.options import option
@@ -78,8 +79,9 @@ class Text2TextGeneration(TextTask[list[list[int]], Any]):
         own = dict(self._task_params().get(self.task_name(options), {}))
         own.pop("prefix", None)
         if options.num_beams == 1:
-            # Settings of beam search have no effect without beams.
-            own = {name: value for name, value in own.items() if name not in ("length_penalty", "early_stopping")}
+            # Settings of beams would be refused.
+            of_beams = {name for name, setting in SETTINGS.items() if setting.needs == "num_beams"}
+            own = {name: value for name, value in own.items() if name not in of_beams}
         return own
 
     def task_name(self, options: Any) -> str:

@@ -95,7 +95,8 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
             return None
         if options.max_new_tokens is None:
             return max(limit - MAX_NEW_TOKENS, limit // 2)
-        return max(limit - options.max_new_tokens, 1)
+        room: int = max(limit - options.max_new_tokens, 1)
+        return room
 
     def forward(self, batch: Batch, options: TextGenerationOptions) -> list[Completion]:
         return self.model.complete(

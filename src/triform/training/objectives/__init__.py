@@ -1,24 +1,35 @@
-"""What a model can learn to do: one file for each objective."""
+"""Objectives: one file for each thing that a model can learn."""
 
+from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 
-from triform.training.objectives.causal_lm import CausalLM
-from triform.training.objectives.masked_lm import MaskedLM
-from triform.training.objectives.question_answering import QuestionAnswering
-from triform.training.objectives.sentence_embedding import SentenceEmbedding
-from triform.training.objectives.seq2seq import Seq2Seq
-from triform.training.objectives.sequence_classification import SequenceClassification
-from triform.training.objectives.token_classification import TokenClassification
+from triform.errors import InputError, shown
+from triform.training.objective import Objective
 
-OBJECTIVES: dict[str, type[Any]] = {
-    "masked-lm": MaskedLM,
-    "causal-lm": CausalLM,
-    "seq2seq": Seq2Seq,
-    "sequence-classification": SequenceClassification,
-    "token-classification": TokenClassification,
-    "question-answering": QuestionAnswering,
-    "sentence-embedding": SentenceEmbedding,
+OBJECTIVES: Mapping[str, str] = {
+    "masked-lm": "masked_lm:MaskedLM",
+    "causal-lm": "causal_lm:CausalLM",
+    "seq2seq": "seq2seq:Seq2Seq",
+    "sequence-classification": "sequence_classification:SequenceClassification",
+    "token-classification": "token_classification:TokenClassification",
+    "question-answering": "question_answering:QuestionAnswering",
+    "sentence-embedding": "sentence_embedding:SentenceEmbedding",
 }
-"""By their names. Each is made of a model, its tokenizer and settings of its own; see `Objective` for the rest."""
+"""Name → module and class, imported when the objective is asked for."""
 
-__all__ = ["OBJECTIVES"]
+
+def find_objective(name: Any) -> type[Objective[Any]]:
+    """Find an objective by its name.
+
+    Raises:
+        InputError: no objective has this name.
+    """
+    if name not in OBJECTIVES:
+        raise InputError(f"objective: name = {shown(name)}: expected one of {', '.join(OBJECTIVES)}.")
+    module, _, kind = OBJECTIVES[name].partition(":")
+    found: type[Objective[Any]] = getattr(import_module(f"{__name__}.{module}"), kind)
+    return found
+
+
+__all__ = ["OBJECTIVES", "find_objective"]

@@ -1,4 +1,4 @@
-"""Causal language modelling: each token from those before it. Radford et al. 2018, section 3.1."""
+"""Causal language modelling: each token is predicted from the tokens before it. Radford et al. 2018, section 3.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from triform.engines import Integers
 from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import Model
-from triform.training.objective import Loss
-from triform.training.objectives.texts import logits_of, of_row, pack, reader_of, tensor, text_in
+from triform.training.objective import PERPLEXITY, Loss, Objective, ObjectiveSettings
+from triform.training.objectives.texts import compute_logits, make_reader, naming_row, pack, read_text, to_tensor
 from triform.training.rows import Row
 
 
@@ -21,41 +21,41 @@ class Document:
     """A document, or a part of a long one."""
 
     ids: Integers
-    """(n + 1,) of which the first n are read, and the last n are to be said."""
+    """(n + 1,); the first n tokens are inputs, the last n are targets."""
 
 
-class CausalLM:
-    """Rows with a `text`. Documents of one batch lie end to end and do not see each other.
+class CausalLM(Objective[Document]):
+    """Trains a decoder on texts. Documents of one batch lie end to end and do not see each other.
 
-    Each ends with the tokenizer's end token. A document longer than the context is read in parts, which have one token
-    in common: the last to be said in one is the first to be read in the next.
-
-    Arguments:
-        model, tokenizer, max_length: see `reader_of`; max_length counts the tokens that are read.
+    Each document ends with the tokenizer's end token. A document longer than the context is read in parts; the last
+    target of a part is the first input of the next one. `max_length` counts inputs.
     """
 
+    name = "causal-lm"
+    rows = "text"
     head = spec.LanguageHead
+    loss_scores = PERPLEXITY
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, *, max_length: int | None = None) -> None:
-        self._reader = reader_of(model, tokenizer, max_length=max_length)
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: ObjectiveSettings) -> None:
+        self._reader = make_reader(model, tokenizer, max_length=settings.max_length)
         end = tokenizer.special("eos_token")
         self._end = None if end is None else tokenizer.id_of(end)
 
     def examples(self, row: Row) -> list[Document]:
-        with of_row(row):
-            ids = self._reader.tokenizer.encode([text_in(row, "text")])[0].ids
+        with naming_row(row):
+            ids = self._reader.tokenizer.encode([read_text(row, "text")])[0].ids
         if self._end is not None and ids[-1] != self._end:
             ids = np.append(ids, self._end)
         if len(ids) < 2:
-            raise InputError(f"{row.where}: text has one token, from which nothing follows. Leave it out.")
+            raise InputError(f"{row.where}: text has one token, so there is no next one to predict. Leave the row out.")
         length = self._reader.max_length or len(ids)
         return [Document(ids[begin : begin + length + 1]) for begin in range(0, len(ids) - 1, length)]
 
-    def tokens(self, example: Document) -> int:
+    def num_tokens(self, example: Document) -> int:
         return len(example.ids) - 1
 
     def loss(self, model: Model, examples: Sequence[Document], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids[:-1] for each in examples])
         targets = np.concatenate([each.ids[1:] for each in examples])
-        logits = logits_of(model, batch)
-        return Loss(functional.cross_entropy(logits, tensor(model, targets), reduction="sum"), len(targets))
+        logits = compute_logits(model, batch)
+        return Loss(functional.cross_entropy(logits, to_tensor(model, targets), reduction="sum"), len(targets))

@@ -1,4 +1,4 @@
-"""Where in a context the answer to a question stands. Devlin et al. 2018, section 4.2."""
+"""Question answering: the span of a context that answers a question. Devlin et al. 2018, section 4.2."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,78 +10,79 @@ from torch.nn.utils.rnn import pad_sequence
 
 from triform import spec
 from triform.engines import Integers
-from triform.errors import InputError, WrongTaskError, shown
+from triform.errors import InputError, shown
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
-from triform.training.objective import Loss
-from triform.training.objectives.texts import forward, pack, reader_of, tensor, text_in
+from triform.training.objective import Loss, Objective, ObjectiveSettings
+from triform.training.objectives.texts import expect_head, make_reader, pack, read_text, run_network, to_tensor
 from triform.training.rows import Row
+from triform.training.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuestionAnsweringSettings(ObjectiveSettings):
+    """Settings of question-answering."""
+
+    overlap: int | None = setting(None, "Tokens that neighbouring windows share; by default 128, or half a window.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Answered:
-    """A question with a context, or with a window of a long one."""
+class AnsweredQuestion:
+    """A question with a context, or with a window of a long one, of n tokens."""
 
     ids: Integers
     """(n,)"""
     token_type_ids: Integers
     """(n,)"""
     first: int
-    """The first token of the answer; 0, what stands before the question, where there is none in view."""
+    """Row of the answer's first token; 0, the token before the question, where the window has no whole answer."""
     last: int
-    """Its last token."""
+    """Row of the answer's last token, or 0."""
 
 
-class QuestionAnswering:
-    """Rows with a `question`, a `context` and an `answer`, which is a text of the context, or empty for none.
+class QuestionAnswering(Objective[AnsweredQuestion]):
+    """Trains a span head on a `question`, a `context` and an `answer`, a text of the context; empty for no answer.
 
-    `answer_start` says at which character it begins; without it, that is the first place where its text stands. A long
+    `answer_start` is the character at which the answer begins; by default the first place where its text stands. A long
     context is read in windows that overlap.
-
-    Arguments:
-        model: with a span head.
-        tokenizer, max_length: see `reader_of`.
-        overlap: tokens that neighbouring windows share; by default 128, or half a window.
 
     Raises:
         WrongTaskError: the model has another head.
     """
 
+    name = "question-answering"
+    rows = "question, context, answer, perhaps answer_start"
     head = spec.SpanHead
+    task = "question-answering"
+    settings_type = QuestionAnsweringSettings
 
-    def __init__(
-        self, model: Model, tokenizer: Tokenizer, *, max_length: int | None = None, overlap: int | None = None
-    ) -> None:
-        if not isinstance(model.spec.head, spec.SpanHead):
-            raise WrongTaskError(
-                f"{model.checkpoint.source} does not find answers. Ask for a new head: "
-                'start(…, head="question-answering").'
-            )
-        self._reader = reader_of(model, tokenizer, max_length=max_length)
-        self._overlap = overlap
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: QuestionAnsweringSettings) -> None:
+        expect_head(model, spec.SpanHead)
+        self._reader = make_reader(model, tokenizer, max_length=settings.max_length)
+        self._overlap = settings.overlap
 
-    def examples(self, row: Row) -> list[Answered]:
-        question, context = text_in(row, "question"), text_in(row, "context")
+    def examples(self, row: Row) -> list[AnsweredQuestion]:
+        question, context = read_text(row, "question"), read_text(row, "context")
         span = _span(row, context)
         windows = self._reader.read_in_windows(row, (question, context), overlap=self._overlap)
-        return [Answered(window.ids, window.token_type_ids, *_tokens_of(window, span)) for window in windows]
+        return [AnsweredQuestion(window.ids, window.token_type_ids, *_tokens_of(window, span)) for window in windows]
 
-    def tokens(self, example: Answered) -> int:
+    def num_tokens(self, example: AnsweredQuestion) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Answered], rng: np.random.Generator) -> Loss:
-        """Half the cross entropy of the first token among all, and half that of the last."""
+    def loss(self, model: Model, examples: Sequence[AnsweredQuestion], rng: np.random.Generator) -> Loss:
+        """Half the cross entropy of the answer's first row among all rows, and half that of its last row."""
         batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
-        scores = pad_sequence(forward(model, batch).split("logits"), batch_first=True, padding_value=-torch.inf)
-        targets = tensor(model, np.array([[each.first, each.last] for each in examples]))
+        scores = pad_sequence(run_network(model, batch).split("logits"), batch_first=True, padding_value=-torch.inf)
+        targets = to_tensor(model, np.array([[each.first, each.last] for each in examples]))
         return Loss(functional.cross_entropy(scores, targets, reduction="sum") / 2, len(examples))
 
 
 def _span(row: Row, context: str) -> tuple[int, int] | None:
-    """Where the answer begins and ends in the context, in characters.
+    """Find the characters at which the answer begins and ends in the context; None for no answer.
 
     Raises:
-        InputError: it does not stand there.
+        InputError: the answer does not stand in the context.
     """
     answer = row.values.get("answer") or ""
     if not isinstance(answer, str):
@@ -99,7 +100,7 @@ def _span(row: Row, context: str) -> tuple[int, int] | None:
 
 
 def _tokens_of(window: EncodedText, span: tuple[int, int] | None) -> tuple[int, int]:
-    """The first and the last token of the answer; (0, 0) where the window does not hold all of it."""
+    """Find the rows of the answer's first and last token; (0, 0) where the window does not hold the whole answer."""
     if span is None:
         return 0, 0
     begin, end = span

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a target from its source, each token from the true ones before it. Sutskever et al. 2014."""
+"""Sequence to sequence: each token of a target from its source and the tokens before it. Sutskever et al. 2014."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,30 @@ from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.generation import GenerationConfig
 from triform.inputs import LongInput, Tokenizer
 from triform.model import Model
-from triform.training.objective import Loss
-from triform.training.objectives.texts import TextReader, logits_of, pack, reader_of, tensor, text_in
+from triform.training.objective import Loss, Objective, ObjectiveSettings
+from triform.training.objectives.texts import TextReader, compute_logits, make_reader, pack, read_text, to_tensor
 from triform.training.rows import Row
+from triform.training.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seq2SeqSettings(ObjectiveSettings):
+    """Settings of seq2seq; `max_length` is of the source.
+
+    Raises:
+        InputError: a label_smoothing outside [0, 1).
+    """
+
+    max_target_length: int | None = setting(None, "Most tokens of a target; by default all that fit.")
+    long_input: LongInput = setting(LongInput.ERROR, "Refuse a longer source or target (error), or cut it (truncate).")
+    prefix: str = setting("", 'Text to put before each source, such as "translate English to German: ".')
+    label_smoothing: float = setting(
+        0.0, "Share of each target that is spread over the vocabulary. Szegedy et al. 2015, section 7."
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing={self.label_smoothing}: expected at least 0 and less than 1.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -24,41 +45,27 @@ class Pair:
     source: Integers
     """(n,)"""
     target: Integers
-    """(m,) as it is to be said, its end included."""
+    """(m,), end token included."""
 
 
-class Seq2Seq:
-    """Rows with a `source` and a `target`.
-
-    Arguments:
-        model: an encoder-decoder that writes.
-        tokenizer: of the model; it may have another vocabulary for targets.
-        max_length, long_input: of the source, see `reader_of`.
-        max_target_length: the most tokens of a target; without it as many as fit.
-        prefix: put before each source, such as "translate English to German: ".
-        label_smoothing: how much of each target is spread over the vocabulary. Szegedy et al. 2015, section 7.
+class Seq2Seq(Objective[Pair]):
+    """Trains an encoder-decoder on sources and targets; the tokenizer may have another vocabulary for targets.
 
     Raises:
-        WrongTaskError: the model does not write.
-        UnsupportedModelError: nothing says what its decoder begins with.
+        WrongTaskError: the model is not an encoder-decoder with a language head.
+        UnsupportedModelError: the checkpoint names no start token for its decoder.
     """
 
+    name = "seq2seq"
+    rows = "source, target"
     head = spec.LanguageHead
+    task = "text2text-generation"
+    settings_type = Seq2SeqSettings
 
-    def __init__(
-        self,
-        model: Model,
-        tokenizer: Tokenizer,
-        *,
-        max_length: int | None = None,
-        max_target_length: int | None = None,
-        long_input: str = LongInput.ERROR,
-        prefix: str = "",
-        label_smoothing: float = 0.0,
-    ) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: Seq2SeqSettings) -> None:
         if not isinstance(model.spec.form, spec.EncoderDecoder) or not isinstance(model.spec.head, spec.LanguageHead):
             raise WrongTaskError(
-                f"{model.checkpoint.source} is no encoder-decoder that writes, which sequence to sequence needs."
+                f"{model.checkpoint.source} is no encoder-decoder with a language head, which seq2seq needs."
             )
         start = GenerationConfig.from_checkpoint(model.checkpoint).decoder_start_token_id
         if start is None:
@@ -66,26 +73,24 @@ class Seq2Seq:
                 f"{model.checkpoint.source}: nothing says what the decoder begins with. "
                 "Put decoder_start_token_id into config.json."
             )
-        if not 0 <= label_smoothing < 1:
-            raise InputError(f"label_smoothing={label_smoothing}: expected at least 0 and less than 1.")
-        self._sources = reader_of(model, tokenizer, max_length=max_length, long_input=long_input)
+        self._sources = make_reader(model, tokenizer, max_length=settings.max_length, long_input=settings.long_input)
         self._targets = TextReader(
             tokenizer.of_answers,
             model.spec.output_stack.context_length,
-            max_length=max_target_length,
-            long_input=long_input,
+            max_length=settings.max_target_length,
+            long_input=settings.long_input,
             name="max_target_length",
         )
         self._start = start
-        self._prefix = prefix
-        self._smoothing = label_smoothing
+        self._prefix = settings.prefix
+        self._smoothing = settings.label_smoothing
 
     def examples(self, row: Row) -> list[Pair]:
-        source = self._sources.read(row, self._prefix + text_in(row, "source"))
-        target = self._targets.read(row, text_in(row, "target"))
+        source = self._sources.read(row, self._prefix + read_text(row, "source"))
+        target = self._targets.read(row, read_text(row, "target"))
         return [Pair(source.ids, target.ids)]
 
-    def tokens(self, example: Pair) -> int:
+    def num_tokens(self, example: Pair) -> int:
         return len(example.source) + len(example.target)
 
     def loss(self, model: Model, examples: Sequence[Pair], rng: np.random.Generator) -> Loss:
@@ -93,8 +98,8 @@ class Seq2Seq:
         sources = pack([pair.source for pair in examples])
         fed = pack([np.concatenate([[self._start], pair.target[:-1]]) for pair in examples])
         targets = np.concatenate([pair.target for pair in examples])
-        logits = logits_of(model, sources, fed)
+        logits = compute_logits(model, sources, fed)
         total = functional.cross_entropy(
-            logits, tensor(model, targets), reduction="sum", label_smoothing=self._smoothing
+            logits, to_tensor(model, targets), reduction="sum", label_smoothing=self._smoothing
         )
         return Loss(total, len(targets))

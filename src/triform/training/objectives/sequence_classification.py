@@ -1,4 +1,4 @@
-"""A label, several or a number for a text or a pair of texts. Devlin et al. 2018, section 4.1."""
+"""Sequence classification: a label, several or a number for a text or a pair. Devlin et al. 2018, section 4.1."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,81 +10,85 @@ from torch.nn import functional
 
 from triform import spec
 from triform.engines import Integers
-from triform.errors import InputError, WrongTaskError, shown
+from triform.errors import InputError, shown
 from triform.inputs import LongInput, Tokenizer
-from triform.model import Model
-from triform.training.objective import Loss
-from triform.training.objectives.texts import logits_of, pack, reader_of, tensor, text_in, value_in
+from triform.model import Model, NewHead
+from triform.training.objective import Loss, Objective, ObjectiveSettings
+from triform.training.objectives.texts import (
+    compute_logits,
+    expect_head,
+    make_reader,
+    pack,
+    read_text,
+    read_value,
+    to_tensor,
+)
 from triform.training.rows import Row
+from triform.training.settings import setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SequenceClassificationSettings(ObjectiveSettings):
+    """Settings of sequence-classification."""
+
+    long_input: LongInput = setting(LongInput.ERROR, "Refuse a longer text (error), or cut it (truncate).")
+    labels: Sequence[str] | None = setting(None, "Labels of a new head; by default those of the training files.")
+    problem: spec.Problem | None = setting(None, "Meaning of a new head's scores; by default one label for each text.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Labelled:
-    """A text, or a pair, and what is to be said of it."""
+class LabelledText:
+    """A text, or a pair, of n tokens, and its targets."""
 
     ids: Integers
     """(n,)"""
     token_type_ids: Integers
     """(n,)"""
     targets: NDArray[Any]
-    """(1,) the number of a label, as int64; or for each of the model's labels 0 or 1, or a number, as float32."""
+    """(1,) number of the label, int64; or (num_labels,) float32: 0 or 1 for each label, or scores."""
 
 
-class SequenceClassification:
-    """Rows with a `text`, perhaps a `text_pair`, and what the model's problem asks for.
+class SequenceClassification(Objective[LabelledText]):
+    """Trains a sequence head on a `text`, perhaps a `text_pair`, and the targets of the model's problem.
 
-    That is a `label`; for multi-label `labels`, a list; for regression a `score`, or a list of them.
-
-    Arguments:
-        model: with a sequence head.
-        tokenizer, max_length, long_input: see `reader_of`.
+    The targets are a `label`; for multi-label `labels`, a list; for regression a `score`, or a list of scores.
 
     Raises:
         WrongTaskError: the model has another head.
     """
 
+    name = "sequence-classification"
+    rows = "text, perhaps text_pair; label, or labels, or score"
     head = spec.SequenceHead
+    task = "text-classification"
+    settings_type = SequenceClassificationSettings
 
-    def __init__(
-        self,
-        model: Model,
-        tokenizer: Tokenizer,
-        *,
-        max_length: int | None = None,
-        long_input: str = LongInput.ERROR,
-    ) -> None:
-        head = model.spec.head
-        if not isinstance(head, spec.SequenceHead):
-            raise WrongTaskError(
-                f"{model.checkpoint.source} does not classify sequences. Ask for a new head: "
-                'start(…, head="sequence-classification", labels=[…]).'
-            )
-        self._reader = reader_of(model, tokenizer, max_length=max_length, long_input=long_input)
+    def __init__(self, model: Model, tokenizer: Tokenizer, settings: SequenceClassificationSettings) -> None:
+        head = expect_head(model, spec.SequenceHead)
+        self._reader = make_reader(model, tokenizer, max_length=settings.max_length, long_input=settings.long_input)
         self._labels = {label: number for number, label in enumerate(head.labels)}
         self._problem = head.problem
 
-    @staticmethod
-    def labels(rows: Iterable[Row]) -> list[str]:
-        """All labels of some rows, in alphabetical order."""
-        found: set[str] = set()
-        for row in rows:
-            is_several = row.values.get("labels") is not None
-            found |= set(_labels(row)) if is_several else {_label(row, value_in(row, "label"))}
-        return sorted(found)
+    @classmethod
+    def new_head(cls, settings: SequenceClassificationSettings, rows: Iterable[Row]) -> NewHead:
+        labels = settings.labels
+        if labels is None and settings.problem != spec.Problem.REGRESSION:
+            labels = find_labels(rows)
+        return NewHead(cls.head, labels=labels, problem=settings.problem)
 
-    def examples(self, row: Row) -> list[Labelled]:
-        text = text_in(row, "text")
-        pair = None if row.values.get("text_pair") is None else text_in(row, "text_pair")
+    def examples(self, row: Row) -> list[LabelledText]:
+        text = read_text(row, "text")
+        pair = None if row.values.get("text_pair") is None else read_text(row, "text_pair")
         encoded = self._reader.read(row, text if pair is None else (text, pair))
-        return [Labelled(encoded.ids, encoded.token_type_ids, self._targets(row))]
+        return [LabelledText(encoded.ids, encoded.token_type_ids, self._targets(row))]
 
-    def tokens(self, example: Labelled) -> int:
+    def num_tokens(self, example: LabelledText) -> int:
         return len(example.ids)
 
-    def loss(self, model: Model, examples: Sequence[Labelled], rng: np.random.Generator) -> Loss:
+    def loss(self, model: Model, examples: Sequence[LabelledText], rng: np.random.Generator) -> Loss:
         batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
-        logits = logits_of(model, batch)
-        targets = tensor(model, np.stack([each.targets for each in examples]))
+        logits = compute_logits(model, batch)
+        targets = to_tensor(model, np.stack([each.targets for each in examples]))
         match self._problem:
             case spec.Problem.SINGLE_LABEL:
                 total = functional.cross_entropy(logits, targets[:, 0], reduction="sum")
@@ -97,7 +101,7 @@ class SequenceClassification:
     def _targets(self, row: Row) -> NDArray[Any]:
         match self._problem:
             case spec.Problem.SINGLE_LABEL:
-                return np.array([self._number_of(row, _label(row, value_in(row, "label")))], np.int64)
+                return np.array([self._number_of(row, _label(row, read_value(row, "label")))], np.int64)
             case spec.Problem.MULTI_LABEL:
                 targets = np.zeros(len(self._labels), np.float32)
                 targets[[self._number_of(row, label) for label in _labels(row)]] = 1
@@ -111,7 +115,7 @@ class SequenceClassification:
         return self._labels[label]
 
     def _scores(self, row: Row) -> NDArray[np.float32]:
-        value = value_in(row, "score")
+        value = read_value(row, "score")
         try:
             scores = np.asarray(value if isinstance(value, list | tuple) else [value], np.float32)
         except (TypeError, ValueError) as error:
@@ -122,15 +126,24 @@ class SequenceClassification:
         return scores
 
 
+def find_labels(rows: Iterable[Row]) -> list[str]:
+    """Collect all labels of some rows, in alphabetical order."""
+    found: set[str] = set()
+    for row in rows:
+        is_several = row.values.get("labels") is not None
+        found |= set(_labels(row)) if is_several else {_label(row, read_value(row, "label"))}
+    return sorted(found)
+
+
 def _label(row: Row, value: Any) -> str:
-    """A label as the model's config writes it: a number is one too."""
+    """Convert a label to a text, as config.json writes it; a whole number is a label too."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{row.where}: label is {shown(value)}; expected a text or a whole number.")
     return str(value)
 
 
 def _labels(row: Row) -> list[str]:
-    labels = value_in(row, "labels")
+    labels = read_value(row, "labels")
     if not isinstance(labels, list | tuple):
-        raise InputError(f"{row.where}: labels is {shown(labels)}; expected a list, be it empty.")
+        raise InputError(f"{row.where}: labels is {shown(labels)}; expected a list, which may be empty.")
     return [_label(row, label) for label in labels]

@@ -1,49 +1,68 @@
-"""What objectives of text share: values of rows, tokens that fit, logits with gradients."""
+"""Helpers of text objectives: values of rows, tokens within the context, logits with gradients."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+from triform import spec
 from triform.engines import Integers
-from triform.errors import InputError, shown
+from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows
 from triform.inputs.text.backend import Text
 from triform.model import Model
 from triform.networks import Output
 from triform.training.rows import Row
 
+H = TypeVar("H", bound=spec.Head)
 
-def text_in(row: Row, name: str) -> str:
-    """A text of a row.
+
+def expect_head(model: Model, kind: type[H]) -> H:
+    """Return the model's head, which must be of a kind.
 
     Raises:
-        InputError: there is none, or it is something else.
+        WrongTaskError: the model has another head, or none.
     """
-    value = value_in(row, name)
+    head = model.spec.head
+    if not isinstance(head, kind):
+        has = "no head" if head is None else type(head).__name__
+        raise WrongTaskError(
+            f"{model.checkpoint.source} has {has}; the objective trains a {kind.__name__}. Ask for a new head: "
+            f"load_for_training(…, new_head=NewHead(spec.{kind.__name__}, …))."
+        )
+    return head
+
+
+def read_text(row: Row, name: str) -> str:
+    """Read a text of a row.
+
+    Raises:
+        InputError: the row has no such value, or the value is no text.
+    """
+    value = read_value(row, name)
     if not isinstance(value, str):
         raise InputError(f"{row.where}: {name} is {shown(value)}; expected a text.")
     return value
 
 
-def texts_in(row: Row, name: str) -> list[str]:
-    """A list of texts of a row.
+def read_texts(row: Row, name: str) -> list[str]:
+    """Read a list of texts of a row.
 
     Raises:
-        InputError: there is none, or it is something else.
+        InputError: the row has no such value, or the value is no list of texts.
     """
-    value = value_in(row, name)
+    value = read_value(row, name)
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
         raise InputError(f"{row.where}: {name} is {shown(value)}; expected a list of texts.")
     return list(value)
 
 
-def value_in(row: Row, name: str) -> Any:
-    """A value of a row.
+def read_value(row: Row, name: str) -> Any:
+    """Read a value of a row.
 
     Raises:
-        InputError: there is none of this name.
+        InputError: the row has no such value.
     """
     if row.values.get(name) is None:
         raise InputError(f"{row.where}: {name} is missing; the row has {', '.join(row.values) or 'nothing'}.")
@@ -51,17 +70,17 @@ def value_in(row: Row, name: str) -> Any:
 
 
 class TextReader:
-    """Texts → tokens that fit the model.
+    """Reader of texts: tokens within the context of a model.
 
     Arguments:
-        tokenizer: of the model.
-        context_length: the most tokens that the model reads; None for no limit.
-        max_length: the most tokens of a sequence, special ones included; without it as many as fit.
-        long_input: what to do with a longer text that cannot be read in parts: "error" or "truncate".
-        name: of `max_length`, for errors.
+        tokenizer: tokenizer of the model.
+        context_length: most tokens that the model reads; None for no limit.
+        max_length: most tokens of a sequence, special ones included; by default all that fit.
+        long_input: what to do with a longer text that is not read in parts: "error" or "truncate".
+        name: name of `max_length`, for messages.
 
     Raises:
-        InputError: a max_length that the model does not have, or an unknown way with long texts.
+        InputError: a max_length beyond the context, or another long_input.
     """
 
     def __init__(
@@ -83,27 +102,27 @@ class TextReader:
         self._long_input = LongInput(long_input)
 
     def read(self, row: Row, text: Text) -> EncodedText:
-        """A text, or a pair, whole or cut as `long_input` allows."""
-        with of_row(row):
+        """Encode a text, or a pair, whole or cut as `long_input` allows."""
+        with naming_row(row):
             return self.tokenizer.encode([text], max_length=self.max_length, long_input=self._long_input)[0]
 
     def read_in_windows(self, row: Row, text: Text, *, overlap: int | None) -> list[EncodedText]:
-        """A text of any length, or a pair of which the second may have any, as `cut_into_windows` does."""
-        with of_row(row):
+        """Encode a text of any length, or a pair with a long second text, in windows as `cut_into_windows` does."""
+        with naming_row(row):
             whole = self.tokenizer.encode([text])[0]
             return cut_into_windows(whole, max_length=self.max_length, overlap=overlap)
 
 
-def reader_of(
+def make_reader(
     model: Model, tokenizer: Tokenizer, *, max_length: int | None = None, long_input: str = LongInput.ERROR
 ) -> TextReader:
-    """That of what a model reads."""
+    """Make the reader of the texts that a model reads."""
     return TextReader(tokenizer, model.spec.input_stack.context_length, max_length=max_length, long_input=long_input)
 
 
 @contextmanager
-def of_row(row: Row) -> Iterator[None]:
-    """What is wrong with a text is told with its row."""
+def naming_row(row: Row) -> Iterator[None]:
+    """Put the place of a row before the message of an InputError."""
     try:
         yield
     except InputError as error:
@@ -115,21 +134,21 @@ def pack(ids: Sequence[Integers], token_type_ids: Sequence[Integers] | None = No
     return Batch.from_ids(ids, token_type_ids)
 
 
-def forward(model: Model, *batches: Batch, logits_at: Integers | None = None) -> Output:
-    """A pass with gradients: of one batch, or of source and target."""
+def run_network(model: Model, *batches: Batch, logits_at: Integers | None = None) -> Output:
+    """Run a model with gradients on one batch, or on source and target."""
     network: Any = model.network
     output: Output = network(*batches, logits_at=logits_at)
     return output
 
 
-def logits_of(model: Model, *batches: Batch, logits_at: Integers | None = None) -> torch.Tensor:
-    """The logits of such a pass."""
-    logits = forward(model, *batches, logits_at=logits_at).logits
+def compute_logits(model: Model, *batches: Batch, logits_at: Integers | None = None) -> torch.Tensor:
+    """Run a model with gradients, and return its logits, one row for each token or sequence, or for `logits_at`."""
+    logits = run_network(model, *batches, logits_at=logits_at).logits
     assert isinstance(logits, torch.Tensor)
     return logits
 
 
-def tensor(model: Model, values: Any) -> torch.Tensor:
-    """Numbers where the model is."""
+def to_tensor(model: Model, values: Any) -> torch.Tensor:
+    """Move numbers to the device of the model."""
     moved: torch.Tensor = model.engine.asarray(values)
     return moved

@@ -1,0 +1,70 @@
+"""Rules: the values that a setting of generation may have."""
+
+import math
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+MAX_WHOLE = 2**1000
+"""Whole numbers beyond float64 cannot be compared with it."""
+
+
+class Rule(NamedTuple):
+    """Rule for the values of a setting."""
+
+    expected: str
+    """Allowed values, for people."""
+    accepts: Callable[[Any], bool]
+    convert: Callable[[Any], Any] = lambda value: value
+    """Converts a value as callers and JSON write it to the value that is stored."""
+    minimum: int | None = None
+    """Smallest whole number."""
+
+
+def number(expected: str, accepts: Callable[[float], bool] = lambda value: True) -> Rule:
+    """Make the rule for finite numbers of a range."""
+
+    def is_one(value: Any) -> bool:
+        if not isinstance(value, Real) or isinstance(value, bool):
+            return False
+        if isinstance(value, Integral) and abs(int(value)) > MAX_WHOLE:
+            return False
+        return math.isfinite(value) and accepts(float(value))
+
+    return Rule(expected, is_one)
+
+
+def at_least(minimum: int, maximum: int = 2**31 - 1) -> Rule:
+    """Make the rule for whole numbers of a range."""
+
+    def is_one(value: Any) -> bool:
+        return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) <= maximum
+
+    return Rule(f"a whole number of at least {minimum} and at most {maximum}", is_one, minimum=minimum)
+
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """Convert a value, or a list of values, to a tuple."""
+    return tuple(value if isinstance(value, list | tuple) else [value])
+
+
+TOKEN = Rule("the id of a token", at_least(0).accepts)
+TOKENS = Rule(
+    "the id of a token, or a list of them",
+    lambda value: isinstance(value, tuple) and all(map(TOKEN.accepts, value)),
+    as_tuple,
+)
+BAD_WORDS = Rule(
+    "a list of lists of token ids",
+    lambda value: isinstance(value, tuple) and all(word and all(map(TOKEN.accepts, word)) for word in value),
+    lambda value: tuple(map(as_tuple, value)) if isinstance(value, list | tuple) else value,
+)
+TEXTS = Rule(
+    "a text, or a list of them, none empty",
+    lambda value: isinstance(value, tuple) and all(isinstance(text, str) and text for text in value),
+    as_tuple,
+)
+SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
+EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
+PROBABILITY = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+POSITIVE = number("a number greater than 0", lambda value: value > 0)

@@ -1,0 +1,69 @@
+"""Tied language heads: a head and a word embedding that share one tensor, or turn out not to."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from triform import spec
+from triform.errors import UnsupportedModelError
+from triform.weights import Adapter, Tensors, WeightTable
+
+LANGUAGE_HEAD = "language_head.weight"
+
+
+def word_embedding(model: spec.Model) -> str:
+    """Canonical name of the word embedding that a tied head projects with."""
+    return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
+
+
+def has_tied_head(model: spec.Model) -> bool:
+    """Whether the model has a language head, and the spec ties the head to the word embedding."""
+    return isinstance(model.head, spec.LanguageHead) and model.head.tied
+
+
+def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: Adapter) -> Tensors:
+    """Add an adapter's tensors to those of the checkpoint.
+
+    Where the adapter changes one end of a tied head, the other end keeps the checkpoint's tensor under its own name.
+
+    Raises:
+        UnsupportedModelError: the adapter changes a word embedding that two stacks share.
+    """
+    word, changed = word_embedding(model), adapter.changed_parameters(table)
+    if isinstance(model.form, spec.EncoderDecoder) and model.form.shares_embedding and word in changed:
+        raise UnsupportedModelError(
+            f"The adapter {adapter.checkpoint.source} changes a word embedding that encoder and decoder share, "
+            "which Triform does not have."
+        )
+    together = adapter.replace_tensors(tensors, table)
+    head = table.to_checkpoint(LANGUAGE_HEAD, prefix="").tensor if has_tied_head(model) else ""
+    if head and head not in together and changed & {word, LANGUAGE_HEAD}:
+        shared = next(name for name in tensors if any(canonical == word for canonical, _ in table.to_canonical(name)))
+        together = together.replace_infos({**together, head: tensors[shared]})
+    return together
+
+
+def untie(
+    model: spec.Model, table: WeightTable, tensors: Tensors, config: Mapping[str, Any], adapter: Adapter | None
+) -> spec.Model:
+    """Give the model a head of its own where checkpoint, adapter or config say so, whatever the family's spec says.
+
+    A checkpoint says so by a head that differs from its word embedding, as in transformers 5 and in T5 v1.1; an adapter
+    by a change of one of them. Without weights, `tie_word_embeddings` of config.json decides.
+    """
+    if not has_tied_head(model):
+        return model
+    is_own = _has_own_head(model, table, tensors, adapter) if tensors else config.get("tie_word_embeddings") is False
+    assert isinstance(model.head, spec.LanguageHead)
+    return replace(model, head=replace(model.head, tied=False)) if is_own else model
+
+
+def _has_own_head(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: Adapter | None) -> bool:
+    names = {canonical: name for name in tensors for canonical, _ in table.to_canonical(name)}
+    own, shared = names.get(LANGUAGE_HEAD), names.get(word_embedding(model))
+    if own is None or shared is None:
+        return False
+    is_changed = adapter is not None and bool(
+        adapter.changed_parameters(table) & {word_embedding(model), LANGUAGE_HEAD}
+    )
+    return is_changed or not tensors.equal(own, shared)

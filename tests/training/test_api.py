@@ -1,0 +1,148 @@
+"""`triform.train` and the names of `triform.training`, as a caller in Python meets them."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import triform
+from tests.checkpoints import bert
+from triform import training
+from triform.errors import InputError
+from triform.training import OBJECTIVES, TrainingObserver, TrainingResult, find_objective
+from triform.training.log import Record
+from triform.training.settings import merge_tables
+
+DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+
+
+class Recorder(TrainingObserver):
+    def __init__(self) -> None:
+        self.num_steps = 0
+        self.records: list[Record] = []
+
+    def begin(self, run: Any) -> None:
+        self.num_steps = run.training.num_steps
+
+    def record(self, record: Record) -> None:
+        self.records.append(record)
+
+
+@pytest.fixture(scope="module")
+def values(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A recipe of values alone, with paths as Python has them."""
+    folder = tmp_path_factory.mktemp("train")
+    rows = [{"text": f"{text} {number}", "label": text} for text in ("good", "bad") for number in range(6)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "model": bert("BertModel", minilm, folder / "model"),
+        "objective": {"name": "sequence-classification"},
+        "data": {"folder": folder, "train": "rows.jsonl", "validation": ("rows.jsonl",), "test": "rows.jsonl"},
+        "batches": {"batch_size": 6},
+        "optimizer": {"learning_rate": 1e-2},
+        "loop": {"epochs": 5, "metric": "accuracy"},
+    }
+
+
+def test_values_alone(values: dict[str, Any], tmp_path: Path) -> None:
+    observer = Recorder()
+    result = triform.train(**values, output=tmp_path / "out", observer=observer)
+    evaluations = [record["scores"] for record in observer.records if "scores" in record]
+    best = max(scores["accuracy"] for scores in evaluations)
+    assert (result.output, result.num_steps, observer.num_steps) == (tmp_path / "out", 10, 10)
+    assert result.scores == next(scores for scores in evaluations if scores["accuracy"] == best)
+    assert result.test_scores is not None
+    assert result.test_scores["accuracy"] == best
+    assert not result.was_complete
+    assert observer.records[-1] == {"step": 10, "ended": "steps"}
+    again = triform.train(**values, output=tmp_path / "out", resume=True)
+    assert again == TrainingResult(
+        output=tmp_path / "out", num_steps=10, scores=result.scores, test_scores=None, was_complete=True
+    )
+    with pytest.raises(InputError, match="holds a model or a run already"):
+        triform.train(**values, output=tmp_path / "out")
+    assert triform.train(**values, output=tmp_path / "out", overwrite=True) == result
+
+
+def test_values_over_a_recipe(values: dict[str, Any], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f'output = "unused"\nmodel = "{values["model"]}"\nobjective = {{name = "sequence-classification"}}\n'
+        'data = {train = "rows.jsonl", columns = {text = "said"}}\nloop = {epochs = 9, seed = 3, steps = 8}\n'
+    )
+    (tmp_path / "rows.jsonl").write_text('{"said": "a", "label": "x"}\n{"said": "b", "label": "y"}\n')
+    result = triform.train(recipe, output=str(tmp_path / "out"), loop={"steps": 2, "epochs": None})
+    assert (result.num_steps, result.scores, result.test_scores) == (2, None, None)
+    read = training.read_recipe(recipe, {"loop": {"steps": 2}, "data": {"columns": {"label": "label"}}})
+    assert (read.loop.epochs, read.loop.seed, read.loop.steps) == (9, 3, 2)
+    assert read.data.columns == {"text": "said", "label": "label"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 3}, "recipe: 'epochs' is not known. Known are objective, data"),
+        ({"loop": {"epoch": 3}}, "recipe: loop: 'epoch' is not known. Known are epochs"),
+        ({"objective": {"name": "guessing"}}, "objective: name = 'guessing': expected one of masked-lm"),
+        ({"objective": {"mask_rate": 0.5}}, "objective: 'mask_rate' is not known. Known are max_length"),
+        ({"objective": {"labels": "good"}}, "objective: labels = 'good': expected a list"),
+        ({"objective": {"problem": "guess"}}, "objective: problem = 'guess': expected one of single_label"),
+        ({"loop": {"metric": "bleu"}}, "metric = 'bleu': sequence-classification has loss, accuracy"),
+        ({"resume": True, "overwrite": True}, "resume and overwrite are both set"),
+    ],
+)
+def test_what_is_wrong_is_named(values: dict[str, Any], changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    merged = merge_tables(values, changes)
+    with pytest.raises(InputError) as raised:
+        triform.train(output=tmp_path, **merged)
+    assert message in str(raised.value)
+
+
+def test_without_torch() -> None:
+    script = """
+import sys
+class NoTorch:
+    def find_spec(self, name, path, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+sys.meta_path.insert(0, NoTorch())
+import triform
+from triform.training import evaluate
+try:
+    triform.train("recipe.toml")
+except triform.errors.EngineError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "Training needs torch: pip install 'triform[train]'\n"
+
+
+def test_public_names() -> None:
+    assert set(training.__all__) == set(training.MODULES)
+    assert all(hasattr(training, name) for name in training.__all__)
+
+
+def test_the_example_of_the_docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [example] = re.findall(r"```python\n(.*?)```", DOCS, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(example, found)
+    assert found["result"].scores["accuracy"] == 1
+
+
+def test_the_docs_list_every_objective_and_setting() -> None:
+    lines = []
+    for name in OBJECTIVES:
+        kind = find_objective(name)
+        assert kind.name == name
+        lines.append(f"| `{name}` | {kind.rows} | {', '.join(kind.score_names()[1:]) or 'none'} |")
+    for name in OBJECTIVES:
+        for known in fields(find_objective(name).settings_type):
+            default = "" if known.default is None else f"`{json.dumps(known.default)}`"
+            lines.append(f"| `{name}` | `{known.name}` | {default} | {known.metadata['help']} |")
+    assert [line for line in DOCS.splitlines() if line.startswith("| `") and line.split("`")[1] in OBJECTIVES] == lines
