@@ -42,8 +42,7 @@ def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
     position = spec.RelativeBias(
         num_buckets=num_buckets, max_distance=max_distance, bidirectional=not is_decoder, shared=True
     )
-    mask = spec.Causal() if is_decoder else spec.Bidirectional()
-    rule = spec.ScoreRule(scale=1.0, mask=mask)
+    rule = spec.ScoreRule(scale=1.0, mask=spec.Causal() if is_decoder else spec.Bidirectional())
     cores: list[spec.Core] = [spec.SelfAttention(heads=heads, rule=rule, position=position, dropout=dropout)]
     if is_decoder:
         cross_rule = spec.ScoreRule(scale=1.0, mask=spec.Bidirectional())
