@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from triform import spec
-from triform.families.kit.attention import biased_heads, scaled_attention, scaled_rule
+from triform.families.kit.attention import biased_heads, encoder_decoder_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, end_token_head, shifted_target, span_head
@@ -61,15 +61,10 @@ def encoder_decoder(
 
 def blocks(config: Config, side: str) -> tuple[spec.Block, ...]:
     """Return the blocks of a side, "encoder" or "decoder". Decoder blocks have cross-attention."""
-    num_heads = config.integer(f"{side}_attention_heads")
     head_dim = config.quotient("d_model", f"{side}_attention_heads")
-    is_decoder = side == "decoder"
-    mask = spec.Causal() if is_decoder else spec.Bidirectional()
-    dropout, heads = config.rate("attention_dropout"), biased_heads(num_heads, head_dim)
-    cores: list[spec.Core] = [scaled_attention(num_heads, head_dim, mask, dropout=dropout)]
-    if is_decoder:
-        rule = scaled_rule(head_dim, spec.Bidirectional())
-        cores.append(spec.CrossAttention(heads=heads, rule=rule, dropout=dropout))
+    heads = biased_heads(config.integer(f"{side}_attention_heads"), head_dim)
+    dropout, is_decoder = config.rate("attention_dropout"), side == "decoder"
+    cores = encoder_decoder_attention(heads, head_dim**-0.5, is_decoder=is_decoder, dropout=dropout)
     feed_forward = spec.FeedForward(
         intermediate_size=config.integer(f"{side}_ffn_dim"),
         activation=config.activation("activation_function", "gelu"),

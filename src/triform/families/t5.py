@@ -4,6 +4,7 @@ T5 v1.1 and Flan-T5 have a gated feed-forward and do not scale the output (arXiv
 """
 
 from triform import spec
+from triform.families.kit.attention import encoder_decoder_attention
 from triform.families.kit.config import Config
 from triform.families.kit.family import Family
 from triform.families.kit.heads import backbone, end_token_head, shifted_target, span_head, token_head
@@ -42,11 +43,7 @@ def stack(config: Config, num_layers: int, *, is_decoder: bool) -> spec.Stack:
     position = spec.RelativeBias(
         num_buckets=num_buckets, max_distance=max_distance, bidirectional=not is_decoder, shared=True
     )
-    rule = spec.ScoreRule(scale=1.0, mask=spec.Causal() if is_decoder else spec.Bidirectional())
-    cores: list[spec.Core] = [spec.SelfAttention(heads=heads, rule=rule, position=position, dropout=dropout)]
-    if is_decoder:
-        cross_rule = spec.ScoreRule(scale=1.0, mask=spec.Bidirectional())
-        cores.append(spec.CrossAttention(heads=heads, rule=cross_rule, dropout=dropout))
+    cores = encoder_decoder_attention(heads, 1.0, is_decoder=is_decoder, position=position, dropout=dropout)
     cores.append(feed_forward(config, dropout))
     block = tuple(spec.Residual(core=core, pre_norm=norm, dropout=dropout) for core in cores)
     vocab_size, hidden_size = config.integer("vocab_size"), config.integer("d_model")

@@ -32,3 +32,22 @@ def scaled_attention(
         position=position,
         dropout=dropout,
     )
+
+
+def encoder_decoder_attention(
+    heads: spec.Heads,
+    scale: float,
+    *,
+    is_decoder: bool,
+    position: spec.AttentionPosition | None = None,
+    dropout: float,
+) -> list[spec.Core]:
+    """The attention of one stack: the encoder's self-attention, or the decoder's and its cross-attention."""
+    whole = spec.ScoreRule(scale=scale, mask=spec.Bidirectional())
+    if not is_decoder:
+        return [spec.SelfAttention(heads=heads, rule=whole, position=position, dropout=dropout)]
+    causal = spec.ScoreRule(scale=scale, mask=spec.Causal())
+    return [
+        spec.SelfAttention(heads=heads, rule=causal, position=position, dropout=dropout),
+        spec.CrossAttention(heads=heads, rule=whole, dropout=dropout),
+    ]
