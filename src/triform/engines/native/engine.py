@@ -20,23 +20,11 @@ from triform.engines.reference.parameter import convert, float32
 from triform.errors import EngineError
 from triform.spec import Activation, Mask, Pooling
 
-FORMATS = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
-ACTIVATIONS = {
-    None: 0,
-    Activation.GELU: 1,
-    Activation.GELU_TANH: 2,
-    Activation.RELU: 3,
-    Activation.SILU: 4,
-    Activation.TANH: 5,
-}
-POOLINGS = {
-    Pooling.FIRST: 0,
-    Pooling.LAST: 1,
-    Pooling.MAX: 2,
-    Pooling.MEAN: 3,
-    Pooling.MEAN_SQRT_LENGTH: 4,
-    Pooling.WEIGHTED_MEAN: 5,
-}
+FORMATS = {format: _kernels.Format[format.name] for format in Format}
+ACTIVATIONS: dict[Activation | None, _kernels.Activation] = {a: _kernels.Activation[a.name] for a in Activation}
+ACTIVATIONS[None] = _kernels.Activation.NONE
+POOLINGS = {pooling: _kernels.Pooling[pooling.name] for pooling in Pooling}
+
 SMALL_ARRAY = 1 << 14
 """Numbers below which memory of the system's allocator costs no page faults."""
 
@@ -137,14 +125,20 @@ class NativeEngine(ReferenceEngine):
             composed: Floats = super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
             return composed
         y = empty(len(x), down.weight.shape[0])
+        gate_weight, gate_bias = (None, None) if gate is None else _weight_and_bias(gate)
+        up_weight, up_bias = _weight_and_bias(up)
+        down_weight, down_bias = _weight_and_bias(down)
         self._kernels.feed_forward(
-            np.ascontiguousarray(x),
-            *((None, None) if gate is None else _weight_and_bias(gate)),
-            *_weight_and_bias(up),
-            *_weight_and_bias(down),
-            ACTIVATIONS[activation],
-            None if residual is None else np.ascontiguousarray(residual),
-            y,
+            x,
+            gate=gate_weight,
+            gate_bias=gate_bias,
+            up=up_weight,
+            up_bias=up_bias,
+            down=down_weight,
+            down_bias=down_bias,
+            activation=ACTIVATIONS[activation],
+            residual=residual,
+            y=y,
         )
         return y
 

@@ -18,8 +18,8 @@ class NativeParameter:
     """A tensor, packed where a linear reads it. A table that is also a linear is there once."""
 
     array: NDArray[Any]
-    """As stored; or, packed, blocks of output channels as `kernels/layout.h` draws them: (blocks, in, BLOCK) floats, or
-    bytes for integers and their scales."""
+    """As stored, or packed as `kernels/layout/weights.h` draws it: (blocks, in, BLOCK) floats, or the bytes of integers
+    and their scales."""
     format: Format
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
@@ -69,9 +69,9 @@ def pack(tensor: StoredTensor) -> StoredTensor:
         return StoredTensor(packed, tensor.format)
     scales = np.ascontiguousarray(tensor.scales)
     if tensor.format is Format.INT8:
-        size, lay = _kernels.int8_block(in_), partial(_kernels.pack_int8, as_bytes(array), scales)
+        size, lay = _kernels.int8_block_size(in_), partial(_kernels.pack_int8, as_bytes(array), scales)
     else:
-        size, lay = _kernels.int4_block(in_), partial(_kernels.pack_int4, as_bytes(array), as_bytes(scales))
+        size, lay = _kernels.int4_block_size(in_), partial(_kernels.pack_int4, as_bytes(array), as_bytes(scales))
     integers = np.empty(blocks * size, np.uint8)
     lay(out, in_, integers)
     return StoredTensor(integers, tensor.format)
