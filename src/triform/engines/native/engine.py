@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 import triform.engines.native._kernels as _kernels
-from triform.engines.formats import Floats, Format, StoredTensor, convert, to_float32
+from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert, to_float32
 from triform.engines.native.attention import attention
 from triform.engines.native.key_value_store import NativeStore, in_pages
 from triform.engines.native.memory import empty
@@ -28,23 +28,12 @@ from triform.engines.reference.engine import ReferenceEngine
 from triform.errors import EngineError
 from triform.spec import Activation, Pooling, ScoreRule
 
-FORMAT_CODES = {Format.FLOAT32: 0, Format.FLOAT16: 1, Format.BFLOAT16: 2, Format.INT8: 3, Format.INT4: 4}
-ACTIVATIONS = {
-    None: 0,
-    Activation.GELU: 1,
-    Activation.GELU_TANH: 2,
-    Activation.RELU: 3,
-    Activation.SILU: 4,
-    Activation.TANH: 5,
+FORMAT_CODES = {format: _kernels.Format[name.upper()] for name, format in FORMATS.items()}
+ACTIVATIONS: dict[Activation | None, _kernels.Activation] = {
+    each: _kernels.Activation[each.name] for each in Activation
 }
-POOLINGS = {
-    Pooling.FIRST: 0,
-    Pooling.LAST: 1,
-    Pooling.MAX: 2,
-    Pooling.MEAN: 3,
-    Pooling.MEAN_SQRT_LENGTH: 4,
-    Pooling.WEIGHTED_MEAN: 5,
-}
+ACTIVATIONS[None] = _kernels.Activation.NONE
+POOLINGS = {pooling: _kernels.Pooling[pooling.name] for pooling in Pooling}
 REFERENCE = ReferenceEngine()
 
 _kernels.set_num_threads(num_threads())
@@ -153,14 +142,20 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         if gate is not None and gate.weight.code != up.weight.code:
             return super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
         y = empty(len(x), down.weight.shape[0])
+        gate_weight, gate_bias = (None, None) if gate is None else _weight_and_bias(gate)
+        up_weight, up_bias = _weight_and_bias(up)
+        down_weight, down_bias = _weight_and_bias(down)
         self._kernels.feed_forward(
-            np.ascontiguousarray(x),
-            *((None, None) if gate is None else _weight_and_bias(gate)),
-            *_weight_and_bias(up),
-            *_weight_and_bias(down),
-            ACTIVATIONS[activation],
-            None if residual is None else np.ascontiguousarray(residual),
-            y,
+            x,
+            gate=gate_weight,
+            gate_bias=gate_bias,
+            up=up_weight,
+            up_bias=up_bias,
+            down=down_weight,
+            down_bias=down_bias,
+            activation=ACTIVATIONS[activation],
+            residual=residual,
+            y=y,
         )
         return y
 

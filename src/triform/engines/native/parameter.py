@@ -17,10 +17,10 @@ class NativeParameter:
     """A tensor, packed where a linear reads it. A table that is also a linear is held once."""
 
     array: NDArray[Any]
-    """As stored; or, packed, blocks of output channels as `kernels/layout.h` draws them: (blocks, in, BLOCK) floats, or
-    bytes for integers and their scales."""
+    """As stored, or packed as `kernels/layout/weights.h` draws it: (blocks, in, BLOCK) floats, or the bytes of integers
+    and their scales."""
     format: Format
-    code: int
+    code: _kernels.Format
     """The format as kernels know it."""
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
@@ -67,8 +67,8 @@ class IntegerKernels(NamedTuple):
 
 
 INTEGER_KERNELS = {
-    Format.INT8: IntegerKernels(_kernels.int8_block, _kernels.pack_int8, _kernels.unpack_int8),
-    Format.INT4: IntegerKernels(_kernels.int4_block, _kernels.pack_int4, _kernels.unpack_int4),
+    Format.INT8: IntegerKernels(_kernels.int8_block_size, _kernels.pack_int8, _kernels.unpack_int8),
+    Format.INT4: IntegerKernels(_kernels.int4_block_size, _kernels.pack_int4, _kernels.unpack_int4),
 }
 
 

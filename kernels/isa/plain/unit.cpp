@@ -1,0 +1,5 @@
+// All kernels for any machine.
+#define TRIFORM_ISA plain
+#include "isa/plain/simd.h"
+
+#include "generic/kernels.inl"
