@@ -16,12 +16,12 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 import triform
 from tests import checkpoints
+from triform.data import Row
 from triform.errors import InputError, TokenizerError, WrongTaskError
 from triform.inputs import Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss, Objective
 from triform.training.objectives import OBJECTIVES
-from triform.training.rows import Row
 from triform.training.start import start, trainable
 
 TEXTS = ["A cat sat on the mat, unbelievably.", "Rain.", "Transformers read whole sentences at once, end to end."]

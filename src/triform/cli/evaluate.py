@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.data import FileFormat, Files
 from triform.tasks import find_task
 from triform.training.evaluation import evaluate as scores_of
-from triform.training.rows import Files, RowFormat
 
 Paths = Annotated[
     list[str],
@@ -34,7 +34,7 @@ Labels = Annotated[
     typer.Option("--label", metavar="WRITTEN=NAME", help="What a label of the file is called.", show_default=False),
 ]
 Format = Annotated[
-    RowFormat | None, typer.Option(help="How a file holds its rows, where its name does not say.", show_default=False)
+    FileFormat | None, typer.Option(help="How a file holds its rows, where its name does not say.", show_default=False)
 ]
 Pattern = Annotated[
     str | None, typer.Option(metavar="REGEX", help="Named groups are the values of each line.", show_default=False)

@@ -81,7 +81,7 @@ def main() -> None:
 def _fail(message: str, code: int, error: Exception) -> None:
     if debug.enabled:
         raise error
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
     sys.exit(code)
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from triform import spec
+from triform.data import Row
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.tasks import Task
 from triform.training import metrics
 from triform.training.metrics import Scores
-from triform.training.rows import Row
 
 Pipeline = Task[Any, Any]
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, Protocol, TypeVar
 import numpy as np
 import torch
 
+from triform.data import Row
 from triform.model import Model
-from triform.training.rows import Row
 
 E = TypeVar("E")
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from triform import __version__, families, spec
+from triform.data import Files
 from triform.errors import InputError, UnsupportedModelError, shown
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
@@ -28,7 +29,6 @@ from triform.training.objective import Objective
 from triform.training.objectives import OBJECTIVES
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe
-from triform.training.rows import Files
 from triform.training.start import HEADS, new_parameters, start, trainable
 from triform.training.tokenizer import train_tokenizer
 from triform.weights import make_folder, write_json

@@ -7,13 +7,13 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
 from triform.training.objectives.texts import logits_of, of_row, pack, reader_of, tensor, text_in
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)

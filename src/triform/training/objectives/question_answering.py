@@ -9,13 +9,13 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
 from triform.training.objectives.texts import forward, pack, reader_of, tensor, text_in
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from triform.data import Row
 from triform.engines import Integers, Spans
 from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.inputs import EncodedText, LongInput, Tokenizer
@@ -18,7 +19,6 @@ from triform.networks import EncoderDecoder
 from triform.tasks.sequence_level.sentence_transformers import Dense, Recipe
 from triform.training.objective import Loss
 from triform.training.objectives.texts import forward, pack, reader_of, tensor, text_in
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)

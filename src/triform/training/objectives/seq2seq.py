@@ -7,6 +7,7 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.generation import GenerationConfig
@@ -14,7 +15,6 @@ from triform.inputs import LongInput, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
 from triform.training.objectives.texts import TextReader, logits_of, pack, reader_of, tensor, text_in
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows
 from triform.inputs.text.backend import Text
 from triform.model import Model
 from triform.networks import Output
-from triform.training.rows import Row
 
 
 def text_in(row: Row, name: str) -> str:

@@ -7,13 +7,13 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, WrongTaskError
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss
 from triform.training.objectives.texts import logits_of, pack, reader_of, tensor, texts_in
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)
