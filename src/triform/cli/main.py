@@ -67,7 +67,7 @@ def common(
 def main() -> None:
     """Run a command.
 
-    Exit codes: those of `triform.errors`, 1 for the unexpected, and, by typer, 2 for usage and 130 for Ctrl-C.
+    Exit codes: as in `triform.errors`; 1 for an unexpected error; 2 for usage and 130 for Ctrl-C, by typer.
     """
     warnings.showwarning = _show_warning
     try:

@@ -1,6 +1,8 @@
 """The progress bar of a run over many rows."""
 
+import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Self
 
 from rich.console import Console
@@ -18,6 +20,12 @@ from rich.text import Text
 
 from triform.bulk import Summary
 from triform.data import Row, Source
+
+
+def is_shown(output: Path | None) -> bool:
+    """Whether standard error is a terminal, and the answers do not go to the same one."""
+    is_stream = output is None or (output.exists() and not output.is_file())
+    return sys.stderr.isatty() and not (is_stream and sys.stdout.isatty())
 
 
 class ProgressBar:

@@ -3,7 +3,7 @@
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import Field, fields
 from enum import StrEnum
@@ -15,12 +15,13 @@ from typing import Annotated, Any, Literal, get_type_hints
 import typer
 
 from triform.bulk import ErrorPolicy, IfExists, Summary, answer_rows
-from triform.bulk.columns import TEXT_FIELDS, InputColumns
-from triform.bulk.inputs import INPUT_FORMATS, parse_input, read_inputs
+from triform.bulk.columns import InputColumns
+from triform.bulk.inputs import INPUT_FORMATS, read_inputs
 from triform.bulk.writers import needs_run
+from triform.cli.arguments import parse_columns, read_texts
 from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, OptionalModel, Revision
-from triform.cli.progress import ProgressBar
-from triform.data import FileFormat, Row, Source
+from triform.cli.progress import ProgressBar, is_shown
+from triform.data import FileFormat, Source
 from triform.demo import demo_for
 from triform.errors import InputError
 from triform.tasks import ALIASES, TASKS, Options, Task, find_task
@@ -95,7 +96,7 @@ OnError = Annotated[
     ),
 ]
 
-FROM_WHERE_TO_WHERE = {
+INPUT_AND_OUTPUT = {
     "input": (Input, None),
     "input_format": (Formatted, None),
     "column": (Columned, None),
@@ -106,13 +107,14 @@ FROM_WHERE_TO_WHERE = {
     "on_error": (OnError, ErrorPolicy.STOP),
     "debug": (Debug, False),
 }
-"""Options that change no answer."""
+"""Options of every task that change no answer: name → type and default."""
 LOADING = {
     "engine": (Engine, "auto"),
     "dtype": (Dtype, "auto"),
     "revision": (Revision, None),
     "adapter": (Adapter, None),
 }
+"""Options of every task that say how to load the model."""
 
 
 def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
@@ -134,7 +136,7 @@ def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
     command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
     parameters = [Parameter("texts", Parameter.KEYWORD_ONLY, annotation=Texts, default=None)]
     model = (ModelOption, Parameter.empty) if demo_for(task.name) is None else (OptionalModel, None)
-    everything = {"model": model, **FROM_WHERE_TO_WHERE, **LOADING, **own}
+    everything = {"model": model, **INPUT_AND_OUTPUT, **LOADING, **own}
     for name, (annotation, default) in everything.items():
         parameters.append(Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default))
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
@@ -202,16 +204,16 @@ def _run(task: type[Task[Any, Any]], given: Mapping[str, Any], options: Mapping[
     if output is not None and not needs_run(output, if_exists):
         print(f"{output} is whole: there is nothing to go on with.", file=sys.stderr)
         return
-    columns = InputColumns(task, _chosen_columns(task, given["column"] or []))
+    columns = InputColumns(task, parse_columns(task, given["column"] or []))
     loading = {name: given[name] for name in LOADING}
     with ExitStack() as stack:
         # Before the model is loaded, which takes longer.
         source = None if given["input"] is None else stack.enter_context(Source(given["input"]))
         format = None if given["input_format"] is None else FileFormat(given["input_format"])
-        rows = _read_texts(given["texts"], columns, format) if source is None else read_inputs(source, columns, format)
+        rows = read_texts(given["texts"], columns, format) if source is None else read_inputs(source, columns, format)
         loaded = task.load(_shipped_model(task) if given["model"] is None else given["model"], **loading, **options)
         bar = None
-        if source is not None and _shows_progress(output):
+        if source is not None and is_shown(output):
             bar = stack.enter_context(ProgressBar(source))
             rows = bar.follow(rows)
         try:
@@ -242,51 +244,6 @@ def _shipped_model(task: type[Task[Any, Any]]) -> Path:
         file=sys.stderr,
     )
     return demo.folder
-
-
-def _chosen_columns(task: type[Task[Any, Any]], given: Sequence[str]) -> dict[str, str]:
-    """Parse [FIELD=]NAME to field → column.
-
-    Raises:
-        InputError: two columns for one field.
-    """
-    chosen: dict[str, str] = {}
-    for item in given:
-        field, equals, column = item.partition("=")
-        if not equals or field not in (task.fields or TEXT_FIELDS):
-            field, column = "text", item
-        if field in chosen:
-            raise InputError(f"--column {item}: {field} is read from {chosen[field]!r} already.")
-        chosen[field] = column
-    return chosen
-
-
-def _read_texts(texts: Sequence[str], columns: InputColumns, format: FileFormat | None) -> Iterator[Row]:
-    """Read the arguments as rows: as JSON for a task of objects or with --input-format jsonl, else letter by letter."""
-    for number, text in enumerate(texts, 1):
-        where = f"text {number}"
-        if columns.reads_objects or format is FileFormat.JSONL:
-            yield parse_input(text, where, columns)
-            continue
-        if _looks_like_json(text):
-            print(f"warning: {where} is read letter by letter. Is it JSON? Add --input-format jsonl.", file=sys.stderr)
-        yield Row(text, where)
-
-
-def _looks_like_json(text: str) -> bool:
-    """Whether a text is an object or a list of JSON, such as a conversation."""
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _shows_progress(output: Path | None) -> bool:
-    """Whether standard error is a terminal, and the answers do not go to the same one."""
-    is_stream = output is None or (output.exists() and not output.is_file())
-    return sys.stderr.isatty() and not (is_stream and sys.stdout.isatty())
 
 
 def _report_failed(summary: Summary) -> None:

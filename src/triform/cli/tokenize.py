@@ -1,4 +1,4 @@
-"""`triform tokenize MODEL TEXT`: what a model is given to read."""
+"""`triform tokenize MODEL TEXT`: the tokens of a text, as a model reads them."""
 
 import json as json_library
 from typing import Annotated
@@ -75,5 +75,5 @@ def _read_chat(text: str) -> Chat:
 
 
 def _plain(text: str) -> str:
-    """Text whose brackets are not rich's markup."""
+    """Escape the brackets of rich's markup."""
     return text.replace("[", r"\[")

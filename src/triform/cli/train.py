@@ -1,4 +1,4 @@
-"""`triform train RECIPE.toml`: a model, trained as a recipe says."""
+"""`triform train RECIPE.toml`: train a model by a recipe."""
 
 import shutil
 import sys
@@ -74,10 +74,10 @@ def train(
 
 
 def is_done(output: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Whether nothing is left to do; what is in the way of a new run is taken away, if that is wanted.
+    """Whether the run is complete; `overwrite` removes an earlier run and its model.
 
     Raises:
-        InputError: there is something already, and nobody said what to do with it.
+        InputError: the output holds a run or a model, and should be neither resumed nor overwritten.
     """
     from triform.training.log import has_ended
 
@@ -95,7 +95,7 @@ def is_done(output: Path, *, resume: bool, overwrite: bool) -> bool:
 
 
 def introduce(run: "Run", console: Console) -> None:
-    """Say what will be trained, for how long, and what memory it will take."""
+    """Print the model, the number of steps and the memory of a run."""
     told = run.forecast()
     fixed = told.parameters + told.gradients + told.moments
     console.print(
@@ -125,5 +125,5 @@ def follow(run: "Run", console: Console) -> None:
 
 
 def in_words(scores: Mapping[str, float]) -> str:
-    """Scores for people."""
+    """Write scores for people."""
     return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
