@@ -124,7 +124,7 @@ def test_objects_in_a_table(embed: Task[Any, Any], tmp_path: Path) -> None:
         ("in.csv", b"a,b\n1,2\n", {"columns": {"text": "c"}}, "the columns are a, b; there is no c"),
         ("in.csv", b"text,text\n1,2\n", {}, "the header names 'text' more than once"),
         ("in.csv", b"text\n1\n2,3\n", {}, "in.csv, line 3: 2 cells, where the header has 1"),
-        ("in.csv", b'text\n1\n"2\n3\n', {}, "in.csv, line 3: no csv: unexpected end of data"),
+        ("in.csv", b'text\n1\n"2\n3\n', {}, "in.csv, line 3: not csv: unexpected end of data"),
         ("in.csv", b"text\n1\n\xff\n", {"on_error": "skip"}, "in.csv, line 3: not UTF-8"),
         ("in.json", b"[1]", {}, "rows are read from .txt, .csv, .tsv and .jsonl"),
         ("in.txt.gz", b"no gzip", {}, "in.txt.gz cannot be read beyond line 0: Not a gzipped file"),

@@ -74,7 +74,7 @@ def test_files_one_after_another_and_side_by_side(tmp_path: Path) -> None:
         ("in.csv", "text\na\n", {"columns": {"label": "stars"}}, "in.csv, line 2: there is no stars among text"),
         ("in.conll", "a O\nb\n", {}, "in.conll, line 2: 1 column, where its sentence has 2"),
         ("in.txt", "x\n", {"pattern": r"(?P<label>\d) .*"}, "in.txt, line 1: the pattern"),
-        ("in.txt", "x\n", {"pattern": "("}, "is no regular expression"),
+        ("in.txt", "x\n", {"pattern": "("}, "is not a regular expression"),
         ("in.txt", "x\n", {"pattern": "x"}, "names no group"),
         ("in.txt", "", {}, "in.txt is empty"),
     ],

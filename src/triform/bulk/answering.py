@@ -1,4 +1,4 @@
-"""Rows → answers, in order, one chunk after another; a row without an answer stops the run, or keeps its error.
+"""Rows → answers, in order, chunk by chunk; a row without an answer stops the run, or gets an error.
 
 Batches are cut at the same rows however often a run is interrupted, so that a resumed run writes the same bytes.
 """
@@ -18,7 +18,7 @@ from triform.tasks import Task
 
 
 class ErrorPolicy(StrEnum):
-    """The treatment of a row that cannot be answered."""
+    """The treatment of a row without an answer."""
 
     STOP = "stop"
     """End the run there; the rows before are answered."""

@@ -12,7 +12,7 @@ from triform.tasks import Task
 
 
 class AnswerFormat(ABC):
-    """Encodes answers as bytes, one after another."""
+    """Encodes answers as bytes."""
 
     name: str
     head = b""
@@ -84,7 +84,7 @@ class NpyFormat(AnswerFormat):
 
 
 def choose_format(task: Task[Any, Any], path: Path | None, *, json: bool = False) -> AnswerFormat:
-    """Choose JSON where it is asked for or the file is .jsonl, an array where the file is .npy, else text.
+    """Choose JSON for `json` or a .jsonl file, an array for a .npy file, else text.
 
     Raises:
         InputError: a .npy file for answers that are not vectors of one width, or for JSON.
@@ -104,7 +104,7 @@ def as_json(answer: Any) -> str:
 
 
 def as_text(answer: Any) -> str:
-    """Write an answer for people: a vector as its numbers, an object as its values, a list as lines."""
+    """Write an answer for people: a vector as numbers, an object as values, a list as lines."""
     if isinstance(answer, np.ndarray) and answer.ndim == 1:
         return " ".join(f"{number:.8g}" for number in answer.tolist())
     if isinstance(answer, list | np.ndarray):

@@ -1,4 +1,4 @@
-"""Rows of a file → rows of inputs of a task; a row that makes no input carries its error."""
+"""Rows of a file → rows of inputs of a task; a bad row carries an error."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ INPUT_FORMATS = (FileFormat.TXT, FileFormat.CSV, FileFormat.TSV, FileFormat.JSON
 
 
 def read_inputs(source: Source, columns: InputColumns, format: FileFormat | None = None) -> Iterator[Row]:
-    """Read the inputs in a file, one at a time; `Row.values` is what the task reads.
+    """Read the inputs in a file lazily; `Row.values` is the input of the task.
 
     Arguments:
         source: the opened file.

@@ -1,4 +1,4 @@
-"""Runs over many rows: from a file, through a task, to a file that a later run can resume."""
+"""Runs over many rows: from a file, through a task, to a file; resumable."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Writers of answers: to a stream, or to a file that appears when it is complete and can be resumed until then.
+"""Writers of answers: to a stream, or to a file, resumable until the file is complete.
 
 Beside OUTPUT, a run keeps OUTPUT.part, the answers so far, and OUTPUT.part.json, the account: settings of the run,
 answered rows, their bytes, and a digest of the rows. The answers reach the operating system before the account is
@@ -28,7 +28,7 @@ except ImportError:  # Windows has no such locks
 
 
 class IfExists(StrEnum):
-    """The treatment of an output that an earlier run has left, complete or unfinished."""
+    """The treatment of an existing output, complete or unfinished."""
 
     FAIL = "fail"
     """Refuse to run."""
@@ -48,7 +48,7 @@ class Summary:
     """Rows that have an error in the place of an answer."""
 
     def plus(self, rows: int, failed: int) -> "Summary":
-        """Add rows, of which some failed."""
+        """Add rows, and the failed rows among them."""
         return Summary(self.rows + rows, self.failed + failed)
 
 
@@ -66,12 +66,12 @@ class AnswerWriter(ABC):
 
     @property
     def note(self) -> str:
-        """Say what is left of the run, for the error that ends it early; empty where nothing can be resumed."""
+        """Count the answered rows, for the error of an early end; empty for a stream."""
         return ""
 
     @abstractmethod
     def write(self, rows: Sequence[Row], answers: Sequence[bytes], *, failed: int = 0, final: bool = True) -> None:
-        """Write the answers of some rows, which readers see at once.
+        """Write the answers of some rows, and flush them.
 
         Arguments:
             rows: the rows.
@@ -81,7 +81,7 @@ class AnswerWriter(ABC):
         """
 
     def skip_answered(self, rows: Iterator[Row], chunk: int) -> list[Row]:
-        """Read past the rows that are answered, and return those of the last chunk if it is not answered to its end.
+        """Read past the answered rows; return those of a chunk that is answered in part.
 
         Raises:
             InputError: the rows differ from those that were answered.
@@ -93,7 +93,7 @@ class AnswerWriter(ABC):
 
 
 class StreamWriter(AnswerWriter):
-    """Writes to standard output, a pipe or a device, from which nothing can be resumed."""
+    """Writes to standard output, a pipe or a device; cannot be resumed."""
 
     def __init__(self, stream: BinaryIO, format: AnswerFormat) -> None:
         super().__init__(format)
@@ -238,7 +238,7 @@ class FileWriter(AnswerWriter):
 
 
 def needs_run(path: Path, if_exists: IfExists) -> bool:
-    """Decide whether a run has to write an output; False where it is complete and should be resumed.
+    """Decide whether a run has to write an output; False for a complete output with `IfExists.RESUME`.
 
     Raises:
         InputError: the output exists, complete or unfinished, and should be neither resumed nor overwritten.

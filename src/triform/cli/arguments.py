@@ -42,7 +42,7 @@ def read_texts(texts: Sequence[str], columns: InputColumns, format: FileFormat |
 
 
 def _looks_like_json(text: str) -> bool:
-    """Whether a text is an object or a list of JSON, such as a conversation."""
+    """Tell whether a text is an object or a list of JSON, such as a conversation."""
     if not text.lstrip().startswith(("{", "[")):
         return False
     try:

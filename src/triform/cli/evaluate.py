@@ -95,8 +95,8 @@ def _paths(data: Sequence[str]) -> Any:
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     pairs = {}
     for one in given or ():
-        name, parted, value = one.partition("=")
-        if not parted:
+        name, equals, value = one.partition("=")
+        if not equals:
             raise typer.BadParameter(f"{option} {one}: expected NAME=VALUE.")
         pairs[name] = value
     return pairs

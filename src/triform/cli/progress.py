@@ -23,7 +23,7 @@ from triform.data import Row, Source
 
 
 def is_shown(output: Path | None) -> bool:
-    """Whether standard error is a terminal, and the answers do not go to the same one."""
+    """Decide whether to show progress: standard error is a terminal, and the answers go elsewhere."""
     is_stream = output is None or (output.exists() and not output.is_file())
     return sys.stderr.isatty() and not (is_stream and sys.stdout.isatty())
 

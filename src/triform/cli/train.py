@@ -74,7 +74,7 @@ def train(
 
 
 def is_done(output: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Whether the run is complete; `overwrite` removes an earlier run and its model.
+    """Tell whether the run is complete; `overwrite` removes an earlier run and its model.
 
     Raises:
         InputError: the output holds a run or a model, and should be neither resumed nor overwritten.

@@ -1,4 +1,4 @@
-"""Rows of files: read one after another, so that a file may be larger than memory."""
+"""Rows of files, read one after another: a file may be larger than memory."""
 
 from triform.data.files import Files
 from triform.data.formats import FileFormat, find_format, read_rows

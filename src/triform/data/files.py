@@ -109,7 +109,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise InputError(f"pattern = {pattern!r} is no regular expression: {error}.") from error
+        raise InputError(f"pattern = {pattern!r} is not a regular expression: {error}.") from error
     if not compiled.groupindex:
-        raise InputError(f"pattern = {pattern!r} names no group; write those that are values as (?P<text>…).")
+        raise InputError(f"pattern = {pattern!r} names no group. Write each value as a group, such as (?P<text>…).")
     return compiled

@@ -1,4 +1,4 @@
-"""File formats and their readers: the lines of a file → its rows.
+"""File formats and their readers: lines of a file → rows.
 
 A reader knows nothing of the purpose of a row: `bulk/` makes inputs of tasks from rows, `training/` makes examples.
 """
@@ -39,7 +39,7 @@ def _accept_any(header: Sequence[str], where: str) -> None:
 
 
 def read_rows(source: Source, format: FileFormat, *, check_header: CheckHeader = _accept_any) -> Iterator[Row]:
-    """Read the rows of a file, one at a time.
+    """Read the rows of a file lazily.
 
     A blank line of a table or of JSON holds no row; `source.num_blank_lines` counts them. A row that cannot be read
     carries its error.
@@ -64,7 +64,7 @@ def read_rows(source: Source, format: FileFormat, *, check_header: CheckHeader =
 
 
 def find_format(path: str | Path, known: Collection[FileFormat] = tuple(FileFormat)) -> FileFormat | None:
-    """Find the format that the ending of a file's name says; None where it says no known format.
+    """Find a format by the ending of a file name; None for an ending without a known format.
 
     Raises:
         InputError: the name ends in .json, which is one value instead of rows.
@@ -79,7 +79,7 @@ def find_format(path: str | Path, known: Collection[FileFormat] = tuple(FileForm
 
 
 def parse_json(text: str, where: str) -> Row:
-    """Parse a JSON value to a row, which carries the error where the text is not JSON."""
+    """Parse a JSON value to a row; a text that is not JSON becomes a row with an error."""
     try:
         return Row(json.loads(text), where)
     except (ValueError, RecursionError) as error:
@@ -87,7 +87,7 @@ def parse_json(text: str, where: str) -> Row:
 
 
 def read_matches(source: Source, pattern: re.Pattern[str]) -> Iterator[Row]:
-    """Read each line as the named groups of a pattern, which must match the whole line."""
+    """Read each line as the named groups of a pattern for the whole line."""
     for row in _read_texts(source):
         if row.error:
             yield row
@@ -123,7 +123,7 @@ def _read_table(source: Source, format: FileFormat, check_header: CheckHeader) -
         except StopIteration:
             return
         except csv.Error as error:
-            raise InputError(f"{where}: no {format}: {error}. Is a quote left open, or not doubled?") from error
+            raise InputError(f"{where}: not {format}: {error}. Is a quote left open, or not doubled?") from error
         if not cells:
             source.num_blank_lines += 1
         elif header is None:

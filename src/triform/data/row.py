@@ -1,10 +1,10 @@
-"""The row: one text, example or input, read from a file."""
+"""The row of a file: a text, an example or an input."""
 
 from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
-    """One row of a file: a text and its label, a sentence and its translation, an input of a task."""
+    """A row of a file: a text with a label, a sentence with a translation, an input of a task."""
 
     values: Any
     """A mapping of named values; a text or another JSON value where the file gives no names; None beside an error."""
@@ -15,5 +15,5 @@ class Row(NamedTuple):
 
 
 def count(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 cell", "2,000 cells"."""
+    """Write a number and a noun: "1 cell", "2,000 cells"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

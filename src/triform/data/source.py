@@ -58,11 +58,11 @@ class Source:
 
     @property
     def position(self) -> int:
-        """Bytes of `num_bytes` that were read."""
+        """Bytes read so far, of `num_bytes`."""
         return self._raw.tell()
 
     def lines(self) -> Iterator[Row]:
-        """Read each line as text, with its line ending; an undecodable line is a row with an error.
+        """Read each line as text, line ending included; an undecodable line is a row with an error.
 
         Raises:
             InputError: the file is empty or damaged, or a line is longer than `LONGEST_LINE`.
