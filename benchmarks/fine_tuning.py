@@ -26,7 +26,7 @@ from benchmarks.measure import OURS, Comparison, Series, interleave
 from benchmarks.report import Report, parse_arguments
 from benchmarks.trainers import SETTINGS, Outcome
 from benchmarks.workload import minilm_folder
-from triform.training.rows import Files, RowFormat
+from triform.data import FileFormat, Files
 
 DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
 """Where the data sets are, by default beside the checkout."""
@@ -68,7 +68,7 @@ CASES = {
         settings={"pattern": LABELLED, "encoding": "latin-1"},
     ),
     "sst2": Case(train="sst2/stsa.binary.train", test="sst2/stsa.binary.test", settings={"pattern": LABELLED}),
-    "wikigold": Case(train="ner/wikigold/CONLL-format/data/wikigold.conll.txt", settings={"format": RowFormat.CONLL}),
+    "wikigold": Case(train="ner/wikigold/CONLL-format/data/wikigold.conll.txt", settings={"format": FileFormat.CONLL}),
 }
 
 

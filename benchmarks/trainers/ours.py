@@ -6,6 +6,7 @@ import time
 import torch._dynamo  # noqa: F401  which torch's optimizers import, and the other side's libraries have by now
 
 from benchmarks.trainers import SETTINGS, Arguments, Outcome, parse, resident
+from triform.data import Files
 from triform.tasks import find_task
 from triform.training.batches import BatchSettings
 from triform.training.evaluation import evaluate
@@ -13,7 +14,6 @@ from triform.training.loop import LoopSettings
 from triform.training.optimizer import OptimizerSettings
 from triform.training.processes import Processes
 from triform.training.recipe import DataSettings, Recipe
-from triform.training.rows import Files
 from triform.training.run import prepare_run
 
 

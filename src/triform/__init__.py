@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from triform.errors import TriformError
 from triform.inputs import Batch
 from triform.model import Model, load
+from triform.version import __version__
 
 if TYPE_CHECKING:
     from triform.tasks import pipeline
     from triform.training import train
-
-__version__ = "0.1.0"
 
 __all__ = ["Batch", "Model", "TriformError", "__version__", "load", "pipeline", "train"]
 

@@ -37,7 +37,7 @@ def start(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
 
 
 def kill(process: subprocess.Popen[bytes]) -> bool:
-    """Kill a process with no chance to tidy up; whether it was still at work."""
+    """Kill a process with no chance to tidy up; return whether it was still at work."""
     at_work = process.poll() is None
     process.kill()
     process.wait()
@@ -45,7 +45,7 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
 
 
 def answered(output: Path) -> int:
-    """How many rows an unfinished run accounts for."""
+    """Read the number of rows that an unfinished run accounts for."""
     try:
         return int(json.loads(output.with_name(output.name + ".part.json").read_text())["rows"])
     except FileNotFoundError:
@@ -53,13 +53,13 @@ def answered(output: Path) -> int:
 
 
 def wait_for(process: subprocess.Popen[bytes], output: Path, rows: int) -> None:
-    """Wait until a run accounts for so many rows, or has ended."""
+    """Wait until a run accounts for a number of rows, or has ended."""
     while answered(output) < rows and process.poll() is None:
         time.sleep(0.005)
 
 
 def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: int) -> list[int]:
-    """Run to the end of `count` rows through kills at random moments; how many rows stood at each that met it at work.
+    """Run to the end of `count` rows through kills at random moments; return the rows answered at each kill at work.
 
     Some come while it loads, before its first answer.
     """
@@ -76,14 +76,14 @@ def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: i
 
 
 def resident(process: subprocess.Popen[bytes], what: str) -> float:
-    """MiB that a process holds: VmRSS now, VmHWM at most."""
+    """Read the MiB that a process holds: VmRSS now, VmHWM at most."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     lines = [line for line in status.splitlines() if line.startswith(what)]
     return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def memory_by_rows(arguments: Sequence[Any], output: Path, marks: Sequence[int]) -> dict[int, float]:
-    """Peak resident MiB when so many rows were in the output, which must be JSON lines; the last at the end of all."""
+    """Measure peak resident MiB by the rows in the output, which must be JSON lines; -1 is the end of the run."""
     peaks: dict[int, float] = {}
     part, seen, rows = output.with_name(output.name + ".part"), 0, 0
     with start(*arguments) as process:
@@ -128,7 +128,7 @@ def main() -> None:
         moments = kill_and_resume(task, pieces, wanted.rows, wanted.kills)
         same = pieces.read_bytes() == whole.read_bytes()
         numbers = ", ".join(f"{rows:,}" for rows in moments)
-        print(f"{len(moments)} kills at work, with so many rows answered: {numbers}")
+        print(f"{len(moments)} kills at work, at these numbers of answered rows: {numbers}")
         print(f"{len(pieces.read_bytes().splitlines()):,} rows; {'the same bytes' if same else 'OTHER BYTES'}")
         sys.exit(not same)
 

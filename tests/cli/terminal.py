@@ -37,14 +37,14 @@ class Terminal:
         os.write(self._side, keys.encode())
 
     def read_until(self, pattern: str) -> str:
-        """What has come up to the end of a match."""
+        """Read up to the end of a match."""
         found = self._match(pattern, seconds=60)
         assert found, f"no {pattern!r} in {self._unread!r}"
         text, self._unread = self._unread[: found.end()], self._unread[found.end() :]
         return text
 
     def press_until(self, key: str, pattern: str) -> str:
-        """What comes of a key; it is pressed again, since `input` loses a Ctrl-C that comes while it reads another."""
+        """Press a key until its answer comes: `input` loses a Ctrl-C that comes while it reads another."""
         for _ in range(10):
             self.type(key)
             if self._match(pattern, seconds=3):

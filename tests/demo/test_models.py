@@ -181,8 +181,8 @@ def held_out(name: str, number: int, tmp_path: Path) -> Path:
     ],
 )
 def test_scores_are_as_stated(name: str, metric: str, key: str, number: int, tolerance: float, tmp_path: Path) -> None:
+    from triform.data import Files
     from triform.training.evaluation import evaluate
-    from triform.training.rows import Files
 
     demo = DEMOS[name]
     rows = Files(paths=[held_out(name, number, tmp_path)])

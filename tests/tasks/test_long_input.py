@@ -13,7 +13,7 @@ import transformers
 import triform
 from tests import checkpoints
 from tests.tasks.test_pipelines import TEXTS, assert_same
-from triform.cli.forms import as_text
+from triform.bulk.formats import as_text
 from triform.errors import InputError, TruncationWarning
 
 LIMIT = 128

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.tasks.options import Options
-from triform.tasks.runner import Failure, OnError
+from triform.tasks.runner import ErrorPolicy, Failure
 from triform.tasks.task import Rows, Task
 
 UNREADABLE, UNANSWERABLE = -1, -2
@@ -73,13 +73,13 @@ def expected(given: int) -> int | Failure:
 
 @given(numbers)
 def test_every_input_has_its_answer_or_its_failure(inputs: list[int]) -> None:
-    parts = list(Lengths().runner().parts(inputs, on_error=OnError.SKIP))
+    parts = list(Lengths().runner().parts(inputs, on_error=ErrorPolicy.SKIP))
     assert [answer for part in parts for answer in part] == [expected(each) for each in inputs]
 
 
 @given(numbers)
 def test_a_run_stops_at_the_first_failure_and_answers_what_comes_before(inputs: list[int]) -> None:
-    answers = [answer for part in Lengths().runner().parts(inputs, on_error=OnError.STOP) for answer in part]
+    answers = [answer for part in Lengths().runner().parts(inputs, on_error=ErrorPolicy.STOP) for answer in part]
     failed = [number for number, each in enumerate(inputs) if each < 0]
     assert answers == [expected(each) for each in inputs[: failed[0] + 1 if failed else None]]
 
@@ -89,18 +89,18 @@ def test_a_run_that_goes_on_has_the_batches_of_one_that_was_not_interrupted(
     inputs: list[int], data: st.DataObject
 ) -> None:
     whole, again = Lengths(), Lengths()
-    list(whole.runner().parts(inputs, on_error=OnError.SKIP))
+    list(whole.runner().parts(inputs, on_error=ErrorPolicy.SKIP))
     skip = data.draw(st.integers(0, len(inputs)))
-    parts = again.runner().parts(inputs, on_error=OnError.SKIP, skip=skip)
+    parts = again.runner().parts(inputs, on_error=ErrorPolicy.SKIP, skip=skip)
     assert [answer for part in parts for answer in part] == [expected(each) for each in inputs[skip:]]
     assert again.batches == whole.batches[len(whole.batches) - len(again.batches) :]
 
 
 def test_what_could_not_be_read_stays_a_failure() -> None:
     given = [3, Failure("no number"), 4]
-    assert list(Lengths().runner().parts(given, on_error=OnError.SKIP)) == [given]
-    assert list(Lengths().runner().parts(given, on_error=OnError.STOP)) == [given[:2]]
-    assert list(Lengths().runner().parts(given[1:2], on_error=OnError.SKIP)) == [given[1:2]]
+    assert list(Lengths().runner().parts(given, on_error=ErrorPolicy.SKIP)) == [given]
+    assert list(Lengths().runner().parts(given, on_error=ErrorPolicy.STOP)) == [given[:2]]
+    assert list(Lengths().runner().parts(given[1:2], on_error=ErrorPolicy.SKIP)) == [given[1:2]]
 
 
 def test_several_sequences_of_one_input_go_through_the_model_in_parts() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 import triform
+from triform.data import Files, Row
 from triform.inputs import Batch
 from triform.model import Model
 from triform.training.batches import Batches, BatchSettings
@@ -20,7 +21,6 @@ from triform.training.loop import LoopSettings, Training
 from triform.training.objective import Loss, Objective
 from triform.training.optimizer import OptimizerSettings
 from triform.training.processes import join_processes
-from triform.training.rows import Files, Row
 
 KEPT = 0.9
 """The share of letters that are targets."""

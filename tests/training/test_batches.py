@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.training.small import Letters, NextLetter
+from triform.data import Row
 from triform.errors import InputError
 from triform.training.batches import Batches, BatchSettings, make_micro_batches
-from triform.training.rows import Row
 
 
 def batches(lengths: list[int], seed: int = 0, num_processes: int = 1, **settings: int) -> Batches[Letters]:

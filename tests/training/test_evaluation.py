@@ -10,10 +10,10 @@ import transformers
 
 import triform
 from tests.checkpoints import bert, llama, t5
+from triform.data import Row
 from triform.errors import InputError
 from triform.training import metrics
 from triform.training.evaluation import evaluate
-from triform.training.rows import Row
 
 TEXTS = ["Once upon a time", "The house is wonderful, and so is the cat on the mat.", "numbers: 1 2 3"]
 

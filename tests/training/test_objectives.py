@@ -17,13 +17,13 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 import triform
 from tests import checkpoints
 from triform import spec
+from triform.data import Row
 from triform.errors import InputError, TokenizerError, WrongTaskError
 from triform.inputs import Tokenizer
 from triform.model import Model, NewHead, load_for_training
 from triform.model.trainable import trainable_parameters
 from triform.training.objective import Loss, Objective
 from triform.training.objectives import find_objective
-from triform.training.rows import Row
 
 TEXTS = ["A cat sat on the mat, unbelievably.", "Rain.", "Transformers read whole sentences at once, end to end."]
 LONG = " ".join(TEXTS * 30)

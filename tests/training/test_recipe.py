@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from triform.data import FileFormat
 from triform.errors import InputError
 from triform.training.optimizer import Schedule
 from triform.training.recipe import read_recipe
-from triform.training.rows import RowFormat
 from triform.training.settings import parse_changes
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def test_a_recipe(tmp_path: Path) -> None:
     recipe = read_recipe(tmp_path / "recipe.toml", parse_changes(changes))
     assert (recipe.optimizer.learning_rate, recipe.optimizer.schedule) == (3e-5, Schedule.COSINE)
     assert (recipe.batches.batch_tokens, recipe.model, recipe.loop.epochs) == (100, "folder/model", 2.0)
-    assert recipe.data.format is RowFormat.TXT
+    assert recipe.data.format is FileFormat.TXT
     files = recipe.data.files(recipe.data.train, tmp_path)
     assert files.all_paths() == [Path("/data/a.txt"), Path("/data/b.txt")]
     assert recipe.objective == {"name": "causal-lm", "max_length": 8}

@@ -6,10 +6,10 @@ import pytest
 import transformers
 
 from tests.checkpoints import CORPUS
+from triform.data import Row
 from triform.errors import InputError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
-from triform.training.rows import Row
 from triform.training.tokenizer import Algorithm, TokenizerSettings, train_tokenizer
 
 ROWS = [Row({"text": text, "text_pair": "and more"}, f"line {number}") for number, text in enumerate(CORPUS)]

@@ -43,7 +43,7 @@ def convert(
             before_file=lambda file: status.update(f"Writing {file}"),
         )
     for name in done.left_out:
-        typer.echo(f"Left out, for it is no tensor: {name}", err=True)
+        typer.echo(f"Left out, because it is not a tensor: {name}", err=True)
     typer.echo(f"Converted: {done.folder}")
     if (done.folder / MODEL.config).is_file():
         read_blueprint(done.folder)

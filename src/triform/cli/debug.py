@@ -1,9 +1,9 @@
-"""Whether failures show their traceback; `--debug` of any command sets it."""
+"""The switch `--debug` of every command: show the traceback of an error."""
 
 enabled = False
 
 
 def enable(wanted: bool) -> None:
-    """Take the value of the option."""
+    """Switch tracebacks on, if the option is given."""
     global enabled
     enabled = enabled or wanted

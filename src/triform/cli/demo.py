@@ -15,7 +15,7 @@ from triform.errors import InputError
 
 
 def complete_demo(incomplete: str) -> list[str]:
-    """Names of demos, for the shell."""
+    """List the demos that complete a word, for the shell."""
     return [name for name in DEMOS if name.startswith(incomplete)]
 
 
@@ -54,7 +54,7 @@ def demo(
 
 
 def _answer_what_is_typed(walker: Walker) -> None:
-    """Until the person leaves; an error ends no more than its answer."""
+    """Answer typed texts until the person leaves; an error ends only its answer."""
     typer.secho(f"Type a text, or {', '.join(DEMOS)} for another model. Ctrl-D leaves.", dim=True)
     with suppress(ImportError):
         import readline  # noqa: F401 (importing it gives `input` a history)

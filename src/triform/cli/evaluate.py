@@ -1,4 +1,4 @@
-"""`triform evaluate TASK`: how good a model's answers are."""
+"""`triform evaluate TASK`: scores of a model's answers."""
 
 import json as json_library
 import tomllib
@@ -11,35 +11,33 @@ from rich.console import Console
 from rich.table import Table
 
 from triform.cli.parameters import Adapter, Debug, Dtype, Engine, Json, ModelOption, Revision
+from triform.data import FileFormat, Files
 from triform.tasks import find_task
 from triform.training.evaluation import evaluate as scores_of
-from triform.training.rows import Files, RowFormat
 
 Paths = Annotated[
     list[str],
     typer.Option(
         "--data",
         metavar="[FIELD=]FILE",
-        help="Rows with what is right. FIELD=FILE twice or more: files side by side, of which each line is one value.",
+        help="Rows with the right answers. FIELD=FILE twice or more: files side by side, where each line is one value.",
     ),
 ]
 Columns = Annotated[
     list[str] | None,
-    typer.Option(
-        "--column", "-c", metavar="FIELD=NAME", help="What a field is called in the file.", show_default=False
-    ),
+    typer.Option("--column", "-c", metavar="FIELD=NAME", help="The name of a field in the file.", show_default=False),
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="WRITTEN=NAME", help="What a label of the file is called.", show_default=False),
+    typer.Option("--label", metavar="WRITTEN=NAME", help="The name of a label in the file.", show_default=False),
 ]
 Format = Annotated[
-    RowFormat | None, typer.Option(help="How a file holds its rows, where its name does not say.", show_default=False)
+    FileFormat | None, typer.Option(help="Format of the files, where their names do not say it.", show_default=False)
 ]
 Pattern = Annotated[
     str | None, typer.Option(metavar="REGEX", help="Named groups are the values of each line.", show_default=False)
 ]
-Encoding = Annotated[str, typer.Option(help="Of the files, as Python names it.")]
+Encoding = Annotated[str, typer.Option(help="Encoding of the files, as Python names it.")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="OPTION=VALUE", help="An option of the task: num_beams=4.", show_default=False),
@@ -63,7 +61,7 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer rows of which the right answers are known, and score that by the field's metrics. Needs triform[train].
+    """Score a model's answers to rows with known right answers, by the field's metrics. Needs triform[train].
 
     Example: triform evaluate text-classification --model MODEL --data test.csv --column label=stars
     """
@@ -97,15 +95,15 @@ def _paths(data: Sequence[str]) -> Any:
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     pairs = {}
     for one in given or ():
-        name, parted, value = one.partition("=")
-        if not parted:
+        name, equals, value = one.partition("=")
+        if not equals:
             raise typer.BadParameter(f"{option} {one}: expected NAME=VALUE.")
         pairs[name] = value
     return pairs
 
 
 def _value(text: str) -> Any:
-    """As TOML has it, or else a text."""
+    """Parse a value of TOML; anything else is a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

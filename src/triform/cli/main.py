@@ -6,7 +6,6 @@ from typing import TextIO
 
 import typer
 
-from triform import __version__
 from triform.cli import debug
 from triform.cli.cache import cache
 from triform.cli.chat import chat
@@ -19,6 +18,7 @@ from triform.cli.run import run
 from triform.cli.tokenize import tokenize
 from triform.cli.train import train
 from triform.errors import TriformError
+from triform.version import __version__
 
 EPILOG = "\n\n".join(
     (
@@ -67,7 +67,7 @@ def common(
 def main() -> None:
     """Run a command.
 
-    Exit codes: those of `triform.errors`, 1 for the unexpected, and, by typer, 2 for usage and 130 for Ctrl-C.
+    Exit codes: as in `triform.errors`; 1 for an unexpected error; 2 for usage and 130 for Ctrl-C, by typer.
     """
     warnings.showwarning = _show_warning
     try:
@@ -81,7 +81,7 @@ def main() -> None:
 def _fail(message: str, code: int, error: Exception) -> None:
     if debug.enabled:
         raise error
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
     sys.exit(code)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from triform.cli.parameters import Adapter, Dtype, Engine, Revision
 from triform.tasks import Options
+from triform.tasks.text_task import TextOptions
 
 Parameters = Mapping[str, tuple[Any, Any]]
 """Name → annotation and default, as typer reads them from a function's signature."""
@@ -47,7 +48,7 @@ def _annotation(hint: Any, option: Field[Any]) -> Any:
         kind = one | None if option.default is None else one
     # A switch that is off by default needs no --no-… option.
     names = [f"--{option.name.replace('_', '-')}"] if option.default is False else []
-    common = option.name in {known.name for known in fields(Options)}
+    common = option.name in {known.name for known in fields(TextOptions)}
     envvar = f"TRIFORM_{option.name.upper()}" if common else None
     parsing: dict[str, Any] = {}
     if "Mapping" in str(hint):

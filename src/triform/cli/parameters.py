@@ -10,17 +10,17 @@ from triform.engines import ENGINES, FORMATS
 
 
 def complete_engine(incomplete: str) -> list[str]:
-    """Names of engines, for the shell."""
+    """List the engines that complete a word, for the shell."""
     return [name for name in ("auto", *ENGINES) if name.startswith(incomplete)]
 
 
 def complete_dtype(incomplete: str) -> list[str]:
-    """Formats of weights, for the shell."""
+    """List the formats of weights that complete a word, for the shell."""
     return [name for name in ("auto", *FORMATS) if name.startswith(incomplete)]
 
 
 def complete_model(incomplete: str) -> list[str]:
-    """Folders, for the shell; those that hold a model are whole, others lead on."""
+    """List the folders that complete a word: the folder of a model as it is, any other with a slash."""
     typed = Path(incomplete).expanduser()
     parent = typed if incomplete.endswith("/") or not incomplete else typed.parent
     try:

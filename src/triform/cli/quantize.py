@@ -1,4 +1,4 @@
-"""`triform quantize MODEL`: weights in integers, and what that costs."""
+"""`triform quantize MODEL`: weights in integers, and the loss."""
 
 import json as json_library
 import sys
@@ -56,7 +56,7 @@ def quantize(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Write a model with its linears in integers, and report what it lost: the same text is read by both.
+    """Write a model with its linears in integers, and report the loss: both models read the same text.
 
     The result is a checkpoint that transformers reads too, with compressed-tensors; its language head stays in floats.
     Any command quantizes while it loads as well, without a second copy on disk: --dtype int8, head included.

@@ -1,32 +1,28 @@
 """`triform run TASK`: one command for each task, its options read off the task itself."""
 
-import hashlib
-import json
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from inspect import Parameter, getdoc
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from triform import __version__
-from triform.cli.answering import Answering
-from triform.cli.columns import Columns
-from triform.cli.forms import Form, form_of
+from triform.bulk import ErrorPolicy, IfExists, Summary, answer_rows
+from triform.bulk.columns import InputColumns
+from triform.bulk.inputs import INPUT_FORMATS, read_inputs
+from triform.bulk.writers import needs_run
+from triform.cli.arguments import parse_columns, read_texts
 from triform.cli.options import LOADING, options_of, set_parameters
-from triform.cli.output import FileOutput, Output, StreamOutput, check_untouched, is_whole
 from triform.cli.parameters import Debug, Json, ModelOption, OptionalModel
-from triform.cli.progress import progress
-from triform.cli.rows import Row, parse, read_rows
-from triform.data.files import InputFormat, Source, format_of
+from triform.cli.progress import ProgressBar, is_shown
+from triform.data import FileFormat, Source
 from triform.demo import demo_for
 from triform.errors import InputError
 from triform.tasks import ALIASES, TASKS, Task, find_task
-from triform.tasks.runner import OnError
 
 EPILOG = """
 Examples:
@@ -68,6 +64,7 @@ Columned = Annotated[
         show_default=False,
     ),
 ]
+InputFormat: Any = Literal[tuple(map(str, INPUT_FORMATS))]
 Formatted = Annotated[
     InputFormat | None,
     typer.Option(
@@ -88,8 +85,8 @@ OutputFile = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on where an earlier run with this --output ended.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an --output that is there already.")]
-OnErrorOption = Annotated[
-    OnError,
+OnError = Annotated[
+    ErrorPolicy,
     typer.Option(
         "--on-error",
         envvar="TRIFORM_ON_ERROR",
@@ -97,7 +94,7 @@ OnErrorOption = Annotated[
     ),
 ]
 
-FROM_WHERE_TO_WHERE = {
+INPUT_AND_OUTPUT = {
     "input": (Input, None),
     "input_format": (Formatted, None),
     "column": (Columned, None),
@@ -105,55 +102,82 @@ FROM_WHERE_TO_WHERE = {
     "json": (Json, False),
     "resume": (Resume, False),
     "overwrite": (Overwrite, False),
-    "on_error": (OnErrorOption, OnError.STOP),
+    "on_error": (OnError, ErrorPolicy.STOP),
     "debug": (Debug, False),
 }
-"""Options that change no answer."""
+"""Options of every task that change no answer: name → type and default."""
 
 
 def command_of(task: type[Task[Any, Any]]) -> Callable[..., None]:
-    """A function whose signature is the common arguments and the task's own options, for typer to read."""
+    """Make a function whose signature is the common arguments and the task's own options, for typer to read."""
     own = options_of(task.options_type)
 
     def command(**given: Any) -> None:
         _check_usage(given)
-        if given["resume"] and is_whole(given["output"]):
-            print(f"{given['output']} is whole: there is nothing to go on with.", file=sys.stderr)
-            return
-        if given["output"] is not None and not (given["resume"] or given["overwrite"]):
-            check_untouched(given["output"])
         options = {name: given[name] for name in own if given[name] != own[name][1]}
-        loading = {name: given[name] for name in LOADING}
-        columns = Columns(task, given["column"] or [])
-        with ExitStack() as stack:
-            source = None if given["input"] is None else Source(given["input"], stack)
-            if source is None:
-                rows = texts_of(given["texts"], columns, given["input_format"])
-            else:
-                unnamed = InputFormat.JSONL if task.fields else InputFormat.TXT
-                input_format = given["input_format"] or format_of(given["input"], InputFormat) or unnamed
-                rows = read_rows(source, input_format, columns)
-            model = shipped_model(task) if given["model"] is None else given["model"]
-            loaded = task.load(model, **loading, **options)
-            loaded.check_options(loaded.options)
-            form = form_of(loaded, given["output"], json=given["json"])
-            output = open_output(given, loaded, form, loading | options)
-            if source is not None:
-                seen = isinstance(output, StreamOutput)
-                rows = stack.enter_context(progress(rows, source, output, answers_are_seen=seen))
-            answer(Answering(task=loaded, form=form, output=output, on_error=given["on_error"]), rows)
+        _run(task, given, options)
 
     one = f"triform run {task.name} {quote(task.example)}"
     many = f"triform run {task.name} --input rows.csv --output answers.jsonl --resume"
     rest = " ".join([*task.example_options.split(), "--model MODEL"])
     command.__doc__ = f"{task.summary}\n\n{getdoc(task)}\n\nExample: {one} {rest}\n\nOf many rows: {many} {rest}"
     model = (ModelOption, Parameter.empty) if demo_for(task.name) is None else (OptionalModel, None)
-    set_parameters(command, {"texts": (Texts, None), "model": model, **FROM_WHERE_TO_WHERE, **LOADING, **own})
+    set_parameters(command, {"texts": (Texts, None), "model": model, **INPUT_AND_OUTPUT, **LOADING, **own})
     return command
 
 
-def shipped_model(task: type[Task[Any, Any]]) -> Path:
-    """The model that ships with Triform for a task, and word of it on standard error."""
+def _check_usage(given: Mapping[str, Any]) -> None:
+    if bool(given["texts"]) == (given["input"] is not None):
+        raise typer.BadParameter("give either texts or --input FILE.")
+    if given["input"] is None and given["column"]:
+        raise typer.BadParameter("--column is for --input FILE.")
+    if given["input"] is None and given["input_format"] not in (None, FileFormat.JSONL):
+        raise typer.BadParameter("--input-format is for --input FILE; beside texts it may be jsonl, if they are JSON.")
+    if given["resume"] and given["overwrite"]:
+        raise typer.BadParameter("give either --resume or --overwrite.")
+    if given["output"] is None and (given["resume"] or given["overwrite"]):
+        raise typer.BadParameter("--resume and --overwrite are for --output FILE.")
+
+
+def _run(task: type[Task[Any, Any]], given: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Answer texts or the rows of a file, with these options of the task."""
+    output: Path | None = given["output"]
+    if_exists = IfExists.RESUME if given["resume"] else IfExists.OVERWRITE if given["overwrite"] else IfExists.FAIL
+    if output is not None and not needs_run(output, if_exists):
+        print(f"{output} is whole: there is nothing to go on with.", file=sys.stderr)
+        return
+    columns = InputColumns(task, parse_columns(task, given["column"] or []))
+    loading = {name: given[name] for name in LOADING}
+    with ExitStack() as stack:
+        # Before the model is loaded, which takes longer.
+        source = None if given["input"] is None else stack.enter_context(Source(given["input"]))
+        format = None if given["input_format"] is None else FileFormat(given["input_format"])
+        rows = read_texts(given["texts"], columns, format) if source is None else read_inputs(source, columns, format)
+        loaded = task.load(_shipped_model(task) if given["model"] is None else given["model"], **loading, **options)
+        bar = None
+        if source is not None and is_shown(output):
+            bar = stack.enter_context(ProgressBar(source))
+            rows = bar.follow(rows)
+        try:
+            summary = answer_rows(
+                loaded,
+                rows,
+                output or sys.stdout.buffer,
+                json=given["json"],
+                on_error=given["on_error"],
+                if_exists=if_exists,
+                settings=loading,
+                progress=bar,
+            )
+        except KeyboardInterrupt as stop:
+            print("\nstopped.", *getattr(stop, "__notes__", ()), file=sys.stderr)
+            raise
+    if summary is not None:
+        _report_failed(summary)
+
+
+def _shipped_model(task: type[Task[Any, Any]]) -> Path:
+    """Find the model that ships with Triform for a task, and say so on standard error."""
     demo = demo_for(task.name)
     assert demo is not None, "where there is none, --model is required"
     print(
@@ -164,91 +188,18 @@ def shipped_model(task: type[Task[Any, Any]]) -> Path:
     return demo.folder
 
 
-def _check_usage(given: Mapping[str, Any]) -> None:
-    if bool(given["texts"]) == (given["input"] is not None):
-        raise typer.BadParameter("give either texts or --input FILE.")
-    if given["input"] is None and given["column"]:
-        raise typer.BadParameter("--column is for --input FILE.")
-    if given["input"] is None and given["input_format"] not in (None, InputFormat.JSONL):
-        raise typer.BadParameter("--input-format is for --input FILE; beside texts it may be jsonl, if they are JSON.")
-    if given["resume"] and given["overwrite"]:
-        raise typer.BadParameter("give either --resume or --overwrite.")
-    if given["output"] is None and (given["resume"] or given["overwrite"]):
-        raise typer.BadParameter("--resume and --overwrite are for --output FILE.")
-
-
-def texts_of(texts: list[str], columns: Columns, input_format: InputFormat | None) -> Iterator[Row]:
-    """The arguments as rows; JSON for tasks that read nothing else, or where the caller says so."""
-    for number, text in enumerate(texts, 1):
-        where = f"text {number}"
-        if columns.hint or input_format is InputFormat.JSONL:
-            yield parse(where, text, columns)
-            continue
-        if looks_like_json(text):
-            print(f"warning: {where} is read letter by letter. Is it JSON? Add --input-format jsonl.", file=sys.stderr)
-        yield Row(where, text)
-
-
-def looks_like_json(text: str) -> bool:
-    """Whether a text is an object or a list of JSON, such as a conversation."""
-    if not text.lstrip().startswith(("{", "[")):
-        return False
-    try:
-        return isinstance(json.loads(text), dict | list)
-    except (ValueError, RecursionError):
-        return False
-
-
-def open_output(given: Mapping[str, Any], task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> Output:
-    """Where the answers go.
+def _report_failed(summary: Summary) -> None:
+    """Warn of rows with an error in the place of their answer.
 
     Raises:
-        InputError: as `FileOutput`, or what is no file should be resumed.
+        InputError: no row could be answered.
     """
-    path = given["output"]
-    if path is None:
-        return StreamOutput(sys.stdout.buffer)
-    if path.exists() and not path.is_file():
-        if given["resume"]:
-            raise InputError(f"--resume: --output {path} is no file, and what was written to it is gone.")
-        try:
-            return StreamOutput(open(path, "wb"))
-        except OSError as error:
-            raise InputError(f"--output {path} cannot be opened: {error.strerror}.") from error
-    return FileOutput(path, form, began(task, form, options), resume=given["resume"])
-
-
-def began(task: Task[Any, Any], form: Form, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All that answers depend on besides the rows."""
-    folder = task.model.checkpoint.folder
-    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
-    stamps = repr([(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files])
-    return {
-        "triform": __version__,
-        "task": task.name,
-        "model": str(folder.resolve()),
-        "files of the model": hashlib.blake2b(stamps.encode(), digest_size=8).hexdigest(),
-        "form": form.name,
-        **options,
-    }
-
-
-def answer(answering: Answering, rows: Iterator[Row]) -> None:
-    """Answer the rows, and say how to go on if a person ends that early."""
-    output = answering.output
-    try:
-        answering.run(rows)
-        output.finish()
-    except KeyboardInterrupt:
-        print(f"\nstopped. {output.how_to_go_on()}".rstrip(), file=sys.stderr)
-        raise
-    finally:
-        output.close()
-    if output.failed:
-        said = f"{output.failed:,} of {output.rows:,} rows could not be answered; what was wrong stands in their place."
-        if output.failed == output.rows:
-            raise InputError(said)
-        warnings.warn(said, stacklevel=2)
+    if not summary.failed:
+        return
+    message = f"{summary.failed:,} of {summary.rows:,} rows could not be answered; their errors stand in their places."
+    if summary.failed == summary.rows:
+        raise InputError(message)
+    warnings.warn(message, stacklevel=2)
 
 
 for _name in (*TASKS, *ALIASES):

@@ -1,4 +1,4 @@
-"""`triform tokenize MODEL TEXT`: the tokens of a text."""
+"""`triform tokenize MODEL TEXT`: the tokens of a text, as a model reads them."""
 
 import json as json_library
 from typing import Annotated
@@ -75,5 +75,5 @@ def _read_chat(text: str) -> Chat:
 
 
 def _plain(text: str) -> str:
-    """Escape brackets, which rich would read as markup."""
+    """Escape the brackets of rich's markup."""
     return text.replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""One text's way through a model, as a person can see it in a terminal."""
+"""The steps of one text through a model, printed in a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +17,9 @@ from triform.tasks.probabilities import Numbers
 
 FORMS = {spec.Encoder: "encoder", spec.Decoder: "decoder", spec.EncoderDecoder: "encoder and decoder"}
 MOST_ROWS = 16
-"""Of the scores of one text."""
+"""Most rows that are shown of the scores of one text."""
 LEAST = 0.005
-"""What is less probable is not shown."""
+"""Least probability that is shown."""
 BAR = 24
 """Characters of a bar that means 100 %."""
 HEIGHTS = " ▁▂▃▄▅▆▇█"
@@ -56,7 +56,7 @@ def _tokens(walk: Walk) -> RenderableType:
 
 
 def _states(stack: Stack) -> RenderableType:
-    """Of each layer its shape, the beginning of one token's vector, and how far each token was moved."""
+    """Show each layer's shape, the beginning of one token's vector, and the distance that each token was moved."""
     shown = -1 if stack.name == "decoder" else 0  # what the next token is read off, or what stands for the text
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for header in ("", "shape", Text(f"{stack.tokens[shown]} begins with"), "each token moved by"):
@@ -84,7 +84,7 @@ def _sparks(values: Numbers) -> str:
 
 
 def _scores(scores: Sequence[Scores]) -> RenderableType:
-    """One row of logits as bars; of several rows, what each says and what else it might have said."""
+    """Show one row of logits as bars; of several rows, the best candidates of each."""
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     if len(scores) == 1:
         for candidate in scores[0].candidates:
@@ -124,7 +124,7 @@ def _answer(walk: Walk) -> RenderableType:
 
 
 def _marked(text: str, entities: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The text with its names in colour, and what each is."""
+    """Show the text with its names in colour, and the kind of each name."""
     marked = Text(text)
     for entity in entities:
         marked.stylize(f"bold {COLOURS[entity['entity_group']]}", entity["start"], entity["end"])

@@ -26,7 +26,7 @@ CHUNK_SIZE = 256
 """Inputs that are preprocessed together; a stream is never read further ahead."""
 
 
-class OnError(StrEnum):
+class ErrorPolicy(StrEnum):
     """The error policy: what happens at an input that cannot be answered."""
 
     STOP = "stop"
@@ -76,7 +76,7 @@ class Runner(Generic[Answer]):
                 yield from self._answers(batch)
             number += len(chunk)
 
-    def parts(self, chunk: Sequence[Any], *, on_error: OnError, skip: int = 0) -> Iterator[list[Answer | Failure]]:
+    def parts(self, chunk: Sequence[Any], *, on_error: ErrorPolicy, skip: int = 0) -> Iterator[list[Answer | Failure]]:
         """Answer one chunk part by part, without raising where a single input cannot be answered.
 
         A part is the inputs of one batch, with the failures around them. Batches depend on the inputs of the chunk
@@ -92,7 +92,7 @@ class Runner(Generic[Answer]):
         """
         failures = {number: given for number, given in enumerate(chunk) if isinstance(given, Failure)}
         batches = self._sound_batches(chunk, failures)
-        if on_error is OnError.STOP and (failed := [number for number in failures if number >= skip]):
+        if on_error is ErrorPolicy.STOP and (failed := [number for number in failures if number >= skip]):
             chunk = chunk[: min(failed) + 1]
             batches = self._sound_batches(chunk, failures)
         sound = [number for number in range(len(chunk)) if number not in failures]
@@ -103,7 +103,9 @@ class Runner(Generic[Answer]):
                 continue
             answers = self._answers_or_failures(batch, chunk, numbers, failures) if numbers[-1] >= skip else {}
             part = [failures[number] if number in failures else answers[number] for number in range(skip, end)]
-            if on_error is OnError.STOP and (stop := [n for n, each in enumerate(part) if isinstance(each, Failure)]):
+            if on_error is ErrorPolicy.STOP and (
+                stop := [n for n, each in enumerate(part) if isinstance(each, Failure)]
+            ):
                 yield part[: stop[0] + 1]
                 return
             yield part

@@ -14,9 +14,9 @@ from typing import Generic
 
 import numpy as np
 
+from triform.data import Row
 from triform.errors import InputError
 from triform.training.objective import E, Objective
-from triform.training.rows import Row
 from triform.training.settings import check_positive
 
 

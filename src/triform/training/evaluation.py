@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from triform import spec
+from triform.data import Row
 from triform.errors import InputError
 from triform.inputs import Batch, EncodedText, pack_texts
 from triform.tasks import Task
 from triform.tasks.text_task import TextTask
 from triform.training import metrics
 from triform.training.metrics import Scores
-from triform.training.rows import Row
 
 Pipeline = TextTask[Any, Any]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from triform.data import Files
 from triform.model import Model
 from triform.tasks import Task
 from triform.training.batches import make_micro_batches
 from triform.training.evaluation import evaluate
 from triform.training.metrics import Scores
 from triform.training.objective import Objective
-from triform.training.rows import Files
 
 
 class Evaluator:

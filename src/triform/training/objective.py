@@ -10,10 +10,10 @@ import numpy as np
 import torch
 
 from triform import spec
+from triform.data import Row
 from triform.inputs import Tokenizer
 from triform.model import Model, NewHead
 from triform.training.evaluation import find_plan
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 E = TypeVar("E")

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from triform.data import FileFormat, Files
 from triform.errors import InputError
 from triform.training.batches import BatchSettings
 from triform.training.loop import LoopSettings
 from triform.training.optimizer import OptimizerSettings
-from triform.training.rows import Files, RowFormat
 from triform.training.settings import merge_tables, read_settings
 from triform.training.tokenizer import TokenizerSettings
 
@@ -29,7 +29,7 @@ class DataSettings:
     """Rows that the best model is scored on at the end."""
     folder: str = "."
     """Folder of the files; a relative path is relative to the folder of the recipe."""
-    format: RowFormat | None = None
+    format: FileFormat | None = None
     pattern: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triform import __version__, families, spec
+from triform import families, spec
+from triform.data import Files
 from triform.errors import InputError, UnsupportedModelError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
@@ -25,9 +26,9 @@ from triform.training.metrics import Scores, require
 from triform.training.objectives import find_objective
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe
-from triform.training.rows import Files
 from triform.training.settings import read_settings
 from triform.training.tokenizer import train_tokenizer
+from triform.version import __version__
 from triform.weights import make_folder, write_json
 
 

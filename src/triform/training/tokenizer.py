@@ -8,8 +8,8 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from triform.data import Row
 from triform.errors import InputError
-from triform.training.rows import Row
 from triform.weights import make_folder, write_json
 
 

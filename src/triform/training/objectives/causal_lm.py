@@ -7,13 +7,13 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError
 from triform.inputs import Tokenizer
 from triform.model import Model
 from triform.training.objective import PERPLEXITY, Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import compute_logits, make_reader, naming_row, pack, read_text, to_tensor
-from triform.training.rows import Row
 
 
 @dataclass(frozen=True, eq=False, slots=True)

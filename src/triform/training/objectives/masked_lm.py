@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, TokenizerError
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import PERPLEXITY, Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import compute_logits, make_reader, pack, read_text, to_tensor
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

@@ -9,13 +9,13 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, shown
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import expect_head, make_reader, pack, read_text, run_network, to_tensor
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from triform.data import Row
 from triform.engines import Integers, Spans
 from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.inputs import EncodedText, LongInput, Tokenizer
@@ -18,7 +19,6 @@ from triform.networks import EncoderDecoder
 from triform.tasks.sequence_level.sentence_transformers import Dense, Recipe
 from triform.training.objective import Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import make_reader, pack, read_text, run_network, to_tensor
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, UnsupportedModelError, WrongTaskError
 from triform.generation import GenerationConfig
@@ -14,7 +15,6 @@ from triform.inputs import LongInput, Tokenizer
 from triform.model import Model
 from triform.training.objective import Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import TextReader, compute_logits, make_reader, pack, read_text, to_tensor
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, shown
 from triform.inputs import LongInput, Tokenizer
@@ -23,7 +24,6 @@ from triform.training.objectives.texts import (
     read_value,
     to_tensor,
 )
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

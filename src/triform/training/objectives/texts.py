@@ -7,13 +7,13 @@ from typing import Any, TypeVar
 import torch
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError, WrongTaskError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows
 from triform.inputs.text.backend import Text
 from triform.model import Model
 from triform.networks import Output
-from triform.training.rows import Row
 
 H = TypeVar("H", bound=spec.Head)
 

@@ -7,13 +7,13 @@ import numpy as np
 from torch.nn import functional
 
 from triform import spec
+from triform.data import Row
 from triform.engines import Integers
 from triform.errors import InputError
 from triform.inputs import EncodedText, Tokenizer
 from triform.model import Model, NewHead
 from triform.training.objective import Loss, Objective, ObjectiveSettings
 from triform.training.objectives.texts import compute_logits, expect_head, make_reader, pack, read_texts, to_tensor
-from triform.training.rows import Row
 from triform.training.settings import setting
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from triform.data import FileFormat, Files
 from triform.errors import InputError
-from triform.training.rows import Files, RowFormat
 
 
 def values(path: Path, content: str, **settings: Any) -> list[Any]:
@@ -74,13 +74,13 @@ def test_files_one_after_another_and_side_by_side(tmp_path: Path) -> None:
         ("in.csv", "text\na\n", {"columns": {"label": "stars"}}, "in.csv, line 2: there is no stars among text"),
         ("in.conll", "a O\nb\n", {}, "in.conll, line 2: 1 column, where its sentence has 2"),
         ("in.txt", "x\n", {"pattern": r"(?P<label>\d) .*"}, "in.txt, line 1: the pattern"),
-        ("in.txt", "x\n", {"pattern": "("}, "is no regular expression"),
+        ("in.txt", "x\n", {"pattern": "("}, "is not a regular expression"),
         ("in.txt", "x\n", {"pattern": "x"}, "names no group"),
         ("in.txt", "", {}, "in.txt is empty"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, name: str, content: str, settings: dict[str, Any], message: str) -> None:
-    settings = {"format": RowFormat.CONLL, **settings} if name.endswith("conll") else settings
+    settings = {"format": FileFormat.CONLL, **settings} if name.endswith("conll") else settings
     with pytest.raises(InputError, match=message):
         values(tmp_path / name, content, **settings)
 
@@ -96,3 +96,10 @@ def test_files_are_streamed(tmp_path: Path) -> None:
         file.write("a line\n" * 1000 + "\n")
     rows = iter(Files(paths=[tmp_path / "in.txt.gz", tmp_path / "missing.txt"]))
     assert next(rows).values == {"text": "a line"}  # nobody has looked for the second file yet
+
+
+def test_a_bad_line_of_files_side_by_side_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    (tmp_path / "b.txt").write_bytes(b"eins\n\xff\n")
+    with pytest.raises(InputError, match="b.txt, line 2: not UTF-8"):
+        list(Files(paths={"source": tmp_path / "a.txt", "target": tmp_path / "b.txt"}))

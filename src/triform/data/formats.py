@@ -1,0 +1,171 @@
+"""File formats and their readers: lines of a file → rows.
+
+A reader knows nothing of the purpose of a row: `bulk/` makes inputs of tasks from rows, `training/` makes examples.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+
+from triform.data.row import Row, count
+from triform.data.source import LONGEST_LINE, Source
+from triform.errors import InputError
+
+
+class FileFormat(StrEnum):
+    """The way in which a file holds its rows."""
+
+    TXT = "txt"
+    """A text on each line; a blank line is an empty text."""
+    CSV = "csv"
+    """A table with a header and commas between cells; a quoted cell may hold line breaks."""
+    TSV = "tsv"
+    """A table with a header and tabs between cells."""
+    JSONL = "jsonl"
+    """A JSON value on each line."""
+    CONLL = "conll"
+    """A word on each line with its tag in the last column, a blank line behind each sentence: `tokens` and `tags`."""
+
+
+CheckHeader = Callable[[Sequence[str], str], None]
+"""Receives the header of a table and its place, and raises InputError where a column is missing."""
+
+
+def _accept_any(header: Sequence[str], where: str) -> None:
+    """Accept every header."""
+
+
+def read_rows(source: Source, format: FileFormat, *, check_header: CheckHeader = _accept_any) -> Iterator[Row]:
+    """Read the rows of a file lazily.
+
+    A blank line of a table or of JSON holds no row; `source.num_blank_lines` counts them. A row that cannot be read
+    carries its error.
+
+    Arguments:
+        source: the opened file.
+        format: its format.
+        check_header: called with the header of a table before the first row.
+
+    Raises:
+        InputError: the file is empty or damaged, or a table is broken, so that the next row cannot be found.
+    """
+    match format:
+        case FileFormat.TXT:
+            return _read_texts(source)
+        case FileFormat.JSONL:
+            return _read_json_values(source)
+        case FileFormat.CONLL:
+            return _read_sentences(source)
+        case FileFormat.CSV | FileFormat.TSV:
+            return _read_table(source, format, check_header)
+
+
+def find_format(path: str | Path, known: Collection[FileFormat] = tuple(FileFormat)) -> FileFormat | None:
+    """Find a format by the ending of a file name; None for an ending without a known format.
+
+    Raises:
+        InputError: the name ends in .json, which is one value instead of rows.
+    """
+    suffix = Path(str(path).removesuffix(".gz")).suffix.lower().removeprefix(".")
+    if suffix == "json":
+        raise InputError(
+            f"{path}: rows are read from .txt, .csv, .tsv and .jsonl. If each of its lines is a JSON value, "
+            "say that its format is jsonl."
+        )
+    return FileFormat(suffix) if suffix in tuple(known) else None
+
+
+def parse_json(text: str, where: str) -> Row:
+    """Parse a JSON value to a row; a text that is not JSON becomes a row with an error."""
+    try:
+        return Row(json.loads(text), where)
+    except (ValueError, RecursionError) as error:
+        return Row(None, where, f"not JSON: {error}.")
+
+
+def read_matches(source: Source, pattern: re.Pattern[str]) -> Iterator[Row]:
+    """Read each line as the named groups of a pattern for the whole line."""
+    for row in _read_texts(source):
+        if row.error:
+            yield row
+        elif match := pattern.fullmatch(row.values):
+            yield Row(match.groupdict(), row.where)
+        else:
+            yield Row(None, row.where, f"the pattern {pattern.pattern!r} does not fit {row.values[:100]!r}.")
+
+
+def _read_texts(source: Source) -> Iterator[Row]:
+    for row in source.lines():
+        yield row if row.error else Row(row.values.removesuffix("\n").removesuffix("\r"), row.where)
+
+
+def _read_json_values(source: Source) -> Iterator[Row]:
+    for row in source.lines():
+        if row.error:
+            yield row
+        elif row.values.strip():
+            yield parse_json(row.values, row.where)
+        else:
+            source.num_blank_lines += 1
+
+
+def _read_table(source: Source, format: FileFormat, check_header: CheckHeader) -> Iterator[Row]:
+    csv.field_size_limit(LONGEST_LINE)
+    reader = csv.reader(_sound_lines(source), delimiter="\t" if format is FileFormat.TSV else ",", strict=True)
+    header: list[str] | None = None
+    while True:
+        where = f"{source.name}, line {reader.line_num + 1}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise InputError(f"{where}: not {format}: {error}. Is a quote left open, or not doubled?") from error
+        if not cells:
+            source.num_blank_lines += 1
+        elif header is None:
+            header = cells
+            check_header(header, where)
+        elif len(cells) != len(header):
+            yield Row(None, where, f"{count(len(cells), 'cell')}, where the header has {len(header)}.")
+        else:
+            yield Row(dict(zip(header, cells, strict=True)), where)
+
+
+def _sound_lines(source: Source) -> Iterator[str]:
+    """Read the lines of a table.
+
+    Raises:
+        InputError: a line cannot be decoded, so that the end of its record is not known.
+    """
+    for row in source.lines():
+        if row.error:
+            raise InputError(f"{row.where}: {row.error}")
+        yield row.values
+
+
+def _read_sentences(source: Source) -> Iterator[Row]:
+    """Read sentences of CoNLL: `tokens` is the first column, `tags` the last."""
+    words: list[list[str]] = []
+    begin = ""
+    for row in _read_texts(source):
+        cells = (row.values or "").split()
+        if row.error:
+            yield row
+        elif not cells or cells[0] == "-DOCSTART-":
+            yield from _sentence(words, begin)
+            words = []
+        elif words and len(cells) != len(words[0]):
+            yield Row(None, row.where, f"{count(len(cells), 'column')}, where its sentence has {len(words[0])}.")
+        else:
+            begin = begin if words else row.where
+            words.append(cells)
+    yield from _sentence(words, begin)
+
+
+def _sentence(words: list[list[str]], where: str) -> Iterator[Row]:
+    if words:
+        yield Row({"tokens": [cells[0] for cells in words], "tags": [cells[-1] for cells in words]}, where)

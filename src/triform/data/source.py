@@ -1,0 +1,91 @@
+"""Lines of a file or of standard input, decompressed, decoded and numbered."""
+
+import gzip
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, Self, cast
+
+from triform.data.row import Row
+from triform.errors import InputError
+
+LONGEST_LINE = 16 * 2**20
+"""Most bytes of a line and characters of a cell. More means another kind of file, or a quote that is left open."""
+
+
+class Source:
+    """Reads the lines of a file, compressed with gzip or not, or of standard input.
+
+    A context manager: leaving it closes the file.
+
+    Arguments:
+        path: the file; a name that ends in .gz is decompressed, "-" is standard input.
+        encoding: of the text, as Python names it.
+
+    Raises:
+        InputError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, *, encoding: str = "utf-8") -> None:
+        path = str(path)
+        self.name = "standard input" if path == "-" else path
+        self.encoding = encoding
+        self.num_blank_lines = 0
+        """Lines read so far that held no row."""
+        self.num_bytes: int | None = None
+        """Bytes on disk; None where the size is not known."""
+        self._opened = ExitStack()
+        if path == "-":
+            self._raw = self._lines = cast(IO[bytes], sys.stdin.buffer)
+            return
+        try:
+            self._raw = self._lines = self._opened.enter_context(open(path, "rb"))  # noqa: SIM115
+        except OSError as error:
+            raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
+        if Path(path).is_file():
+            self.num_bytes = Path(path).stat().st_size
+        if path.endswith(".gz"):
+            self._lines = BufferedReader(self._opened.enter_context(gzip.GzipFile(fileobj=self._raw)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._opened.close()
+
+    @property
+    def position(self) -> int:
+        """Bytes read so far, of `num_bytes`."""
+        return self._raw.tell()
+
+    def lines(self) -> Iterator[Row]:
+        """Read each line as text, line ending included; an undecodable line is a row with an error.
+
+        Raises:
+            InputError: the file is empty or damaged, or a line is longer than `LONGEST_LINE`.
+        """
+        for number, line in enumerate(self._lines_of_bytes(), 1):
+            where = f"{self.name}, line {number}"
+            try:
+                text = line.decode(self.encoding)
+            except UnicodeDecodeError as error:
+                problem = f"{error.reason} at byte {error.start}"
+                yield Row(None, where, f"not {self.encoding.upper()}: {problem}. Convert the file first.")
+            else:
+                yield Row(text.removeprefix("\ufeff") if number == 1 else text, where)
+
+    def _lines_of_bytes(self) -> Iterator[bytes]:
+        number = 0
+        try:
+            while line := self._lines.readline(LONGEST_LINE + 1):
+                number += 1
+                if len(line) > LONGEST_LINE:
+                    raise InputError(f"{self.name}, line {number}: longer than {LONGEST_LINE >> 20} MiB. Is it text?")
+                yield line
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{self.name} cannot be read beyond line {number}: {error}") from error
+        if not number:
+            raise InputError(f"{self.name} is empty: expected at least one row.")
