@@ -169,3 +169,17 @@ def test_a_long_sequence_is_never_shown_whole(name: str, mask: Mask) -> None:
     call.equal(hooked, call())
     assert len(shown[0]) > 1
     assert max(p.nbytes for _, p in shown[0]) <= 16 << 20
+
+
+def test_gradients_flow_through_a_hook(small_runs: int) -> None:
+    call = Call("torch:cpu", [50, 33], [0, 2], Causal(), biased=True, paged=False)
+
+    def gradient(hook: ProbabilityHook | None) -> Any:
+        call.query = call.query.detach().requires_grad_()
+        output = call.engine.attention(call.query, call.queries, call.keys, call.rule, bias=call.bias, hook=hook)
+        output.square().sum().backward()
+        return call.query.grad
+
+    expected = gradient(None)
+    for selection in (Selection(), Selection(heads=[1, 3], rows=np.array([3, 4, 60]))):
+        np.testing.assert_allclose(gradient(ProbabilityHook(lambda *args: args[2], selection)), expected, atol=1e-5)
