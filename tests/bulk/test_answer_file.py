@@ -128,7 +128,7 @@ def test_objects_in_a_table(embed: Task[Any, Any], tmp_path: Path) -> None:
         ("in.csv", b"text\n1\n\xff\n", {"on_error": "skip"}, "in.csv, line 3: not UTF-8"),
         ("in.json", b"[1]", {}, "rows are read from .txt, .csv, .tsv and .jsonl"),
         ("in.txt.gz", b"no gzip", {}, "in.txt.gz cannot be read beyond line 0: Not a gzipped file"),
-        ("in.txt.gz", gzip.compress(b"one\n" * 9999)[:-12], {}, "cannot be read beyond line"),
+        ("in.txt.gz", gzip.compress(b"one\n" * 9999, mtime=0)[:-12], {}, "cannot be read beyond line"),
         ("in.jsonl", b'{"a": 1}', {"columns": {"text": "text"}}, "in.jsonl, line 1: there is no text among a"),
         ("in.jsonl", b"1", {"columns": {"text": "text"}}, "line 1: a column is a key of an object, got 1"),
         ("in.txt", b"one", {"columns": {"text": "text"}}, "in.txt is read as a text on each line"),
