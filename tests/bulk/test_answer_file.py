@@ -195,7 +195,7 @@ class Interruption:
 
 @pytest.mark.parametrize("torn", [b"", b"[0.25, 1"])
 def test_a_resumed_run_writes_the_same_bytes(embed: Task[Any, Any], tmp_path: Path, torn: bytes) -> None:
-    task = type(embed)(embed.model, embed.processor, token_budget=700)
+    task = triform.pipeline("embed", model=embed.model.checkpoint.folder, token_budget=700)
     rows = write_rows(tmp_path / "rows.txt", 600)  # three chunks
     whole, pieces, part = (tmp_path / name for name in ("whole.npy", "pieces.npy", "pieces.npy.part"))
     seen: list[Summary] = []
@@ -225,7 +225,7 @@ def test_changed_rows_and_options_are_refused(embed: Task[Any, Any], tmp_path: P
     with pytest.raises(InputError, match="rows of the input are not the rows that it answers"):
         answer_file(embed, rows, output, if_exists="resume")
     rows.write_text(text)
-    other = type(embed)(embed.model, embed.processor, token_budget=700)
+    other = triform.pipeline("embed", model=embed.model.checkpoint.folder, token_budget=700)
     with pytest.raises(InputError, match="begun with other settings: token_budget was None, is 700"):
         answer_file(other, rows, output, if_exists="resume")
     assert (tmp_path / "out.jsonl.part").read_bytes() == unchanged
