@@ -1,4 +1,4 @@
-"""`triform evaluate TASK`: how good a model's answers are."""
+"""`triform evaluate TASK`: scores of a model's answers."""
 
 import json as json_library
 import tomllib
@@ -20,7 +20,7 @@ Paths = Annotated[
     typer.Option(
         "--data",
         metavar="[FIELD=]FILE",
-        help="Rows with what is right. FIELD=FILE twice or more: files side by side, of which each line is one value.",
+        help="Rows with known answers. FIELD=FILE twice or more: files side by side, each line is a value.",
     ),
 ]
 Columns = Annotated[
@@ -63,7 +63,7 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Answer rows of which the right answers are known, and score that by the field's metrics. Needs triform[train].
+    """Score a model's answers to rows with known answers, by the field's metrics. Needs triform[train].
 
     Example: triform evaluate text-classification --model MODEL --data test.csv --column label=stars
     """
@@ -97,15 +97,15 @@ def _paths(data: Sequence[str]) -> Any:
 def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
     pairs = {}
     for one in given or ():
-        name, parted, value = one.partition("=")
-        if not parted:
+        name, equals, value = one.partition("=")
+        if not equals:
             raise typer.BadParameter(f"{option} {one}: expected NAME=VALUE.")
         pairs[name] = value
     return pairs
 
 
 def _value(text: str) -> Any:
-    """As TOML has it, or else a text."""
+    """Parse a value as TOML, or else as a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
