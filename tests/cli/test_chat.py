@@ -12,6 +12,8 @@ import triform
 from tests import checkpoints
 from tests.cli.terminal import Terminal
 from tests.cli.test_cli import triform_command
+from triform.cli.chat import STREAMED
+from triform.tasks.generative.options import OPTIONS
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +128,14 @@ def test_through_a_pipe(folder: Path) -> None:
     drawn = ("--do-sample", "--temperature", "0.9", "--top-p", "0.8", "--seed", "3")
     expected = generate(chat[:1], do_sample=True, temperature=0.9, top_p=0.8, seed=3)[0]["generated_text"][1]
     assert triform_command("chat", folder, *options, *drawn, stdin="A cat")[1] == expected["content"] + "\n"
+
+
+def test_every_setting_that_can_be_streamed_is_an_option(folder: Path) -> None:
+    assert {"num_beams", "length_penalty"} == set(OPTIONS) - set(STREAMED)
+    _, out, _ = triform_command("chat", "--help", COLUMNS="200")
+    assert all(f"--{name.replace('_', '-')} " in out for name in STREAMED)
+    code, _, err = triform_command("chat", folder, "--max-time", "1e-9", stdin="A cat")
+    assert (code, "was cut off after 1 tokens, the most time that --max-time" in err) == (0, True)
 
 
 def test_faults_end_a_pipe(folder: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_several_labels_and_numbers(minilm: Path, tmp_path: Path) -> None:
     scores = [answer["score"] for answer in classify(TEXTS)]
     given = rows(*({"text": text, "score": str(-own)} for text, own in zip(TEXTS, scores, strict=True)))
     assert evaluate(classify, given)["spearman"] == pytest.approx(-1)
-    with pytest.raises(InputError, match="line 1: score = 'high' is no number"):
+    with pytest.raises(InputError, match="line 1: score = 'high' is not a number"):
         evaluate(classify, rows({"text": "a", "score": "high"}))
 
 

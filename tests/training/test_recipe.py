@@ -66,7 +66,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, change: str, message: str) -> No
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be opened: No such file"):
         read_recipe(tmp_path / "none.toml")
-    with pytest.raises(InputError, match=r"recipe.toml is no TOML"):
+    with pytest.raises(InputError, match=r"recipe.toml is not valid TOML"):
         read(tmp_path, "a = ")
 
 

@@ -61,7 +61,7 @@ set_parameters(
 
 
 def _answer_lines(conversation: Conversation) -> None:
-    """Answer each line; the first error ends it."""
+    """Answer each line of standard input; the first error ends the conversation."""
     for text in _lines():
         if text.strip() and not _obey(text, conversation):
             for piece in conversation.answer(_unescaped(text)):
@@ -80,7 +80,7 @@ def _lines() -> Iterator[str]:
 
 
 def _talk(conversation: Conversation, model: str) -> None:
-    """Answer a person; an error ends a turn and not the conversation."""
+    """Answer a person on a terminal; an error ends the turn, not the conversation."""
     _note(f"{model}. /help lists the commands, /exit or Ctrl-D leaves.")
     for text in _questions():
         try:
@@ -94,7 +94,7 @@ def _talk(conversation: Conversation, model: str) -> None:
 
 
 def _questions() -> Iterator[str]:
-    """What a person types, until they leave."""
+    """Yield the texts that a person types."""
     with suppress(ImportError):
         import readline  # noqa: F401 (importing it gives `input` a history)
     while True:
@@ -131,10 +131,10 @@ def _show_answer(conversation: Conversation, text: str) -> None:
 
 
 def _obey(text: str, conversation: Conversation) -> bool:
-    """Whether a line was a command, which then has been followed.
+    """Run a line if it is a command; returns whether it was one.
 
     Raises:
-        InputError: there is no such command, or it cannot be followed.
+        InputError: the command is unknown, or it failed.
     """
     if not text.startswith("/") or text.startswith("//"):
         return False
@@ -166,7 +166,7 @@ def _unescaped(text: str) -> str:
 
 
 def _cut_off(conversation: Conversation) -> str | None:
-    """Why an answer is not whole, where neither the model nor the person ended it."""
+    """Explain why an answer is cut off; None if the model or the person ended it."""
     match conversation.finish_reason:
         case FinishReason.LENGTH:
             limit = "the most that --max-new-tokens or the model's own settings allow"
@@ -180,6 +180,6 @@ def _cut_off(conversation: Conversation) -> str | None:
 
 
 def _note(text: str) -> None:
-    """Something that nobody said; dim, and on a terminal only."""
+    """Print a note, dim, on a terminal only."""
     if sys.stdout.isatty():
         typer.secho(text, dim=True)

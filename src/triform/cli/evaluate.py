@@ -20,7 +20,7 @@ Paths = Annotated[
     typer.Option(
         "--data",
         metavar="[FIELD=]FILE",
-        help="Rows with the right answers. FIELD=FILE twice or more: files side by side, where each line is one value.",
+        help="Rows with known answers. FIELD=FILE twice or more: files side by side, each line is a value.",
     ),
 ]
 Columns = Annotated[
@@ -61,7 +61,7 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Score a model's answers to rows with known right answers, by the field's metrics. Needs triform[train].
+    """Score a model's answers to rows with known answers, by the field's metrics. Needs triform[train].
 
     Example: triform evaluate text-classification --model MODEL --data test.csv --column label=stars
     """
@@ -103,7 +103,7 @@ def _pairs(option: str, given: Sequence[str] | None) -> dict[str, str]:
 
 
 def _value(text: str) -> Any:
-    """Parse a value of TOML; anything else is a text."""
+    """Parse a value as TOML, or else as a text."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -32,7 +32,7 @@ def options_of(kind: type[Options]) -> dict[str, tuple[Any, Any]]:
 
 
 def set_parameters(command: Callable[..., None], parameters: Parameters) -> None:
-    """Give a function that takes keyword arguments a signature for typer to read."""
+    """Give a function of keyword arguments a signature for typer to read."""
     own = [
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
         for name, (annotation, default) in parameters.items()
@@ -57,15 +57,15 @@ def _annotation(hint: Any, option: Field[Any]) -> Any:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Parse the value of an option that takes a JSON object.
+    """Parse a JSON object, the value of an option.
 
     Raises:
-        BadParameter: the text is no JSON object.
+        BadParameter: the text is not a JSON object.
     """
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is no JSON: {error}.") from error
+        raise typer.BadParameter(f"{text!r} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise typer.BadParameter(f'{text!r}: expected a JSON object, such as {{"early_stopping": true}}.')
     return value

@@ -66,7 +66,7 @@ def train(
 
 
 class TerminalObserver(TrainingObserver):
-    """Observer that shows what is trained, a progress bar on a terminal, and a line for each evaluation."""
+    """Observer with a summary, a progress bar on a terminal, and a line for each evaluation."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -82,7 +82,7 @@ class TerminalObserver(TrainingObserver):
         self._bar.stop()
 
     def print(self, text: str) -> None:
-        """Print a line beside the progress bar."""
+        """Print a line above the progress bar."""
         self._console.print(text, markup=False, highlight=False)
 
     def begin(self, run: "Run") -> None:

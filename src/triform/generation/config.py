@@ -48,12 +48,12 @@ NOT_IMPLEMENTED: Mapping[str, Any] = {
 
 
 class ContextEnd(StrEnum):
-    """What to do about new tokens beyond the model's context."""
+    """Policy for new tokens beyond the model's context."""
 
     ERROR = "error"
     """Refuse a limit that the caller sets beyond the context; any other limit ends at the context."""
     STOP = "stop"
-    """End at the context, whoever set the limit; the answer says so."""
+    """End at the context, even if the caller sets a longer limit; the answer says so."""
     SLIDE = "slide"
     """Go on: when the context is full, all but its last half is forgotten, and that half is read again."""
 
@@ -91,7 +91,7 @@ def setting(default: Any, rule: Rule, help: str, *, is_option: bool = False, nee
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    """Settings of generation, each declared once: options, command line, help and docs are derived from its field.
+    """Settings of generation, declared once: options, command line, help and docs are derived from the fields.
 
     A setting that changes logits also has its line in `changes_logits`, and its arithmetic in `processors.py`.
 
@@ -301,7 +301,7 @@ class GenerationConfig:
 
     @property
     def changes_logits(self) -> bool:
-        """Whether a setting changes the logits before a token is chosen."""
+        """True if a setting changes the logits before a token is chosen."""
         return bool(
             self.min_new_tokens
             or self.min_length
@@ -315,7 +315,7 @@ class GenerationConfig:
         )
 
     def _check_use(self) -> None:
-        """Refuse settings of the caller that have no effect.
+        """Refuse settings of the caller without effect.
 
         Raises:
             InputError: there are some.
@@ -338,5 +338,5 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values to the form that the fields hold; None values are left out."""
+    """Convert values to the form of the fields; None values are left out."""
     return {name: SETTINGS[name].rule.convert(value) for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Rules: the values that a setting of generation may have."""
+"""Rules for the values of generation settings."""
 
 import math
 from collections.abc import Callable

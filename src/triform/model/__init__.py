@@ -1,4 +1,4 @@
-"""A model ready to use: a network, its engine and its checkpoint together."""
+"""A model ready to use: network, engine and checkpoint together."""
 
 from triform.model.blueprint import Blueprint
 from triform.model.loading import load, load_for_training, read_blueprint

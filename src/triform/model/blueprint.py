@@ -1,4 +1,4 @@
-"""Blueprint: everything that is known of a model before its weights are read."""
+"""Blueprint: everything known of a model before the weights are read."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from triform.weights import Assignment, Tensors, Update, WeightTable, read_param
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Blueprint:
-    """A model's spec, the tensors of its checkpoint, and the assignment of tensors to parameters."""
+    """Spec of a model, tensors of the checkpoint, and assignment of tensors to parameters."""
 
     checkpoint: Checkpoint
     config: Mapping[str, Any]
@@ -32,7 +32,7 @@ class Blueprint:
     """Canonical name → change that an adapter makes to the parameter."""
 
     def read_parameter(self, name: str) -> StoredTensor:
-        """Read a parameter from the checkpoint, and apply the adapter's change to it."""
+        """Read a parameter from the checkpoint, with the adapter's change."""
         return read_parameter(self.tensors, self.assignment.sources[name], self.updates.get(name))
 
     @property
@@ -42,5 +42,5 @@ class Blueprint:
 
     @property
     def new_parameters(self) -> list[str]:
-        """Canonical names of the parameters that the checkpoint does not bring, which training initializes."""
+        """Canonical names of the parameters without a source in the checkpoint; training initializes them."""
         return [name for name in self.declared if name not in self.assignment.sources]

@@ -1,4 +1,4 @@
-"""Export: a model as a checkpoint in the Hugging Face layout, with its config and the small files of its origin."""
+"""Export: a model → a checkpoint in the Hugging Face layout, with config and small files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -25,7 +25,7 @@ from triform.weights import (
 def quantize_checkpoint(
     blueprint: Blueprint, format: Format, folder: Path, *, before_tensor: Callable[[str], None] = lambda name: None
 ) -> None:
-    """Write a checkpoint with the weights of its linears in integers, quantized one at a time.
+    """Write a checkpoint with the weights of linears in integers, quantized tensor by tensor.
 
     Arguments:
         blueprint: blueprint of the model.
@@ -144,7 +144,7 @@ def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: F
 
 
 def _modules_in_floats(blueprint: Blueprint, tensors: Mapping[str, StoredTensor]) -> set[str]:
-    """Names of the linears that are not quantized, unused ones included."""
+    """Collect the names of the linears in floats, unused linears included."""
     table, prefix = blueprint.table, blueprint.assignment.prefix
     linears = [name for name, declared in blueprint.declared.items() if declared.role is ParameterRole.LINEAR]
     names = {table.to_checkpoint(name, prefix=prefix).tensor for name in linears}

@@ -93,7 +93,7 @@ def compare_models(original: Model, other: Model, batches: Iterable[Batch]) -> F
 
 
 def make_batches(texts: Sequence[str], tokenizer: Tokenizer, model: Model) -> Iterator[Batch]:
-    """Make a batch of each text, or of each window of a long one.
+    """Make a batch of each text, or of each window of a long text.
 
     Raises:
         InputError: a text without a token.

@@ -1,4 +1,4 @@
-"""Loading: one straight way from the origin of a model to a model on an engine.
+"""Loading: the way from the origin of a model to a model on an engine.
 
     origin → config → spec → table and tensors → assignment → parameters → network → Model
 
@@ -38,7 +38,7 @@ PROJECTIONS = ("classification_head.", "span_head.")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Origin:
-    """Where a model comes from, and the head it should have."""
+    """Origin of a model, and the head to give the model."""
 
     checkpoint: Checkpoint
     has_weights: bool = True
@@ -52,7 +52,7 @@ class Origin:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every parameter must be in the checkpoint; otherwise the missing ones are initialized."""
+        """True if every parameter must be in the checkpoint; otherwise new parameters are initialized."""
         return self.has_weights and self.new_head is None
 
 
@@ -175,7 +175,7 @@ def make_blueprint(origin: Origin, engine: Engine) -> Blueprint:
 
 
 def _config(origin: Origin, where: str) -> Mapping[str, Any]:
-    """Read config.json, and change it for the new head or for the adapter's task."""
+    """Read config.json, changed for the new head or for the adapter's task."""
     config = origin.checkpoint.read_object("config.json")
     if origin.new_head is not None:
         return origin.new_head.put_on(config, where)
@@ -202,7 +202,7 @@ def _tensors(origin: Origin, config: Mapping[str, Any], where: str, model: spec.
 
 
 def _backbone_prefix(checkpoint: Checkpoint, where: str) -> str:
-    """Find the prefix of the backbone's names in a checkpoint with the head that its own config names."""
+    """Find the prefix of the backbone's names in a checkpoint, for the head named by config.json."""
     config = checkpoint.read_object("config.json")
     backbone = families.read_spec(config, where, with_head=False)
     return families.find_family(config, where).weights(backbone).prefix
@@ -216,7 +216,7 @@ def _assignment(
     tensors: Tensors,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> Assignment:
-    """Match tensors with parameters: with all of them, or with those that need not be initialized."""
+    """Match tensors with parameters: with all parameters, or with all but the new ones."""
     if origin.is_complete:
         return match_tensors(shapes, table, tensors)
     known = _known_shapes(tensors, table, shapes, declare(replace(model, head=None), engine)) if tensors else {}
@@ -227,7 +227,7 @@ def _assignment(
 def _known_shapes(
     tensors: Tensors, table: WeightTable, shapes: Mapping[str, tuple[int, ...]], backbone: Mapping[str, Declaration]
 ) -> dict[str, tuple[int, ...]]:
-    """Collect the shapes of the parameters that a checkpoint with a new head must bring, or happens to bring."""
+    """Collect the shapes of the parameters to load below a new head: the backbone, and fitting parts of a head."""
     found = {
         canonical: source.part_shape(tensors[name].shape)
         for name in tensors

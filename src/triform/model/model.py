@@ -1,4 +1,4 @@
-"""Model: a network on an engine, its parameters, and the blueprint that both were made from."""
+"""Model: a network on an engine, with parameters and blueprint."""
 
 from collections.abc import Generator, Mapping
 from functools import cached_property, partial
@@ -51,7 +51,7 @@ class Model:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Files that the model was loaded from."""
+        """Files of the model."""
         return self.blueprint.checkpoint
 
     @property
@@ -243,7 +243,7 @@ class Model:
         return Tokenizer.from_checkpoint(self.checkpoint)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model as a checkpoint in the Hugging Face layout, with the small files of its own checkpoint.
+        """Write the model as a checkpoint in the Hugging Face layout, small files included.
 
         Tensors of the checkpoint that the model does not use, such as another head, are copied unchanged. An adapter is
         merged into the weights. Integers are written in the layout of compressed-tensors, the language head in floats.

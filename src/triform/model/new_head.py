@@ -1,4 +1,4 @@
-"""A new head: the change of config.json that puts another head on a backbone."""
+"""New heads: the change of config.json for another head on a backbone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CLASSIFIERS = (spec.SequenceHead, spec.TokenHead)
 
 @dataclass(frozen=True, slots=True)
 class NewHead:
-    """A head for training, in place of the one that config.json names.
+    """Head for training, in place of the head named by config.json.
 
     Raises:
         InputError: labels or problem for a head that does not classify, a classifier without labels, a label that
@@ -43,7 +43,7 @@ class NewHead:
             raise InputError(f"labels are missing: a new {self.kind.__name__} needs names in the order of its logits.")
 
     def put_on(self, config: Mapping[str, Any], where: str) -> dict[str, Any]:
-        """Change the contents of config.json to name this head and its labels.
+        """Change the contents of config.json to name this head and the labels.
 
         Raises:
             UnsupportedModelError: the family has no such head.

@@ -1,4 +1,4 @@
-"""Tied language heads: a head and a word embedding that share one tensor, or turn out not to."""
+"""Tied language heads: whether a head and a word embedding share a tensor."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,17 +12,17 @@ LANGUAGE_HEAD = "language_head.weight"
 
 
 def word_embedding(model: spec.Model) -> str:
-    """Canonical name of the word embedding that a tied head projects with."""
+    """Find the canonical name of the word embedding, which a tied head shares."""
     return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
 
 
 def has_tied_head(model: spec.Model) -> bool:
-    """Whether the model has a language head, and the spec ties the head to the word embedding."""
+    """Check whether the spec ties a language head to the word embedding."""
     return isinstance(model.head, spec.LanguageHead) and model.head.tied
 
 
 def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: Adapter) -> Tensors:
-    """Add an adapter's tensors to those of the checkpoint.
+    """Add an adapter's tensors to the checkpoint's tensors.
 
     Where the adapter changes one end of a tied head, the other end keeps the checkpoint's tensor under its own name.
 
@@ -46,7 +46,7 @@ def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: A
 def untie(
     model: spec.Model, table: WeightTable, tensors: Tensors, config: Mapping[str, Any], adapter: Adapter | None
 ) -> spec.Model:
-    """Give the model a head of its own where checkpoint, adapter or config say so, whatever the family's spec says.
+    """Untie the head where checkpoint, adapter or config have a separate one, whatever the family's spec says.
 
     A checkpoint says so by a head that differs from its word embedding, as in transformers 5 and in T5 v1.1; an adapter
     by a change of one of them. Without weights, `tie_word_embeddings` of config.json decides.

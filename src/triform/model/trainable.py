@@ -17,7 +17,7 @@ from triform.model.model import Model
 
 
 def with_gradients(engine: Engine, name: str) -> TorchEngine:
-    """The engine, if it computes gradients.
+    """Return the engine if the engine computes gradients.
 
     Raises:
         InputError: the engine has no gradients.
@@ -28,7 +28,7 @@ def with_gradients(engine: Engine, name: str) -> TorchEngine:
 
 
 class TrainableParameters:
-    """Parameters of a blueprint by canonical name, each made when the network asks for it first.
+    """Parameters of a blueprint by canonical name, made when the network first asks for them.
 
     Initial values are drawn in the order in which the network asks, so equal seeds give equal models.
 
@@ -69,7 +69,7 @@ class TrainableParameters:
 
 
 def trainable_parameters(model: Model) -> dict[str, torch.nn.Parameter]:
-    """Collect the tensors that an optimizer changes, by canonical name; a tensor that is used twice comes once."""
+    """Collect the trainable tensors by canonical name; a shared tensor comes once."""
     found: dict[str, torch.nn.Parameter] = {}
     for name, parameter in model.parameters.items():
         assert isinstance(parameter, TorchParameter)

@@ -1,4 +1,4 @@
-"""Public API of training: `triform.train`. Importing it needs no torch."""
+"""Public API of training: `triform.train`. This module does not import torch."""
 
 import shutil
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class TrainingResult:
 
 
 class TrainingObserver:
-    """Observer of a run, called in the first process; subclasses override the methods that they need."""
+    """Observer of a run, called in the first process; subclasses override some of the methods."""
 
     def begin(self, run: "Run") -> None:
         """Called before the first step."""
@@ -47,7 +47,7 @@ def train(
     observer: TrainingObserver | None = None,
     **values: Any,
 ) -> TrainingResult:
-    """Train a model as a recipe says: a new one, a checkpoint, or a checkpoint with a new head.
+    """Train a new model, a checkpoint, or a checkpoint with a new head, as a recipe says.
 
         triform.train(
             model="folder-or-id",
@@ -106,7 +106,7 @@ def train(
 
 
 def _is_complete(output: Path, *, resume: bool, overwrite: bool) -> bool:
-    """Whether an earlier run has trained the model to its end; clears the output for a new run, if that is wanted.
+    """Check whether an earlier run has trained the model to the end; with `overwrite`, clear the output first.
 
     Raises:
         InputError: the output holds a model or a run, and neither `resume` nor `overwrite` is set.
@@ -127,7 +127,7 @@ def _is_complete(output: Path, *, resume: bool, overwrite: bool) -> bool:
 def _result(
     output: Path, metric: str, *, test_scores: Scores | None = None, was_complete: bool = False
 ) -> TrainingResult:
-    """Make the result of a run from its log."""
+    """Make the result of a run from the log."""
     records = read_log(output / "training" / "log.jsonl")
     evaluations = [record["scores"] for record in records if "scores" in record]
     return TrainingResult(

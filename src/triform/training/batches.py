@@ -70,7 +70,7 @@ class Batches(Generic[E]):
         """Count the steps of an epoch; reads all rows unless they are counted already.
 
         Raises:
-            InputError: there is no example, or a bad row.
+            InputError: no examples, or a bad row.
         """
         if not self._is_counted:
             for _ in self._pools(skip=len(self.pool_steps)):
@@ -81,7 +81,7 @@ class Batches(Generic[E]):
         """Yield the micro batches of step `begin`, then of each following step, without end.
 
         Raises:
-            InputError: there is no example, or a bad row.
+            InputError: no examples, or a bad row.
         """
         epoch = 0
         while self._is_counted and begin >= sum(self.pool_steps):

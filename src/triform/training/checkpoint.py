@@ -1,4 +1,4 @@
-"""Training checkpoints: the state that a run is resumed from, in folders that are never half written.
+"""Training checkpoints: the state of a run for resuming, in folders that are never half written.
 
 A checkpoint is written into a folder of another name, flushed to disk, and renamed in one step; only then is the
 checkpoint before the last deleted. `state.json`, which is written last, holds a digest of each file.
@@ -31,7 +31,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(kw_only=True, slots=True)
 class State:
-    """State of a run, besides its tensors."""
+    """State of a run, besides the tensors."""
 
     run: str
     """Digest of everything that the run's results follow from; a resumed run must have the same."""
@@ -50,7 +50,7 @@ class State:
 def save_checkpoint(
     folder: Path, state: State, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Add a checkpoint to a folder, and delete those that are no longer needed."""
+    """Add a checkpoint to a folder, and delete all but the last two."""
     target = folder / f"checkpoint-{state.step:09d}"
     partial = folder / f"{target.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -104,7 +104,7 @@ def load_last_checkpoint(
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Delete all checkpoints of a folder, the last first, so that an interruption leaves no half of a newer one."""
+    """Delete all checkpoints of a folder, the newest first, so an interruption leaves only older ones."""
     for path in reversed(_found(folder)):
         shutil.rmtree(path)
 
@@ -117,7 +117,7 @@ def _found(folder: Path) -> list[Path]:
 def _files(
     parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> dict[str, dict[str, torch.Tensor]]:
-    """Collect the tensors of each file by canonical name; a parameter that never had a gradient has no moments."""
+    """Collect the tensors of each file by canonical name; parameters without gradients have no moments."""
     states = {name: optimizer.state[own] for name, own in parameters.items() if own in optimizer.state}
     moments = {kind: {name: state[kind] for name, state in states.items()} for kind in MOMENTS}
     return {PARAMETERS: {name: own.detach() for name, own in parameters.items()}, **moments}
@@ -147,7 +147,7 @@ def _load_tensors(folder: Path, parameters: Mapping[str, torch.nn.Parameter], op
 
 def _tensors(path: Path) -> Iterator[tuple[str, torch.Tensor]]:
     with safe_open(path, framework="pt") as file:
-        for name in file.keys():  # noqa: SIM118  it is no dictionary
+        for name in file.keys():  # noqa: SIM118  not a dictionary
             yield name, file.get_tensor(name)
 
 

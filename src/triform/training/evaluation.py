@@ -20,7 +20,7 @@ Pipeline = TextTask[Any, Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationPlan:
-    """How the answers of some tasks are scored."""
+    """Plan for scoring the answers of some tasks."""
 
     tasks: tuple[str, ...]
     """Names of the tasks."""
@@ -33,7 +33,7 @@ class EvaluationPlan:
 
 
 def find_plan(task: str) -> EvaluationPlan:
-    """Find the evaluation plan of a task by its name.
+    """Find the evaluation plan of a task by the task's name.
 
     Raises:
         InputError: the task has no scores.
@@ -52,7 +52,7 @@ def evaluate(task: Task[Any, Any], rows: Iterable[Row]) -> Scores:
         rows: what a row must hold, `find_plan(task.name).rows` says.
 
     Raises:
-        InputError: a row lacks a field or cannot be answered, there are no rows, or the task has no scores.
+        InputError: a row lacks a field or cannot be answered, rows is empty, or the task has no scores.
     """
     plan = find_plan(task.name)
     assert isinstance(task, TextTask), "plans are for tasks of text"
@@ -119,7 +119,7 @@ def _generation(task: Pipeline, rows: Sequence[Row]) -> Scores:
 
 
 def _next_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    """Score the prediction of each token from the tokens before it."""
+    """Score the predictions of next tokens."""
     surprises: list[float] = []
     for batch in _batches(task, rows):
         is_target = np.ones(len(batch.ids), bool)
@@ -134,7 +134,7 @@ MASKED = 0.15
 
 
 def _masked_tokens(task: Pipeline, rows: Sequence[Row]) -> Scores:
-    """Score the prediction of masked tokens, which are the same in every evaluation."""
+    """Score the predictions of masked tokens, the same tokens in every evaluation."""
     token = task.tokenizer.special("mask_token")
     mask = None if token is None else task.tokenizer.id_of(token)
     if mask is None:
@@ -182,7 +182,7 @@ def _text_or_pair(row: Row) -> Any:
 
 
 def _label(row: Row, given: Any, labels: Sequence[str]) -> str:
-    """Find a label by its name or its number."""
+    """Find a label by name or by number."""
     if str(given) in labels:
         return str(given)
     if str(given).isdecimal() and int(given) < len(labels):
@@ -195,7 +195,7 @@ def _number(row: Row) -> float:
     try:
         return float(read_field(row, field))
     except (TypeError, ValueError) as error:
-        raise InputError(f"{row.where}: {field} = {row.values[field]!r} is no number.") from error
+        raise InputError(f"{row.where}: {field} = {row.values[field]!r} is not a number.") from error
 
 
 PLANS = (

@@ -15,7 +15,7 @@ from triform.training.objective import Objective
 
 
 class Evaluator:
-    """Evaluates a model on rows that it is not trained on.
+    """Evaluator of a model on validation rows.
 
     Arguments:
         model: the model, as it is at each call.
@@ -32,7 +32,7 @@ class Evaluator:
         self._token_budget = token_budget
 
     def __call__(self) -> Scores:
-        """Compute the mean loss, the scores that follow from it, and the scores of the task's answers."""
+        """Compute the mean loss, scores of the loss, and scores of the task's answers."""
         loss = self._loss()
         of_loss = {name: score(loss) for name, score in self._objective.loss_scores.items()}
         of_answers = {} if self._task is None else evaluate(self._task, self._rows)

@@ -1,4 +1,4 @@
-"""Memory forecast: the bytes that a training step will need, from the spec."""
+"""Memory forecast: bytes of a training step, estimated from the spec."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ FLOAT = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Forecast:
-    """Bytes that a step needs, by purpose."""
+    """Bytes of a step, by purpose."""
 
     parameters: int
     gradients: int
@@ -58,7 +58,7 @@ def forecast_memory(
 
 
 def _kept_by_stack(stack: spec.Stack, *, recompute: bool) -> int:
-    """Count the scalars that a stack keeps for each token."""
+    """Count the scalars kept by a stack for each token."""
     hidden_size = stack.embedding.hidden_size
     blocks = [sum(_kept(residual, hidden_size) for residual in block) for block in stack.blocks]
     if recompute:
@@ -67,7 +67,7 @@ def _kept_by_stack(stack: spec.Stack, *, recompute: bool) -> int:
 
 
 def _kept(residual: spec.Residual, hidden_size: int) -> int:
-    """Count the scalars that a residual step keeps for each token: inputs of its norms, and those of its core."""
+    """Count the scalars kept by a residual step for each token: inputs of norms, and the core's."""
     norms = (residual.pre_norm, residual.post_norm, residual.residual_norm)
     kept = hidden_size * sum(norm is not None for norm in norms)
     match residual.core:

@@ -37,7 +37,7 @@ class Log:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def write(self, record: Record) -> Record:
-        """Append a record, and return it."""
+        """Append a record, and return the record."""
         if self._file is not None:
             self._file.write(_line(record))
             self._file.flush()
@@ -50,12 +50,12 @@ class Log:
 
 
 def read_log(path: Path) -> list[Record]:
-    """Read the records of a log, without a last line that was cut off when its process ended."""
+    """Read the records of a log, without a last line cut off by the end of the process."""
     return list(_records(path)) if path.is_file() else []
 
 
 def has_ended(path: Path) -> bool:
-    """Whether the run of a log came to its end."""
+    """Check whether the run of a log came to an end."""
     return any("ended" in record for record in read_log(path))
 
 

@@ -59,7 +59,7 @@ class LoopSettings:
 
 
 class Training(Generic[E]):
-    """Training of one model, from its last checkpoint or from the beginning.
+    """Training of a model, from the last checkpoint or from the beginning.
 
     Arguments:
         model: trainable model; its parameters are changed.
@@ -131,7 +131,7 @@ class Training(Generic[E]):
         return Log(self.folder / "log.jsonl" if self._processes.is_first else None, step=self.state.step)
 
     def _end(self) -> Record:
-        """Draw the curve, and save the model if no evaluation has saved one."""
+        """Draw the curve, and save the model if there are no evaluations."""
         if self._processes.is_first:
             draw_curve(read_log(self.folder / "log.jsonl"), self.folder / "curve.png")
             if self._evaluate is None:
@@ -178,7 +178,7 @@ class Training(Generic[E]):
         }
 
     def _scale(self, gradients: Sequence[torch.Tensor], targets: float) -> float:
-        """Turn the gradient of a sum into that of a mean, clip its norm, and return the norm before clipping.
+        """Divide the gradient by the number of targets, clip the norm, and return the norm before clipping.
 
         Raises:
             NonFiniteError: the norm is not finite.
@@ -194,7 +194,7 @@ class Training(Generic[E]):
         return norm
 
     def _evaluation(self, evaluate: Callable[[], Scores]) -> Record:
-        """Evaluate the model, and save it if its score is the best so far.
+        """Evaluate the model, and save the model if the score is the best so far.
 
         Raises:
             InputError: the evaluation has no score of the name `metric`.

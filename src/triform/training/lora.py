@@ -37,10 +37,10 @@ def with_lora(
     trained: Sequence[str] = (),
     seed: int = 0,
 ) -> Model:
-    """Make a model that trains a low-rank change of some linears: W + alpha/rank · B·A.
+    """Add a trainable low-rank change to some linears: W + alpha/rank · B·A.
 
     All other parameters are those of the given model, without gradients from now on, except new ones, such as a new
-    head, and those that `trained` names: they are trained whole. Heads that classify or find spans are no targets.
+    head, and those that `trained` names: they are trained whole. Heads that classify or find spans cannot be targets.
 
     Arguments:
         model: a model of `load_for_training`.
@@ -81,7 +81,7 @@ def with_lora(
 
 
 def merge_lora(model: Model) -> Model:
-    """Make a model with each low-rank change added to its weight; `Model.save` writes the same weights."""
+    """Add each low-rank change to the weight; `Model.save` writes the same weights."""
     parameters: dict[str, Parameter] = {}
     for name, parameter in model.parameters.items():
         if isinstance(parameter, LowRankParameter):
@@ -191,7 +191,7 @@ def _array(tensor: torch.Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def _whole(model: Model) -> dict[str, list[str]]:
-    """Collect the modules of the checkpoint that are saved whole, with the canonical names of their parameters.
+    """Collect the modules of the checkpoint to save whole, with the canonical names of their parameters.
 
     PEFT knows a head by the first part of its names, and saves the whole module, trained or not.
     """

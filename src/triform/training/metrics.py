@@ -1,4 +1,4 @@
-"""Metrics of the field, by the libraries that the field uses. Needs no torch."""
+"""Metrics, by the libraries of the field. Needs no torch."""
 
 import math
 import re
@@ -16,12 +16,12 @@ LESS_IS_BETTER = ("loss", "perplexity")
 
 
 def is_better(score: float, best: float | None, metric: str) -> bool:
-    """Whether a score is better than the best so far."""
+    """Compare a score with the best so far."""
     return best is None or (score < best if metric in LESS_IS_BETTER else score > best)
 
 
 def find_best(evaluations: Iterable[Scores], metric: str) -> Scores | None:
-    """Find the first of the best evaluations by a metric; None where there is no evaluation."""
+    """Find the best evaluation by a metric, the first of equal ones; None without evaluations."""
     best: Scores | None = None
     for scores in evaluations:
         if best is None or is_better(scores[metric], best[metric], metric):
@@ -30,7 +30,7 @@ def find_best(evaluations: Iterable[Scores], metric: str) -> Scores | None:
 
 
 def single_label(answers: Sequence[str], gold: Sequence[str]) -> Scores:
-    """Compute accuracy, F1 as the mean over labels, and Matthews' correlation, for one label for each text."""
+    """Compute accuracy, F1 as the mean over labels, and Matthews' correlation, for a single label for each text."""
     metrics = library("sklearn.metrics")
     return {
         "accuracy": float(metrics.accuracy_score(gold, answers)),
@@ -80,7 +80,7 @@ def translation(answers: Sequence[str], gold: Sequence[str]) -> Scores:
 
 
 def perplexity(surprises: Sequence[float]) -> Scores:
-    """Compute the mean of nats per token, and e to that mean."""
+    """Compute the mean loss in nats per token, and e to the mean."""
     loss = math.fsum(surprises) / len(surprises)
     return {"loss": loss, "perplexity": math.exp(loss)}
 
@@ -120,7 +120,7 @@ def library(name: str) -> Any:
 
 
 def require(name: str) -> None:
-    """Check that a module of the extra `train` is installed, without importing the module.
+    """Require that a module of the extra `train` is installed; nothing is imported.
 
     Raises:
         InputError: the module is not installed.

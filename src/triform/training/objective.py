@@ -1,4 +1,4 @@
-"""Objective: one declaration of what a model learns; `objectives/` has a file for each."""
+"""Objective: one declaration for each training objective; the files are in `objectives/`."""
 
 import math
 from abc import ABC, abstractmethod
@@ -40,7 +40,7 @@ class ObjectiveSettings:
 
 
 class Objective(ABC, Generic[E]):
-    """An objective: the rows it reads, the head it trains, the loss, and the scores of an evaluation.
+    """Training objective: fields of a row, head, loss, and scores of an evaluation.
 
     A subclass declares the class variables and implements the abstract methods.
     """
@@ -73,12 +73,12 @@ class Objective(ABC, Generic[E]):
 
     @classmethod
     def score_names(cls) -> tuple[str, ...]:
-        """Name all scores that an evaluation may have."""
+        """Name all possible scores of an evaluation."""
         return ("loss", *cls.loss_scores, *(() if cls.task is None else find_plan(cls.task).scores))
 
     @classmethod
     def new_head(cls, settings: Any, rows: Iterable[Row]) -> NewHead:
-        """Describe the head that a model needs to learn from some rows.
+        """Describe the head needed to learn from some rows.
 
         Raises:
             InputError: a bad row, or labels that no head can have.
@@ -95,8 +95,8 @@ class Objective(ABC, Generic[E]):
 
     @abstractmethod
     def num_tokens(self, example: E) -> int:
-        """Count the tokens that an example brings to a batch."""
+        """Count the tokens of an example."""
 
     @abstractmethod
     def loss(self, model: Model, examples: Sequence[E], rng: np.random.Generator) -> Loss:
-        """Run the model on some examples, with gradients; random choices such as masks are drawn from `rng`."""
+        """Compute the loss of some examples, with gradients; masks and the like are drawn from `rng`."""

@@ -1,4 +1,4 @@
-"""AdamW with the usual settings, and schedules of its learning rate."""
+"""AdamW with the usual settings, and learning rate schedules."""
 
 import math
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class OptimizerSettings:
 
 
 def adamw(parameters: Mapping[str, torch.nn.Parameter], settings: OptimizerSettings) -> torch.optim.AdamW:
-    """Make the optimizer of some parameters; parameters of one dimension are biases and norms."""
+    """Make the optimizer of some parameters; vectors are biases and norms, without weight decay."""
     matrices = [parameter for parameter in parameters.values() if parameter.dim() > 1]
     vectors = [parameter for parameter in parameters.values() if parameter.dim() <= 1]
     return torch.optim.AdamW(

@@ -1,4 +1,4 @@
-"""Processes that train together: a single one, or as many as torchrun has started."""
+"""Data-parallel processes: a single process, or the processes of torchrun."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,22 +14,22 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Processes:
-    """Number of processes, and rank of this one."""
+    """Number of processes, and rank of this process."""
 
     number: int = 1
     rank: int = 0
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and reports to people."""
+        """True in the process for files and reports."""
         return self.rank == 0
 
     def share(self, parts: Sequence[T]) -> Sequence[T]:
-        """Select the parts that this process works on."""
+        """Select the parts for this process."""
         return parts[self.rank :: self.number]
 
     def sum_up(self, numbers: torch.Tensor, parameters: Sequence[torch.nn.Parameter]) -> None:
-        """Replace numbers, and the gradients of parameters, by their sums over all processes, in place."""
+        """Replace numbers of any shape, and the gradients of parameters, by sums over all processes, in place."""
         if self.number == 1:
             return
         # A process without a share has no gradients, and some parameters have none in any process.
@@ -53,7 +53,7 @@ class Processes:
 
 @contextmanager
 def join_processes() -> Iterator[Processes]:
-    """Join the processes that torchrun has started; without torchrun there is a single process."""
+    """Join the processes of torchrun; without torchrun there is a single process."""
     number = int(os.environ.get("WORLD_SIZE", "1"))
     if number == 1:
         yield Processes()

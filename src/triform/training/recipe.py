@@ -1,4 +1,4 @@
-"""Recipe: the one description of a training run, for TOML files and for `triform.train`. Unknown keys are errors."""
+"""Recipe: the description of a training run, for TOML files and for `triform.train`. Unknown keys are errors."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class DataSettings:
     encoding: str = "utf-8"
 
     def files(self, paths: Paths, base_dir: Path) -> Files:
-        """Describe how to read some of the files, such as those of `train`; relative paths begin at `base_dir`."""
+        """Describe some of the files, such as the files of `train`; relative paths begin at `base_dir`."""
         folder = base_dir / self.folder
         if isinstance(paths, Mapping):
             found: Any = {name: folder / path for name, path in paths.items()}
@@ -122,4 +122,4 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}") from error
+        raise InputError(f"{path} is not valid TOML: {error}") from error

@@ -63,7 +63,7 @@ class Run:
 
 
 def prepare_run(recipe: Recipe, base_dir: Path, processes: Processes) -> Run:
-    """Load or make everything that a recipe names.
+    """Load or make everything for a recipe.
 
     Arguments:
         recipe: the recipe.
@@ -139,14 +139,14 @@ def _write_config(recipe: Recipe, train: Files, folder: Path, processes: Process
 
 
 def _load_model(source: str, recipe: Recipe, new_head: NewHead) -> Model:
-    """Load a checkpoint with its own head, if it has the kind and the labels that are needed, or with the new head."""
+    """Load a checkpoint: with the checkpoint's own head if the kind and the labels fit, else with the new head."""
     keeps_head = recipe.model is not None and _has_head(source, new_head)
     head = None if keeps_head else new_head
     return load_for_training(source, new_head=head, engine=recipe.engine, seed=recipe.loop.seed)
 
 
 def _has_head(source: str, wanted: NewHead) -> bool:
-    """Whether a checkpoint's own head is of a kind, and has at least some labels."""
+    """Check whether a checkpoint's own head has the kind and the labels of another head."""
     checkpoint = find_checkpoint(source)
     try:
         own = families.read_spec(checkpoint.read_object("config.json"), str(checkpoint.folder / "config.json")).head
@@ -158,7 +158,7 @@ def _has_head(source: str, wanted: NewHead) -> bool:
 
 
 def _digest(recipe: Recipe, files: Sequence[Path]) -> str:
-    """Digest everything that the results follow from: the recipe without its output, and the stamps of files."""
+    """Digest everything that determines the results: the recipe without the output, and stamps of files."""
     stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
     content = {**asdict(recipe), "output": None, "triform": __version__, "stamps": stamps}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Settings: tables of TOML as typed dataclasses; an unknown, missing or wrong key is an error that names it."""
+"""Settings: tables of TOML as typed dataclasses; unknown, missing or wrong keys are errors."""
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -95,7 +95,7 @@ def merge_tables(table: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
 
 
 def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
-    """Parse changes of a recipe that are written as KEY=VALUE, such as `optimizer.learning_rate=3e-5`.
+    """Parse changes of a recipe in the form KEY=VALUE, such as `optimizer.learning_rate=3e-5`.
 
     The value is TOML; a text may go without its quotes.
 
@@ -118,7 +118,7 @@ def parse_changes(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def check_positive(settings: Any, *names: str) -> None:
-    """Check that some settings are greater than 0 or None.
+    """Check some settings: None, or greater than 0.
 
     Raises:
         InputError: one is not; the first is named.

@@ -1,4 +1,4 @@
-"""Training of tokenizers: a corpus → tokenizer files that transformers and Triform load."""
+"""Training of tokenizers: a corpus → tokenizer files for transformers and Triform."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from triform.weights import make_folder, write_json
 
 
 class Algorithm(StrEnum):
-    """Algorithms that split words into tokens."""
+    """Algorithms for splitting words into tokens."""
 
     WORDPIECE = "wordpiece"
     """WordPiece as in BERT: tokens inside a word are marked by ##."""
@@ -46,7 +46,7 @@ TEXTS = ("text", "text_pair", "source", "target", "question", "context", "anchor
 
 
 def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Path) -> dict[str, int | None]:
-    """Train a tokenizer, and write its files.
+    """Train a tokenizer, and write the files.
 
     Arguments:
         rows: the corpus.
@@ -57,7 +57,7 @@ def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Pa
         Keys for config.json: vocab_size, and ids of special tokens such as pad_token_id.
 
     Raises:
-        InputError: there is no text, a bad row, or the folder cannot be made.
+        InputError: the rows have no text, a bad row, or the folder cannot be made.
     """
     roles = WORDPIECE_ROLES if settings.algorithm is Algorithm.WORDPIECE else ROLES
     tokenizer, trainer = KINDS[settings.algorithm](settings, list(roles.values()))
@@ -92,7 +92,7 @@ def iterate_texts(rows: Iterable[Row]) -> Iterator[str]:
 
 
 def _inner_letters(rows: Iterable[Row], tokenizer: Tokenizer) -> list[str]:
-    """Collect the letters that occur inside words."""
+    """Collect the letters inside words."""
     found: set[str] = set()
     for text in iterate_texts(rows):
         normal = tokenizer.normalizer.normalize_str(text)
@@ -151,7 +151,7 @@ KINDS = {
 
 
 def _frame(settings: TokenizerSettings, tokenizer: Tokenizer) -> processors.TemplateProcessing:
-    """Make the processor that puts special tokens around every text."""
+    """Make the processor for the special tokens around every text."""
     if settings.algorithm is Algorithm.WORDPIECE:
         single, pair = "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1"
     else:

@@ -16,7 +16,7 @@ OPTIONS: Mapping[str, Setting] = {name: setting for name, setting in SETTINGS.it
 
 
 def with_settings(kind: type[T]) -> type[T]:
-    """Add an option for each of `OPTIONS` to a class of options; None leaves the model's own setting."""
+    """Add an option for each of `OPTIONS` to a class of options; None leaves the model's setting."""
     made = make_dataclass(
         kind.__name__, map(_make_field, OPTIONS.values()), bases=(kind,), frozen=True, kw_only=True, slots=True
     )
@@ -43,13 +43,13 @@ class SettingOptions(TextOptions):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationOptions(SettingOptions):
-    """Options of every task that generates; where one is not set, the model's own setting holds."""
+    """Options of every generative task; without an option the model's own setting holds."""
 
     generate_kwargs: Mapping[str, Any] | None = option(
         None, "Any other setting of generation by its name in the field, as a JSON object."
     )
 
     def settings(self) -> dict[str, Any]:
-        """Collect the settings of `Model.generate` that are set."""
+        """Collect the options that are set, as settings of `Model.generate`."""
         own = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
         return {**(self.generate_kwargs or {}), **own}

@@ -1,4 +1,4 @@
-"""Objectives: one file for each thing that a model can learn."""
+"""Objectives, a file for each."""
 
 from collections.abc import Mapping
 from importlib import import_module
@@ -20,7 +20,7 @@ OBJECTIVES: Mapping[str, str] = {
 
 
 def find_objective(name: Any) -> type[Objective[Any]]:
-    """Find an objective by its name.
+    """Find an objective by name.
 
     Raises:
         InputError: no objective has this name.

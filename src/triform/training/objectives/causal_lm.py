@@ -1,4 +1,4 @@
-"""Causal language modelling: each token is predicted from the tokens before it. Radford et al. 2018, section 3.1."""
+"""Causal language modelling: predicting the next token. Radford et al. 2018, section 3.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,14 +18,14 @@ from triform.training.objectives.texts import compute_logits, make_reader, namin
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Document:
-    """A document, or a part of a long one."""
+    """Document, or part of a long document."""
 
     ids: Integers
     """(n + 1,); the first n tokens are inputs, the last n are targets."""
 
 
 class CausalLM(Objective[Document]):
-    """Trains a decoder on texts. Documents of one batch lie end to end and do not see each other.
+    """Causal language modelling of texts. Documents of a batch lie end to end and do not see each other.
 
     Each document ends with the tokenizer's end token. A document longer than the context is read in parts; the last
     target of a part is the first input of the next one. `max_length` counts inputs.
@@ -47,7 +47,7 @@ class CausalLM(Objective[Document]):
         if self._end is not None and ids[-1] != self._end:
             ids = np.append(ids, self._end)
         if len(ids) < 2:
-            raise InputError(f"{row.where}: text has one token, so there is no next one to predict. Leave the row out.")
+            raise InputError(f"{row.where}: text has a single token and nothing to predict. Leave the row out.")
         length = self._reader.max_length or len(ids)
         return [Document(ids[begin : begin + length + 1]) for begin in range(0, len(ids) - 1, length)]
 

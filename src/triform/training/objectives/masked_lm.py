@@ -1,4 +1,4 @@
-"""Masked language modelling: hidden tokens are predicted from all others. Devlin et al. 2018, section 3.1."""
+"""Masked language modelling: predicting masked tokens. Devlin et al. 2018, section 3.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class MaskedLMSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MaskedText:
-    """A text, or a part of a long one, of n tokens; masks are drawn anew in every step."""
+    """Text, or part of a long text, of n tokens; masks are drawn anew in every step."""
 
     ids: Integers
     """(n,)"""
@@ -48,7 +48,7 @@ class MaskedText:
 
 
 class MaskedLM(Objective[MaskedText]):
-    """Trains an encoder on texts; a long text is read in parts.
+    """Masked language modelling of texts; a long text is read in parts.
 
     Of the chosen tokens 80 % become the mask token, 10 % a random token, and 10 % stay as they are.
 
@@ -100,12 +100,12 @@ class MaskedLM(Objective[MaskedText]):
         return MaskedText(text.ids, text.token_type_ids, units)
 
     def _choose(self, units: Integers, rng: np.random.Generator) -> NDArray[np.bool_]:
-        """Choose tokens by their units, (n,): True where a token is to be predicted."""
+        """Choose the tokens to predict: units (n,) → booleans (n,)."""
         draws = rng.random(int(units.max(initial=0)) + 1)
         return (draws[units] < self._rate) & (units >= 0)
 
     def _mask_tokens(self, ids: Integers, rng: np.random.Generator) -> Integers:
-        """Replace chosen tokens, (m,), by the mask token, by random ones, or by themselves."""
+        """Replace chosen tokens (m,) by the mask token, by a random token, or not at all."""
         draws = rng.random(len(ids))
         others = rng.integers(self._vocab_size, size=len(ids))
         return np.where(draws < 0.8, self._mask, np.where(draws < 0.9, others, ids))

@@ -1,4 +1,4 @@
-"""Question answering: the span of a context that answers a question. Devlin et al. 2018, section 4.2."""
+"""Question answering: finding the answer's span in a context. Devlin et al. 2018, section 4.2."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class QuestionAnsweringSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AnsweredQuestion:
-    """A question with a context, or with a window of a long one, of n tokens."""
+    """Question with a context, or with a window of a long context, of n tokens."""
 
     ids: Integers
     """(n,)"""
@@ -41,7 +41,7 @@ class AnsweredQuestion:
 
 
 class QuestionAnswering(Objective[AnsweredQuestion]):
-    """Trains a span head on a `question`, a `context` and an `answer`, a text of the context; empty for no answer.
+    """Question answering: a `question`, a `context` and an `answer`, a text of the context; empty for no answer.
 
     `answer_start` is the character at which the answer begins; by default the first place where its text stands. A long
     context is read in windows that overlap.
@@ -71,7 +71,7 @@ class QuestionAnswering(Objective[AnsweredQuestion]):
         return len(example.ids)
 
     def loss(self, model: Model, examples: Sequence[AnsweredQuestion], rng: np.random.Generator) -> Loss:
-        """Half the cross entropy of the answer's first row among all rows, and half that of its last row."""
+        """Compute the mean of two cross entropies: of the answer's first row, and of the last row, among all rows."""
         batch = pack([each.ids for each in examples], [each.token_type_ids for each in examples])
         scores = pad_sequence(run_network(model, batch).split("logits"), batch_first=True, padding_value=-torch.inf)
         targets = to_tensor(model, np.array([[each.first, each.last] for each in examples]))
@@ -79,7 +79,7 @@ class QuestionAnswering(Objective[AnsweredQuestion]):
 
 
 def _span(row: Row, context: str) -> tuple[int, int] | None:
-    """Find the characters at which the answer begins and ends in the context; None for no answer.
+    """Find the answer's first and last character in the context; None for no answer.
 
     Raises:
         InputError: the answer does not stand in the context.
@@ -100,7 +100,7 @@ def _span(row: Row, context: str) -> tuple[int, int] | None:
 
 
 def _tokens_of(window: EncodedText, span: tuple[int, int] | None) -> tuple[int, int]:
-    """Find the rows of the answer's first and last token; (0, 0) where the window does not hold the whole answer."""
+    """Find the rows of the answer's first and last token; (0, 0) unless the window has the whole answer."""
     if span is None:
         return 0, 0
     begin, end = span

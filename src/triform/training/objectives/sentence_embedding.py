@@ -1,4 +1,4 @@
-"""Sentence embedding: texts that belong together get similar vectors, other texts of their batch do not.
+"""Sentence embedding: similar vectors for texts of a pair, dissimilar ones for all other texts of the batch.
 
 Henderson et al. 2017, section 4.4 (multiple negatives ranking); Reimers and Gurevych 2019 for the pooled vectors.
 """
@@ -40,16 +40,16 @@ class SentenceEmbeddingSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Triplet:
-    """An anchor, its positive, and perhaps a hard negative."""
+    """Anchor, positive, and perhaps a hard negative."""
 
     texts: tuple[EncodedText, ...]
     """(2,) or (3,)"""
 
 
 class SentenceEmbedding(Objective[Triplet]):
-    """Trains an encoder or a decoder on an `anchor`, a `positive` and perhaps a `negative`.
+    """Sentence embedding: an `anchor`, a `positive` and perhaps a `negative`.
 
-    For each anchor, its positive is to be found among all positives and negatives that go through the model at once, so
+    For each anchor, the positive is to be found among all positives and negatives that go through the model at once, so
     more of them make a harder problem. Vectors are pooled as sentence-transformers' files say, or by the mean.
 
     Raises:

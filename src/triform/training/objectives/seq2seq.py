@@ -1,4 +1,4 @@
-"""Sequence to sequence: each token of a target from its source and the tokens before it. Sutskever et al. 2014."""
+"""Sequence to sequence: predicting a target from a source. Sutskever et al. 2014."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Seq2SeqSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pair:
-    """A source and its target."""
+    """Source and target."""
 
     source: Integers
     """(n,)"""
@@ -49,7 +49,7 @@ class Pair:
 
 
 class Seq2Seq(Objective[Pair]):
-    """Trains an encoder-decoder on sources and targets; the tokenizer may have another vocabulary for targets.
+    """Sequence to sequence by an encoder-decoder; the tokenizer may have a second vocabulary, for targets.
 
     Raises:
         WrongTaskError: the model is not an encoder-decoder with a language head.
@@ -65,7 +65,7 @@ class Seq2Seq(Objective[Pair]):
     def __init__(self, model: Model, tokenizer: Tokenizer, settings: Seq2SeqSettings) -> None:
         if not isinstance(model.spec.form, spec.EncoderDecoder) or not isinstance(model.spec.head, spec.LanguageHead):
             raise WrongTaskError(
-                f"{model.checkpoint.source} is no encoder-decoder with a language head, which seq2seq needs."
+                f"{model.checkpoint.source} is not an encoder-decoder with a language head, which seq2seq needs."
             )
         start = GenerationConfig.from_checkpoint(model.checkpoint).decoder_start_token_id
         if start is None:

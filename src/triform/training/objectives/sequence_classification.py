@@ -38,7 +38,7 @@ class SequenceClassificationSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LabelledText:
-    """A text, or a pair, of n tokens, and its targets."""
+    """Text, or pair of texts, of n tokens, with targets."""
 
     ids: Integers
     """(n,)"""
@@ -49,7 +49,7 @@ class LabelledText:
 
 
 class SequenceClassification(Objective[LabelledText]):
-    """Trains a sequence head on a `text`, perhaps a `text_pair`, and the targets of the model's problem.
+    """Sequence classification: a `text`, perhaps a `text_pair`, and the targets of the model's problem.
 
     The targets are a `label`; for multi-label `labels`, a list; for regression a `score`, or a list of scores.
 
@@ -136,7 +136,7 @@ def find_labels(rows: Iterable[Row]) -> list[str]:
 
 
 def _label(row: Row, value: Any) -> str:
-    """Convert a label to a text, as config.json writes it; a whole number is a label too."""
+    """Convert a label, a text or a whole number, to a text, as in config.json."""
     if not isinstance(value, str | int) or isinstance(value, bool):
         raise InputError(f"{row.where}: label is {shown(value)}; expected a text or a whole number.")
     return str(value)

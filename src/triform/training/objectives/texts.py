@@ -19,7 +19,7 @@ H = TypeVar("H", bound=spec.Head)
 
 
 def expect_head(model: Model, kind: type[H]) -> H:
-    """Return the model's head, which must be of a kind.
+    """Return the model's head, of an expected kind.
 
     Raises:
         WrongTaskError: the model has another head, or none.
@@ -38,7 +38,7 @@ def read_text(row: Row, name: str) -> str:
     """Read a text of a row.
 
     Raises:
-        InputError: the row has no such value, or the value is no text.
+        InputError: the row has no such value, or the value is not a text.
     """
     value = read_value(row, name)
     if not isinstance(value, str):
@@ -50,7 +50,7 @@ def read_texts(row: Row, name: str) -> list[str]:
     """Read a list of texts of a row.
 
     Raises:
-        InputError: the row has no such value, or the value is no list of texts.
+        InputError: the row has no such value, or the value is not a list of texts.
     """
     value = read_value(row, name)
     if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
@@ -116,7 +116,7 @@ class TextReader:
 def make_reader(
     model: Model, tokenizer: Tokenizer, *, max_length: int | None = None, long_input: str = LongInput.ERROR
 ) -> TextReader:
-    """Make the reader of the texts that a model reads."""
+    """Make the reader for a model's input texts."""
     return TextReader(tokenizer, model.spec.input_stack.context_length, max_length=max_length, long_input=long_input)
 
 
@@ -135,20 +135,29 @@ def pack(ids: Sequence[Integers], token_type_ids: Sequence[Integers] | None = No
 
 
 def run_network(model: Model, *batches: Batch, logits_at: Integers | None = None) -> Output:
-    """Run a model with gradients on one batch, or on source and target."""
+    """Run a model with gradients on a batch, or on source and target.
+
+    Arguments:
+        model: a model of `load_for_training`.
+        batches: a batch of T tokens; for an encoder-decoder source and target.
+        logits_at: (R,) rows that need logits; by default all.
+    """
     network: Any = model.network
     output: Output = network(*batches, logits_at=logits_at)
     return output
 
 
 def compute_logits(model: Model, *batches: Batch, logits_at: Integers | None = None) -> torch.Tensor:
-    """Run a model with gradients, and return its logits, one row for each token or sequence, or for `logits_at`."""
+    """Compute logits with gradients, of shape (T, size), (R, size) or (B, size).
+
+    A row is for each of T tokens, for each of R rows `logits_at`, or, of a sequence head, for each of B sequences.
+    """
     logits = run_network(model, *batches, logits_at=logits_at).logits
     assert isinstance(logits, torch.Tensor)
     return logits
 
 
 def to_tensor(model: Model, values: Any) -> torch.Tensor:
-    """Move numbers to the device of the model."""
+    """Move numbers of any shape to the device of the model."""
     moved: torch.Tensor = model.engine.asarray(values)
     return moved

@@ -1,4 +1,4 @@
-"""Token classification: a label for each word, predicted at its first token. Devlin et al. 2018, section 5.3."""
+"""Token classification: a label for each word, at the first token. Devlin et al. 2018, section 5.3."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ class TokenClassificationSettings(ObjectiveSettings):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TaggedText:
-    """A sentence, or a window of a long one, of n tokens and w words."""
+    """Sentence, or window of a long sentence, of n tokens and w words."""
 
     ids: Integers
     """(n,)"""
@@ -39,7 +39,7 @@ class TaggedText:
 
 
 class TokenClassification(Objective[TaggedText]):
-    """Trains a token head on `tokens`, which are words, and `tags`, a label for each word.
+    """Token classification: `tokens`, a list of words, and `tags`, a label for each word.
 
     Words are joined by spaces, as in a text. A word without tokens has no target. A long sentence is read in windows
     that overlap; each word is a target in one of them.
@@ -91,7 +91,7 @@ def find_labels(rows: Iterable[Row]) -> list[str]:
 
 
 def _tagged(window: EncodedText, words: Sequence[str], targets: Integers) -> Iterator[TaggedText]:
-    """Make an example of the words whose targets belong to a window; none where it has no such word."""
+    """Make an example of a window's words and targets; nothing for a window without targets."""
     lengths = np.array([len(word) for word in words])
     begins = np.cumsum(lengths + 1) - lengths - 1
     # A token belongs to the word of its last character, because its first may be the space before the word.
