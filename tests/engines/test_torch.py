@@ -43,8 +43,7 @@ def test_loss_and_every_gradient_equal_those_of_transformers(case: Case, tmp_pat
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     theirs = dict(reference.named_parameters())
     for name, parameter in model.parameters.items():
-        own = model.blueprint.assignment.sources[name]
-        gradient = theirs[own.tensor].grad
+        gradient = theirs[model.blueprint.assignment.sources[name].tensor].grad
         assert gradient is not None
         actual = parameter.tensor.grad  # type: ignore[attr-defined]
         assert (actual - gradient).abs().max() <= 1e-4 * max(1e-3, gradient.abs().max()), name
