@@ -83,23 +83,25 @@ class Model:
             InputError: ids outside the vocabulary, too long a sequence, a target missing or not wanted.
             NonFiniteError: the result holds NaN or infinity.
         """
-        arguments: dict[str, Any] = {
-            "cache": cache,
-            "hidden_states": hidden_states,
-            "logits_at": logits_at,
-            "hook": hook,
-        }
+        arguments: dict[str, Any] = {"hidden_states": hidden_states, "logits_at": logits_at, "hook": hook}
         with self.engine.inference():
-            if isinstance(self.network, EncoderDecoder):
-                if target is None:
-                    raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
-                output = self.network(source, target, **arguments)
-            elif target is not None or isinstance(source, EncoderOutput):
-                raise InputError(
-                    "This model reads one batch; call it as model(batch), without encoder states or target."
-                )
-            else:
-                output = self.network(source, **arguments)
+            match self.network:
+                case EncoderDecoder() as network:
+                    if target is None:
+                        raise InputError("target is missing: an encoder-decoder is called as model(source, target).")
+                    output = network(source, target, cache=cache, **arguments)
+                case network:
+                    if target is not None or isinstance(source, EncoderOutput):
+                        raise InputError(
+                            "This model reads one batch; call it as model(batch), without encoder states or target."
+                        )
+                    if isinstance(network, Decoder):
+                        arguments["cache"] = cache
+                    elif cache is not None:
+                        raise InputError(
+                            "cache: this model reads whole sequences, so it keeps no cache. Call it without one."
+                        )
+                    output = network(source, **arguments)
         self._check_finite(output.last_hidden_state if output.logits is None else output.logits)
         return output
 

@@ -2,9 +2,7 @@
 
 from triform import spec
 from triform.engines import Hook, Integers
-from triform.errors import InputError
 from triform.inputs import Batch
-from triform.networks.context import Cache
 from triform.networks.heads import build_head, with_head
 from triform.networks.output import Output
 from triform.networks.scope import Scope
@@ -22,13 +20,10 @@ class Encoder:
         self,
         batch: Batch,
         *,
-        cache: Cache | None = None,
         hidden_states: bool = False,
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
         """Run the encoder: Batch → Output."""
-        if cache is not None:
-            raise InputError("cache: an encoder sees whole sequences, so it keeps no cache. Call it without one.")
         states, layers = self._stack(batch, hook=hook, hidden_states=hidden_states)
         return with_head(self._head, states, batch.ids, batch.spans, logits_at=logits_at, hidden_states=layers)

@@ -6,9 +6,7 @@ import numpy as np
 
 from triform import spec
 from triform.engines import Hook, Integers
-from triform.errors import InputError
 from triform.inputs import Batch
-from triform.networks.context import Cache
 from triform.networks.encoder_decoder import EncoderDecoder
 from triform.networks.output import Output
 from triform.networks.scope import Scope
@@ -27,14 +25,11 @@ class ShiftedEncoderDecoder:
         self,
         batch: Batch,
         *,
-        cache: Cache | None = None,
         hidden_states: bool = False,
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
         """Run both stacks: Batch → Output. The head takes row t of the decoder for token t of the batch."""
-        if cache is not None:
-            raise InputError("cache: this model reads whole sequences, so it keeps no cache. Call it without one.")
         return self._both(
             batch,
             shift_tokens_right(batch, self._start),

@@ -5,20 +5,17 @@ cannot be answered.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
 from triform.errors import InputError
 from triform.inputs import Batch
-
-if TYPE_CHECKING:
-    from triform.tasks.options import Options
-    from triform.tasks.task import Task
+from triform.tasks.options import Options
 
 Answer = TypeVar("Answer")
 
@@ -42,6 +39,19 @@ class Failure:
     error: str
 
 
+class Steps(Protocol[Answer]):
+    """The three steps of a task, and the declarations that a runner needs."""
+
+    fields: ClassVar[Mapping[str, Any]]
+    several_sequences: ClassVar[bool]
+
+    def preprocess(self, inputs: Sequence[Any], options: Any) -> Batch: ...
+
+    def forward(self, batch: Batch, options: Any) -> Any: ...
+
+    def postprocess(self, batch: Batch, tensors: Any, options: Any) -> list[Answer]: ...
+
+
 class Runner(Generic[Answer]):
     """Answers inputs by one task with the options of one call.
 
@@ -49,7 +59,7 @@ class Runner(Generic[Answer]):
     but its forward passes are, by the token budget.
     """
 
-    def __init__(self, task: "Task[Any, Answer]", options: "Options") -> None:
+    def __init__(self, task: Steps[Answer], options: Options) -> None:
         self.options = options
         self._task = task
 
