@@ -2,8 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +13,7 @@ from triform.engines.protocol.key_values import KeyValues, KeyValueStore, LayerC
 from triform.spec import ScoreRule
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class DistanceBias:
+class DistanceBias(NamedTuple):
     """A number per head for each distance, added to the scaled scores. Raffel et al. 2020; Press et al. 2022."""
 
     values: Array
@@ -24,8 +22,7 @@ class DistanceBias:
     """The column of distance 0."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class RelativeEmbeddings:
+class RelativeEmbeddings(NamedTuple):
     """Vectors for each distance, which meet queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
 
     With e(d) the row of distance d = j − i, query i and key j score scale · (qᵢ·kⱼ + qᵢ·key[e(d)] + query[e(d)]·kⱼ).

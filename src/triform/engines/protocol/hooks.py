@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ MAX_RUN_BYTES = 16 << 20
 """Most bytes of float32 probabilities that exist for a hook at once; a single query may take more."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
-class Selection:
+class Selection(NamedTuple):
     """The heads and queries of attention probabilities to show; the rest is computed in the same way."""
 
     heads: Sequence[int] | None = None
@@ -126,8 +124,7 @@ class Hook(ABC):
         return value_NQK
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class ProbabilityHook:
+class ProbabilityHook(NamedTuple):
     """A hook at the attention probabilities of a trace point, for an engine to call."""
 
     show: Callable[[int, int, Array], Array]
