@@ -43,8 +43,8 @@ def test_loss_and_every_gradient_equal_those_of_transformers(case: Case, tmp_pat
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
     theirs = dict(reference.named_parameters())
     for name, parameter in model.parameters.items():
-        source = model.blueprint.assignment.sources[name]
-        gradient = theirs[source.tensor].grad
+        from_tensor = model.blueprint.assignment.sources[name]
+        gradient = theirs[from_tensor.tensor].grad
         assert gradient is not None
         actual = parameter.tensor.grad  # type: ignore[attr-defined]
         assert (actual - gradient).abs().max() <= 1e-4 * max(1e-3, gradient.abs().max()), name
