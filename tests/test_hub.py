@@ -187,7 +187,7 @@ def test_an_unknown_revision_is_named(elsewhere: Elsewhere) -> None:
 
 def test_an_unknown_model_is_named_with_what_to_check(elsewhere: Elsewhere) -> None:
     message = elsewhere.refuse("org/nothing")
-    assert "no folder 'org/nothing' here, and no model of that id on the Hub" in message
+    assert "'org/nothing' is neither a folder here nor a model on the Hub" in message
     assert "Check the spelling; for a private" in message
 
 
