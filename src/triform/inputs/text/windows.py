@@ -58,7 +58,7 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
 
 
 def merge_windows(batch: Batch, rows: NDArray[np.floating]) -> Iterator[tuple[EncodedText, NDArray[np.floating]]]:
-    """Yield whole texts with the rows of their tokens, an array of shape (n, …), each row from the window responsible for it.
+    """Yield whole texts, each with an array of shape (n, …): the rows of its tokens, from the responsible windows.
 
     Arguments:
         batch: texts, and all windows of each text that was cut.
