@@ -1,4 +1,4 @@
-"""The house: its public names, its weight at the door, its floors and the truth of its README."""
+"""The structure of the package: public names, import weight, layers, and a true README."""
 
 import ast
 import re
@@ -51,7 +51,7 @@ def test_every_error_stands_in_the_drawn_tree() -> None:
 
 
 def model_names(tree: ast.Module) -> Iterator[str]:
-    """Names of models in code: identifiers and strings, docstrings left out."""
+    """Find names of models in code: identifiers and strings, docstrings left out."""
     words = "|".join(family.model_type for family in built_in_families())
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -84,7 +84,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
-    """Every room of the package stands in it, and everything in it is there."""
+    """The tree lists every room of the package, and every entry exists."""
     block = (ROOT / "README.md").read_text().split("<!-- tree -->")[1].split("```")[1]
     named: list[Path] = []
     folders: list[tuple[int, Path]] = []

@@ -1,4 +1,4 @@
-"""Finding a model: in a folder, in the cache, or on a Hub that runs in this very process and speaks its protocol."""
+"""Finding a model: in a folder, in the cache, or on a Hub server in the test process."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def digest(content: bytes) -> str:
 
 
 class FakeHub(ThreadingHTTPServer):
-    """As much of the Hub's protocol as `snapshot_download` speaks."""
+    """A server with the part of the Hub's protocol that `snapshot_download` speaks."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -114,7 +114,7 @@ FETCH = "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv
 
 
 class Elsewhere:
-    """Another process, with a cache of its own: the Hub's client reads its environment but once."""
+    """A second process with a separate cache: the Hub's client reads the environment only once."""
 
     def __init__(self, hub: FakeHub, home: Path) -> None:
         self.cache = home / "cache"
@@ -144,7 +144,7 @@ class Elsewhere:
         return str(message)
 
     def fetch_some(self, *files: str) -> None:
-        """What another program leaves in the cache that needs only these files."""
+        """Fill the cache as another program does that needs only these files."""
         self.run(FETCH, "org/tiny", *files)
 
 
@@ -218,7 +218,7 @@ def test_what_another_program_fetched_in_part_is_completed(some: tuple[str, ...]
 
 @pytest.fixture
 def old_cache(elsewhere: Elsewhere) -> Elsewhere:
-    """A cache as older versions of the Hub's client leave it, which kept no listing of what there is."""
+    """Return a cache as older Hub clients leave a cache, without file listings."""
     elsewhere.fetch_some("config.json", "tokenizer.json")
     for listing in elsewhere.cache.rglob("trees/*.json"):
         listing.unlink()

@@ -1,4 +1,4 @@
-"""A terminal with a command in it, for tests that type."""
+"""A command in a pseudo-terminal, for tests of typed input."""
 
 import os
 import pty
@@ -18,7 +18,7 @@ os.execv(sys.executable, [sys.executable, "-m", "triform", *sys.argv[1:]])
 
 
 class Terminal:
-    """A terminal with a command in it."""
+    """A pseudo-terminal runs a command."""
 
     def __init__(self, *arguments: str | Path) -> None:
         self._side, other = pty.openpty()
@@ -44,7 +44,7 @@ class Terminal:
         return text
 
     def press_until(self, key: str, pattern: str) -> str:
-        """Press a key until its answer comes: `input` loses a Ctrl-C that comes while it reads another."""
+        """Press a key until the answer comes: `input` loses a Ctrl-C during the reading of another Ctrl-C."""
         for _ in range(10):
             self.type(key)
             if self._match(pattern, seconds=3):
@@ -52,7 +52,7 @@ class Terminal:
         return self.read_until(pattern)
 
     def leave(self) -> int:
-        """The exit code, once it has ended by itself."""
+        """Wait until the command ends, and return the exit code."""
         while self._wait(60):
             pass
         return self.process.wait(60)

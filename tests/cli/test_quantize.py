@@ -1,4 +1,4 @@
-"""`triform quantize`, and the report of what was lost."""
+"""`triform quantize`, and the report of the quantization error."""
 
 import json
 from pathlib import Path

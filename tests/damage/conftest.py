@@ -1,4 +1,4 @@
-"""Sound checkpoints, and the process in which damaged ones are tried."""
+"""Sound checkpoints, and the worker process for damaged checkpoints."""
 
 import json
 import os
@@ -33,7 +33,7 @@ PATIENCE = 60
 
 
 class Worker:
-    """Tries checkpoints in a process of its own; a new one where it died."""
+    """A separate process tries checkpoints; a new process follows a dead process."""
 
     def __init__(self, warm_up: list[Sound]) -> None:
         self._warm_up = warm_up
@@ -73,7 +73,7 @@ class Worker:
         return {"outcome": f"process ended with {self._process.returncode}", "message": errors[-2000:], "seconds": 0.0}
 
     def attempt(self, sound: Sound) -> str:
-        """How it ends: "answered" or "refused".
+        """Try a checkpoint; return the message of the refusal, empty after an answer.
 
         Raises:
             AssertionError: in any other way, or too late.
@@ -94,7 +94,7 @@ class Worker:
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sound]:
-    """The checkpoints by their names."""
+    """Return the sound checkpoints by name."""
     root = tmp_path_factory.mktemp("damage")
     labels = soundness.bert_of_labels(root / "labels")
     llama, t5 = soundness.llama_in_shards(root / "llama"), soundness.t5_of_unigrams(root / "t5")

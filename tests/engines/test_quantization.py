@@ -35,7 +35,7 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
 
 
 def scales_of(weight: StoredTensor) -> Floats:
-    """A scale for each number, (out, in)."""
+    """Return a scale for each number, (out, in)."""
     assert weight.scales is not None
     if weight.format is Format.INT8:
         return np.broadcast_to(weight.scales[:, None], weight.shape)

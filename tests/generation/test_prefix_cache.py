@@ -26,18 +26,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(folder: Path) -> triform.Model:
-    """A model whose prefix cache is empty."""
+    """Load a model with an empty prefix cache."""
     return triform.load(folder)
 
 
 def alone(folder: Path, prompt: list[int], **settings: Any) -> list[list[int]]:
-    """The answers of a model that has read nothing else."""
+    """Return the answers of a newly loaded model."""
     return triform.load(folder).generate(Batch.from_ids([prompt]), **settings)
 
 
 @pytest.fixture
 def read(model: triform.Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each pass has read."""
+    """Record the number of tokens of each pass."""
     counts: list[int] = []
     forward = type(model.network).__call__
 

@@ -1,4 +1,4 @@
-"""Each processor against its counterpart in `transformers`, on random logits."""
+"""Each processor against the counterpart in `transformers`, on random logits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -109,7 +109,7 @@ def test_equals_are_all_kept_among_the_best() -> None:
 
 
 def test_each_sequence_has_its_own_place() -> None:
-    """A first token, one in the middle and a last one, in one batch."""
+    """One batch holds a first token, a middle token and a last token."""
     limit = Limit(num_tokens=4)
     sequences = [GrowingSequence(ids, start, limit) for ids, start in (([9], 1), ([8, 9], 1), ([7, 7, 1, 2, 3], 2))]
     config = GenerationConfig(

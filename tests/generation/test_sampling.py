@@ -1,4 +1,4 @@
-"""Chance: the probabilities are those asked for, and a sequence draws the same wherever it stands."""
+"""Sampling: the probabilities follow the settings, and the draws of a sequence are independent of the batch."""
 
 from pathlib import Path
 from typing import Any

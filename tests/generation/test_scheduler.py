@@ -1,4 +1,4 @@
-"""What the scheduler does with a budget, a long prompt, a failure: each seen by what it reads and when."""
+"""The scheduler under a budget, a long prompt and a failure, seen by the tokens of each step."""
 
 from pathlib import Path
 from typing import Any

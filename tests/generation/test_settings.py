@@ -1,4 +1,4 @@
-"""Settings of the checkpoint and of the caller: limits, order, and what is refused."""
+"""Settings of the checkpoint and of the caller: limits, order, and refusals."""
 
 import json
 from dataclasses import fields
@@ -182,7 +182,7 @@ def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:
 
 
 def documented(setting: Setting) -> str:
-    """The line of a setting in docs/generation-settings.md."""
+    """Return the line of a setting in docs/generation-settings.md."""
     default = "" if setting.default in (None, ()) else f"`{json.dumps(setting.default)}`"
     option = f"`--{setting.name.replace('_', '-')}`" if setting.is_option else ""
     needs = {None: "", "do_sample": " Needs `do_sample`.", "num_beams": " Needs `num_beams` above 1."}[setting.needs]

@@ -1,4 +1,4 @@
-"""What the goldens ask: each a checkpoint, a task, its inputs and its options. Read by the script and by the tests."""
+"""The cases of the goldens: each a checkpoint, a task, inputs and options. The script and the tests read them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ PREFIXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Inputs that one pipeline answers, each with every choice of options."""
+    """Inputs for one pipeline, each run with every choice of options."""
 
     name: str
     task: str

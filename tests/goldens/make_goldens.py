@@ -1,4 +1,4 @@
-"""Write the answers of the pipelines that `transformers` 5 no longer has, as the last 4.x gives them.
+"""Write the answers of pipelines missing from `transformers` 5, from the last 4.x.
 
 In an environment of its own, from the root of the repository:
 

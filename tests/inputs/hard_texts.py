@@ -1,4 +1,4 @@
-"""Texts on which tokenizers differ."""
+"""Texts that separate one tokenizer from another."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What sentence-transformers does behind the pooling: dense modules, norms in any order, cut vectors."""
+"""Modules of sentence-transformers behind the pooling: dense modules, norms in any order, truncated vectors."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TEXTS = ["A cat sat on the mat.", "no", "Ein Kätzchen saß auf der Matte — �
 
 
 def save(minilm: Path, folder: Path, *modules: Any, pooling: Any = "mean", **settings: Any) -> Path:
-    """The model with these modules behind its pooling."""
+    """Save the model with these modules behind the pooling."""
     transformer = Transformer(str(minilm))
     reference = SentenceTransformer(
         modules=[transformer, Pooling(384, pooling_mode=pooling), *modules], device="cpu", **settings

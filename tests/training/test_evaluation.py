@@ -1,4 +1,4 @@
-"""Scores of every task, beside what its answers say."""
+"""Scores of every task, compared with the answers of the task."""
 
 from pathlib import Path
 from typing import Any

@@ -35,7 +35,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 
 
 def shaken(model: Model, seed: int = 5) -> Model:
-    """As if it had been trained: B is no longer 0, and what is trained whole has changed."""
+    """Move every trained parameter, as training would: B is no longer 0, and whole weights change too."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for own in trainable_parameters(model).values():

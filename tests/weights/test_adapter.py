@@ -1,4 +1,4 @@
-"""LoRA adapters against PEFT: every layout that Triform reads, and every refusal."""
+"""LoRA adapters against PEFT: every supported layout, and every refusal."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def adapt(reference: Any, folder: Path, **config: Any) -> Any:
 
 
 def check(name: str, folder: Path, **config: Any) -> triform.Model:
-    """Compare a model with a random adapter with the library's; the model."""
+    """Compare a model with a random adapter with the library's model; return the model."""
     reference = adapt(make(name, folder / "base"), folder / "adapter", **config)
     model = triform.load(folder / "base", adapter=folder / "adapter")
     equal(model, reference, name)
@@ -281,7 +281,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an adapter for it."""
+    """Return a model and a matching adapter."""
     folder = tmp_path_factory.mktemp("sound")
     adapt(make("bert", folder / "base"), folder / "adapter", target_modules=["query", "value"])
     return folder

@@ -1,4 +1,4 @@
-"""Export: checkpoints whole or not at all, over their own folder, with the tensors that the model does not use."""
+"""Export: whole checkpoints or none, over the source folder, with the tensors outside the model."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from triform.weights import open_tensors, write_json, write_tensors
 
 
 def tensors_of(*sizes: int) -> dict[str, StoredTensor]:
-    """Return one float32 tensor for each size."""
+    """Return a float32 tensor for each size."""
     return {
         f"x.{index}": StoredTensor(np.full(size, index, np.float32), Format.FLOAT32) for index, size in enumerate(sizes)
     }

@@ -29,7 +29,7 @@ BATCH = triform.Batch.from_ids([[5, 6, 7], [8]])
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that keeps models of any size."""
+    """Return a cache that keeps models of any size."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TRIFORM_CACHE", str(folder))
     monkeypatch.setattr(loading, "LEAST_BYTES", 0)
@@ -90,7 +90,7 @@ def test_each_format_and_each_version_of_a_model_has_its_own_file(model: Path, c
 
 
 def damaged(content: bytes) -> Iterator[bytes]:
-    """A file after every kind of accident."""
+    """Return a file after every kind of accident."""
     start = 8 + int.from_bytes(content[:8], "little")
     random = np.random.default_rng(0)
     for place in (*range(8), *random.integers(8, start, 60), *random.integers(start, len(content), 20)):

@@ -1,4 +1,4 @@
-"""Weights in integers: quantized while loading, written for transformers, read back; other formats refused."""
+"""Weights in integers: quantized during loading, written for transformers, read back; unknown formats refused."""
 
 import json
 import tracemalloc
@@ -332,7 +332,7 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
-    """One tensor means the largest in float32; the word embedding is as large, and stays mapped."""
+    """The largest float32 tensor adds to the peak; the word embedding is as large, and stays mapped."""
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)

@@ -19,7 +19,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
 def bits(tensor: torch.Tensor) -> Any:
-    """The bits of a tensor of any float dtype, as NumPy has them."""
+    """Return the bits of a tensor of any float dtype, as a NumPy array."""
     return tensor.contiguous().view(torch.uint8).numpy()
 
 
