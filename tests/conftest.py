@@ -9,7 +9,7 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRIFORM_CACHE"] = "off"
-# A runner in the background ignores Ctrl-C, and would hand that down to every process that tests start.
+# A background test runner ignores Ctrl-C, and every process started by a test would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

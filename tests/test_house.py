@@ -57,14 +57,14 @@ def model_names(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute | ast.Constant) and id(node) not in prose:
             text = str(getattr(node, "id", getattr(node, "attr", getattr(node, "value", ""))))
-            # Names of files are given by others.
+            # Checkpoint formats define the file names.
             if re.search(rf"(?i)\b({words})\b", text.replace("_", " ")) and not text.endswith(".json"):
                 yield text
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "families" not in path.parts], ids=str)
 def test_no_model_is_named_outside_families(path: Path) -> None:
-    # Rotary scalings go by the name of the model that brought them.
+    # Rotary scalings have the name of the first model with the scaling.
     assert [name for name in model_names(ast.parse(path.read_text())) if "llama3" not in name.lower()] == []
 
 

@@ -41,7 +41,7 @@ def digest(content: bytes) -> str:
 
 
 class FakeHub(ThreadingHTTPServer):
-    """A server with the part of the Hub's protocol that `snapshot_download` speaks."""
+    """A server speaks the part of the Hub's protocol for `snapshot_download`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -163,7 +163,7 @@ def test_a_model_is_fetched_once_and_without_what_is_not_needed(hub: FakeHub, el
     assert (checkpoint.source, checkpoint.revision) == ("org/tiny", FIRST)
     assert files_of(checkpoint) == WANTED
     assert not [path for path in hub.requests if any(path.endswith(f"/{name}") for name in UNWANTED)]
-    # What is in the cache stays what it was, even where the Hub has something newer, and nobody is asked.
+    # The cached files stay in use without a request, even if the Hub has a newer version.
     hub.requests.clear()
     hub.revisions["main"] = SECOND
     assert elsewhere.find() == checkpoint
@@ -301,7 +301,7 @@ def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_
     assert checkpoint.folder == folder
     assert not hub.requests
     np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
-    # Where the model itself comes as safetensors, its modules are fetched and converted alone.
+    # If the model has safetensors, only the weights of the modules are fetched as pickles and converted.
     hub.commits[SECOND] |= {"2_Dense/pytorch_model.bin": pickle}
     hub.revisions["main"] = SECOND
     assert not (elsewhere.find(revision="v2").folder / "2_Dense").exists()

@@ -61,7 +61,7 @@ def wait_for(process: subprocess.Popen[bytes], output: Path, rows: int) -> None:
 def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: int) -> list[int]:
     """Run to the end of `count` rows through kills at random moments; return the rows answered at each kill at work.
 
-    Some come while it loads, before its first answer.
+    Some kills come while the run loads the model, before the first answer.
     """
     draw = random.Random()
     moments: list[int] = []

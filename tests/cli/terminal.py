@@ -14,7 +14,7 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "triform", *sys.argv[1:]])
 """
-"""A process whose controlling terminal is its standard input, so that Ctrl-C there is a signal."""
+"""Makes standard input the controlling terminal of the process, so that Ctrl-C sends a signal."""
 
 
 class Terminal:
@@ -74,7 +74,7 @@ class Terminal:
             return False
         try:
             got = os.read(self._side, 65536)
-        except OSError:  # Linux says so where the other side has closed
+        except OSError:  # Linux raises this after the far side has closed
             return False
         self._unread += got.decode(errors="replace")
         return bool(got)

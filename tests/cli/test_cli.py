@@ -245,7 +245,7 @@ def test_ctrl_c_ends_it_at_once(minilm: Path) -> None:
         assert process.stderr
         process.stdin.write(b"a text\n" * 256)
         process.stdin.flush()
-        process.stdout.readline()  # it is at work
+        process.stdout.readline()  # the run has begun
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()

@@ -240,7 +240,7 @@ def test_progress_is_shown_on_a_terminal(model: Path, tmp_path: Path) -> None:
         while True:
             try:
                 shown += os.read(ours, 4096)
-            except OSError:  # its other end is closed
+            except OSError:  # the far end is closed
                 break
         assert process.wait() == 0
     os.close(ours)

@@ -16,7 +16,7 @@ from tests.damage import soundness
 from tests.damage.soundness import Sound
 
 EXAMPLES = int(os.environ.get("TRIFORM_DAMAGE_EXAMPLES", "0"))
-"""How many examples of each kind of damage to try; by default few, and the same ones each time."""
+"""Number of examples of each kind of damage; by default few, and the same each time."""
 
 settings.register_profile(
     "damage",
@@ -27,9 +27,9 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 SECONDS = 2
-"""Processor time that an attempt may take."""
+"""Limit of the processor time of an attempt."""
 PATIENCE = 60
-"""Seconds, on the busiest machine, after which it has no end."""
+"""Seconds of waiting, enough on a busy machine, after which an attempt counts as endless."""
 
 
 class Worker:
@@ -76,7 +76,7 @@ class Worker:
         """Try a checkpoint; return the message of the refusal, empty after an answer.
 
         Raises:
-            AssertionError: in any other way, or too late.
+            AssertionError: the attempt ends in another way, or too late.
         """
         result = self._ask(sound)
         if self._process.poll() is not None:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for damaged files: each takes the bytes of a sound file, and draws the bytes of a damaged one."""
+"""Hypothesis strategies for damaged files: each takes the bytes of a sound file, and draws damaged bytes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ VALUES = (
     *("[]", "[null]", "[0]", '["x"]', "[[0]]", "{}", '{"x": 0}', '{"0": null}', '{"content": 7}'),
     *("[" * DEPTH + "]" * DEPTH, '{"x":' * DEPTH + "0" + "}" * DEPTH),
 )
-"""JSON in place of the value that was meant; some of it is no JSON."""
+"""Replacements of a value, as JSON or as invalid text."""
 
 PIECES = (*(bytes([code]) for code in b'\x00\xff\n"{}[,'), b"\xef\xbb\xbf", b"\x7f" * 9, b"\xff" * 9, b" " * 9)
 
@@ -72,7 +72,7 @@ def damaged_json(draw: st.DrawFn, raw: bytes) -> bytes:
 def damaged_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
     """Draw truncated bytes, or bytes with one to three places overwritten, removed, repeated or interrupted."""
     out = bytearray(raw)
-    # Headers are where damage does most.
+    # Damage in a header has the most effects.
     place = st.integers(0, max(0, len(raw) - 1)) | st.integers(0, min(64, max(0, len(raw) - 1)))
     if draw(st.integers(0, 4)) == 0:
         return raw[: draw(place)]
@@ -135,7 +135,7 @@ TEMPLATES = (
     "{{ " + "(" * 10_000 + ")" * 10_000 + " }}",
     "{% if x %}" * 500 + "{% endif %}" * 500,
 )
-"""What a template may hold that is of no use in one."""
+"""Faulty or hostile parts of a template."""
 
 
 @st.composite

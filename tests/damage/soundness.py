@@ -33,7 +33,7 @@ class Sound:
     given: Any = "A cat sat on the mat."
     options: dict[str, Any] = field(default_factory=dict)
     adapter: str | None = None
-    """The folder of one below the checkpoint's."""
+    """Folder of the adapter, relative to the checkpoint."""
 
 
 def save(model: Any, folder: Path) -> Path:

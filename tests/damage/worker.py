@@ -19,7 +19,7 @@ import triform
 from triform.weights.convert import convert
 
 MEMORY = 200 * 2**20
-"""Bytes above what sound checkpoints need, beyond which an allocation fails."""
+"""Bytes allowed above the need of sound checkpoints; a larger allocation fails."""
 
 
 def is_finite(answer: Any) -> bool:
@@ -48,7 +48,7 @@ def attempt(**sound: Any) -> dict[str, Any]:
         outcome, message = ("answered", "") if is_finite(answer) else ("NaN or infinity", repr(answer)[:300])
     except triform.TriformError as error:
         outcome, message = "refused", f"{type(error).__name__}: {error}"
-    except BaseException as error:  # a panic of a Rust library is no Exception
+    except BaseException as error:  # a panic of a Rust library derives from BaseException
         outcome, message = f"{type(error).__name__}", "".join(traceback.format_exception(error, limit=-6))[-3000:]
     return {"outcome": outcome, "message": message, "seconds": time.process_time() - begin}
 
@@ -57,7 +57,7 @@ def limit_memory() -> None:
     """Limit every attempt to `MEMORY` bytes beyond the present size of the process."""
     pages = int(Path("/proc/self/statm").read_text().split()[5])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
-    # Files that are mapped to be read do not count.
+    # Files mapped for reading do not count.
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 

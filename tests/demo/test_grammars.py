@@ -128,7 +128,7 @@ def test_adjectives_agree(seed: int, kind: str) -> None:
 @settings(max_examples=500)
 def test_no_french_sentence_breaks_a_rule_of_spelling(seed: int, held_out: bool) -> None:
     own, other = next(translation.examples(random.Random(seed), held_out=held_out))
-    # le and les before an infinitive are pronouns, which nothing is contracted with
+    # le and les before an infinitive are pronouns, and do not contract
     assert not re.search(r"\b(de|à) les? (?!\w*(er|ir|re)\b)", other)
     # nothing is elided before onze
     assert not re.search(r"(?i)(?<!-)\b(je|ne|de|que|le|la|se|me|te) (?!onze\b)[aeiouéèêâîôû]", other)

@@ -323,7 +323,7 @@ def test_attention(
         *(sorted(each, key=lambda shown: shown[:2]) for each in seen.values()), strict=True
     ):
         assert own_place == place
-        # The reference engine's runs are shorter, and so are the keys that they can see.
+        # The reference engine has shorter runs, with fewer visible keys.
         np.testing.assert_allclose(ours[..., : expected.shape[-1]], expected, atol=1e-6)
         assert not ours[..., expected.shape[-1] :].any()
 

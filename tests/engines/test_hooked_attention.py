@@ -147,7 +147,7 @@ def test_only_the_selected_heads_and_queries_change(name: str, small_runs: int) 
     expected = plain.copy()
     expected[rows[:, None], [1, 3]] = 0
     call.equal(hooked, expected)
-    # What was shown is the hook's to keep.
+    # The hook may keep the arrays.
     for p in rows_of(shown, call).values():
         np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Kernels at the edges of their vectors, tiles and pages. `.ci/sanitize` runs this with sanitizers in the kernels.
 
-All that they read and write ends at a page that nobody may touch.
+All arrays that the kernels read or write end at a protected page.
 """
 
 from collections.abc import Iterator
@@ -121,7 +121,7 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
 def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:
-    """Fused calls equal separate linears to the last bit, and the reference engine within the tolerance."""
+    """Fused calls equal separate linears to the last bit; the reference engine agrees, in integers to the last bit."""
     width, inner = sizes
     shapes = {"gate": (inner, width), "up": (inner, width), "down": (width, inner)}
     weights = {
@@ -137,7 +137,7 @@ def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) ->
         found = []
         for place, call in ((0, native.feed_forward), (0, composed), (1, REFERENCE.feed_forward)):
             gate, up, down = (Dense(weights[n][place], biases[n][place] if biased else None) for n in shapes)
-            # Of a rectifier the reference engine has the same bits; after others, integers may round apart.
+            # After RELU the reference engine has the same bits; after other activations, integers may round apart.
             found.append(call(x, up, down, Activation.RELU, gate=gate if gated else None, residual=x if adds else None))
         np.testing.assert_array_equal(found[0], found[1])
         if format.is_integer:

@@ -16,7 +16,7 @@ CASES = [
     Case(name="t5", model="T5ForConditionalGeneration", config=t5),
 ]
 EOS = list(range(1, 120, 9))
-"""So many end tokens that some random texts end early."""
+"""Enough end tokens for some random texts to end early."""
 
 
 class Pair:
@@ -29,7 +29,7 @@ class Pair:
         self.is_decoder = isinstance(self.model.spec.form, spec.Decoder)
 
     def expect(self, prompts: list[list[int]], **settings: Any) -> Any:
-        """Pad a decoder's prompts on the left, up to a common end, and an encoder's on the right; generate by transformers."""
+        """Generate by transformers: a decoder pads prompts on the left, up to a common end, an encoder on the right."""
         longest = max(map(len, prompts))
         rows, mask = [], []
         for prompt in prompts:

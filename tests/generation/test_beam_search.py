@@ -73,7 +73,7 @@ def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) 
         {"forced_eos_token_id": 1, "length_penalty": 0.5},
         {"num_return_sequences": 1},
         {"max_new_tokens": 1},
-        # Over more steps than these, theirs differs from itself alone: padding rounds otherwise, and beams are close.
+        # Over more steps, transformers differs with itself: padding changes the rounding, and beams are close.
         {"max_new_tokens": 30, "early_stopping": "never", "length_penalty": 2.0},
     ],
     ids=str,

@@ -68,7 +68,7 @@ def test_a_common_beginning_lies_in_the_store_once() -> None:
         cache.reserve(np.array(counts))
         cache.commit(np.array(counts))
         cache.keep(np.array(kept))
-    # Three whole pages of the first 96 tokens, and the last one of three sequences still in use.
+    # Three whole pages of the first 96 tokens, and the last page of three sequences still in use.
     assert (cache._pages[:, :3] == cache._pages[0, :3]).all()
     assert len(np.unique(cache._pages)) == np.count_nonzero(cache.pool.num_users) == 3 + 3
 

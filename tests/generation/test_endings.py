@@ -131,7 +131,7 @@ def test_stop_strings(talker: tuple[triform.Model, Tokenizer], num_beams: int) -
             continue  # another beam was better
         assert whole.finish_reason is FinishReason.STOP
         assert stop in tokenizer.decode(whole.ids, skip_special_tokens=False)
-        # It had not been there one token before.
+        # The text without the last token does not contain the stop text.
         assert stop not in tokenizer.decode(whole.ids[:-1], skip_special_tokens=False)
         if num_beams == 1:
             assert ids[: len(whole.ids)] == whole.ids

@@ -14,7 +14,7 @@ IN_A_BATCH: dict[str, dict[str, Any]] = {
     "plain": {},
     "repetition": {"repetition_penalty": 1.4},
     "encouraged": {"repetition_penalty": 0.8},
-    # Their padding would count as tokens seen before, were it ever to come.
+    # transformers would count the padding as tokens seen before.
     "ngrams": {"no_repeat_ngram_size": 2, "suppress_tokens": [0]},
     "unigrams": {"no_repeat_ngram_size": 1, "suppress_tokens": [0]},
     "least": {"min_new_tokens": 9},

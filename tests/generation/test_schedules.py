@@ -46,7 +46,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"eos_token_id": EOS, "num_beams": 2, "do_sample": True},
     {"eos_token_id": [], "min_new_tokens": 3, "no_repeat_ngram_size": 2},
 ]
-"""What requests may ask for; equal ones are answered in one call, others in calls of their own."""
+"""Settings of requests; one call answers requests with equal settings."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def test_stops_at_each_end_token_and_at_the_limit(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
     free = triform.load(folder).generate(PROMPTS, max_new_tokens=20)
     assert [len(ids) for ids in free] == [20, 20, 20]
-    # Whatever the first says third, and the second says fifth, shall now end a text.
+    # The third token of the first and the fifth of the second become end tokens.
     ends = [free[0][2], free[1][4]]
     configure(folder, eos_token_id=ends)
     stopped = triform.load(folder).generate(PROMPTS, max_new_tokens=20)

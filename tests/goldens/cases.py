@@ -89,7 +89,7 @@ def _t5_of_tasks(folder: Path, minilm: Path) -> Path:
 
 
 OF_TASKS: list[dict[str, Any]] = [{"max_new_tokens": 12, "num_beams": 2}, {"max_new_tokens": 8, "num_beams": 4}]
-"""On what holds where the caller names no beams and no length, see the docstring of text2text-generation."""
+"""The docstring of text2text-generation gives the defaults of beams and length."""
 
 CASES = [
     Case(name="bert", task="question-answering", make=_bert, inputs=_questions(*TEXTS), options=ANSWERS),

@@ -1,7 +1,7 @@
 """Small random checkpoints, the same under any version of `transformers`, for golden answers of an old version.
 
-A class of transformers says which parameters there are; NumPy fills each by its name, so that neither torch's random
-numbers nor the order of anything matters.
+A class of transformers defines the parameters; NumPy fills each by the name, so that neither torch's random
+numbers nor the order of the parameters matter.
 """
 
 import json

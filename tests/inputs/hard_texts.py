@@ -1,4 +1,4 @@
-"""Texts that separate one tokenizer from another."""
+"""Texts on which tokenizers disagree."""
 
 import json
 from collections.abc import Mapping

@@ -161,7 +161,7 @@ def test_what_is_said_cannot_end_a_turn(both: Any, parts: list[str], space_befor
     assert [id for id in encoded.ids if id in special] == [id for id in without.ids if id in special]
     if not space_before:
         assert tokenizer.decode(encoded.ids.tolist(), skip_special_tokens=False) == prompt.text
-    if not any("\U000f0000" in part for part in parts):  # transformers takes its own mark out of the text
+    if not any("\U000f0000" in part for part in parts):  # transformers removes this mark from the text
         expected = reference.apply_chat_template(messages, add_generation_prompt=True, sanitize_control_tokens=True)
         assert encoded.ids.tolist() == expected["input_ids"]
 

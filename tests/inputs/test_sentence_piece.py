@@ -22,7 +22,7 @@ from triform.inputs import LongInput, Tokenizer
 from triform.inputs.text.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
-"""Where characters become fewer or more, the two libraries point to different ones."""
+"""If normalisation changes the number of characters, the two libraries give different offsets."""
 
 
 @pytest.fixture(scope="session")
@@ -148,7 +148,7 @@ def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None
 
 
 def test_spaces_before_a_text_are_those_of_the_model(llama: Path) -> None:
-    """transformers 5 loses one leading space, taken for the space that SentencePiece adds."""
+    """transformers 5 takes a leading space for the prefix space of SentencePiece, and loses the space."""
     ours, processor = Tokenizer.from_checkpoint(find_checkpoint(llama)), processor_of(llama / "tokenizer.model")
     for text in (" a", "   three", " "):
         got = ours.encode([text])[0]
@@ -180,7 +180,7 @@ def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
         expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
         got, encoding = ours.encode([text])[0], expected.encodings[0]
         assert got.ids.tolist() == expected["input_ids"], text
-        # Theirs writes the space that <mask> takes with it.
+        # transformers writes the space that <mask> removed.
         assert list(got.tokens) == [token.lstrip(" ") for token in encoding.tokens], text
         assert list(got.sequence_ids) == encoding.sequence_ids, text
         assert got.token_type_ids.tolist() == encoding.type_ids, text
@@ -237,7 +237,7 @@ def test_published_vocabulary_equals_transformers(data: Path, tmp_path: Path) ->
 
 
 def test_the_target_model_joins_an_answer(marian: Path) -> None:
-    """The normalizer of a model replaces "b" by "a", and decoding keeps the normalized text."""
+    """The denormalizer of the target model runs in decoding, here "a" for "b"."""
     normalizer = sentencepiece.SentencePieceNormalizer(norm_map=[("b", "a")])
     denormalizer_spec = normalizer.serialized_normalizer_spec()
     path = marian / "target.spm"

@@ -19,7 +19,7 @@ IDS = [[5, 6, 7, 8, 9, 10, 11], [9], [10, 11, 12, 13]]
 
 
 class Probabilities(Hook):
-    """A hook that keeps attention probabilities, and each pass that enters."""
+    """A hook records attention probabilities, and each pass through `enter`."""
 
     def __init__(self, selection: bool | Selection = True) -> None:
         self.selection = selection

@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 class Recorder(Hook):
-    """A hook that records every value, and may change one trace point."""
+    """A hook records every value, and may change one trace point."""
 
     def __init__(self, change: str = "", factor: float = 1.0) -> None:
         self.seen: dict[str, list[Array]] = {}

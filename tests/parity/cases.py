@@ -30,7 +30,7 @@ BERT = {
     "intermediate_size": 48,
     "max_position_embeddings": 64,
 }
-# Positions of these begin at 2.
+# The positions of these models begin at 2.
 ROBERTA = {**BERT, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
 MPNET = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
 DISTILBERT = {
@@ -138,7 +138,7 @@ def older_t5_v11(config: dict[str, Any]) -> dict[str, Any]:
 def own_head(model: Any) -> None:
     """Give the model a separate head, as in T5 v1.1."""
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-    # So that saving writes it beside the shared one.
+    # Saving then writes the head beside the shared embedding.
     for name in ("_tied_weights_keys", "all_tied_weights_keys"):
         tied = getattr(model, name)
         setattr(model, name, {target: source for target, source in tied.items() if target != "lm_head.weight"})

@@ -1,6 +1,6 @@
 """A parity harness for all families: a tiny random model of `transformers`, and every way to run the model in Triform.
 
-A new family, or a variant of one, joins by adding a `Case` to `cases.py`.
+A new family or variant needs a `Case` in `cases.py`.
 """
 
 import json
@@ -21,10 +21,10 @@ TOLERANCE = 1e-5
 """max|Δ| relative to max(1, max|reference|): the design's promise."""
 
 NEAR_TIE = 1e-4
-"""Two best logits nearer than this: rounding may choose either, and the texts part ways."""
+"""Least difference of the two best logits; below, rounding may choose either, and the texts diverge."""
 
 LENGTHS = (7, 1, 19, 33, 2)
-"""Of the sequences in a mixed batch, in tokens."""
+"""Lengths of the sequences in a mixed batch, in tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,11 +100,11 @@ def random_inputs(
     sources = random_ids(case, lengths=lengths)
     if isinstance(model.spec.head, spec.SequenceHead) and isinstance(model.spec.head.pooling, spec.LastOf):
         for source in sources:
-            # Two of the token that counts, or one, and others behind it.
+            # The pooled token occurs once or twice, with more tokens after the last.
             source[len(source) // 3] = source[len(source) // 2] = model.spec.head.pooling.token
     if not isinstance(model.spec.form, spec.EncoderDecoder) or model.spec.form.target is not None:
         return sources, None
-    # Targets whose lengths have nothing to do with those of the sources.
+    # The lengths of the targets are independent of the lengths of the sources.
     return sources, random_ids(case, lengths=lengths[::-1], seed=2)
 
 

@@ -17,7 +17,7 @@ from triform.bulk.formats import as_text
 from triform.errors import InputError, TruncationWarning
 
 LIMIT = 128
-"""Tokens of the models here, [CLS] and [SEP] among them."""
+"""Context of the models here in tokens, [CLS] and [SEP] included."""
 LONG = " ".join(text for text in TEXTS if text) * 14
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 

@@ -288,7 +288,7 @@ def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
     answer = triform.pipeline("text2text-generation", model=folder, max_new_tokens=12)
     texts = ["The house is wonderful.", "A cat sat."]
     summarize = triform.pipeline("summarization", model=folder, max_new_tokens=12)
-    # The config's settings for the task, and the caller's over them.
+    # The settings of the caller override the task settings of the config.
     beams = [text["summary_text"] for text in summarize(texts, min_new_tokens=0)]
     assert beams == [text["generated_text"] for text in answer(["summarize: " + text for text in texts], num_beams=4)]
     greedy = [text["summary_text"] for text in summarize(texts, num_beams=1, min_new_tokens=0)]

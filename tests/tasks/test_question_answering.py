@@ -49,7 +49,7 @@ def expected_answers(
     for window, offsets in enumerate(windows["offset_mapping"]):
         with torch.no_grad():
             output = model(**{name: torch.tensor([windows[name][window]]) for name in names})
-        # With a [CLS] in front, that is row 0 of those that count.
+        # A leading [CLS] is row 0 of the scored rows.
         first_row = [0] if windows["input_ids"][window][0] == tokenizer.cls_token_id else []
         rows = [row for row, sequence in enumerate(windows.sequence_ids(window)) if sequence == 1]
         starts, ends = (
@@ -135,7 +135,7 @@ def test_one_window_where_all_fits(answer: Any) -> None:
     given = {"question": QUESTION, "context": TEXTS[1]}
     expected = answer(given, top_k=5)
     assert len(expected) == 5
-    # What would be cut otherwise, is not.
+    # The default keeps the whole text here.
     assert answer(given, top_k=5, doc_stride=3, max_seq_len=60) == expected
     assert answer([given, given], top_k=5) == [expected, expected]
     assert list(answer(iter([given]))) == expected[:1]

@@ -55,7 +55,7 @@ def test_modules_equal_those_of_sentence_transformers(kind: str, minilm: Path, t
             assert actual.shape == expected.shape
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
     assert embed([]).shape == (0, reference.get_embedding_dimension())
-    # A saved model brings its modules along.
+    # A saved model contains the modules.
     embed.model.save(tmp_path / "saved")
     np.testing.assert_array_equal(triform.pipeline("sentence-embedding", model=tmp_path / "saved")(TEXTS), embed(TEXTS))
 

@@ -46,7 +46,7 @@ def test_activations(name: str, minilm: Path, tmp_path: Path) -> None:
     batch = Batch.from_ids([[7] * length for length in LENGTHS])
     batches = (batch, batch) if name == "bart" else (batch,)
     told = forecast_memory(model, trainable_parameters(model), sum(LENGTHS))
-    # Of the logits the softmax alone is kept.
+    # Torch keeps only the softmax of the logits.
     assert told.activations + told.logits / 3 == pytest.approx(kept(model, *batches), rel=0.35)
 
 

@@ -95,7 +95,7 @@ def weighed(x: torch.Tensor) -> torch.Tensor:
 def assert_same_gradients(model: Model, reference: Any) -> None:
     named = reference.named_parameters(remove_duplicate=False)
     expected = {name: own.grad for name, own in named if own.grad is not None}
-    # What a bias adds to all keys alike has no gradient but the rounding of large numbers.
+    # A bias that adds the same to all keys has no gradient but rounding errors.
     floor = 1e-2 * max(gradient.abs().max() for gradient in expected.values())
     compared = set()
     for name, parameter in trainable_parameters(model).items():

@@ -67,7 +67,7 @@ def load_backbone_or_head(case: Case, folder: Path) -> Any:
     return reference.eval()
 
 
-# The sinusoids that positions of DistilBERT may begin with are not among what Triform begins with.
+# DistilBERT may initialise positions with sinusoids; Triform does not.
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.name != "distilbert-tokens"], ids=lambda case: case.name
 )

@@ -107,7 +107,7 @@ def whole(model: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def half(model: Path, texts: Path, tmp_path: Path) -> Path:
-    """Run the same training up to step five, with checkpoints of steps two and four."""
+    """Run the same training up to the fifth record, with checkpoints of steps two and four."""
     small.train(model, texts, tmp_path, steps=8, until=5)
     assert [path.name[-1] for path in checkpoints(tmp_path)] == ["2", "4"]
     return tmp_path

@@ -69,7 +69,7 @@ def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str
     expected.backward()
     changes = [own for name, own in trainable_parameters(model).items() if "lora" in name]
     squares = sum(own.grad.square().sum().item() for own in changes if own.grad is not None)
-    # Where parts of a fused weight have changes of their own, PEFT also trains what is 0 between them.
+    # If the parts of a fused weight have separate updates, PEFT also trains the zeros between the parts.
     adapted = [own for key, own in reference.named_parameters() if "lora" in key]
     masks = [own != 0 for own in adapted]
     found = sum(own.grad[mask].square().sum().item() for own, mask in zip(adapted, masks, strict=True))

@@ -108,7 +108,7 @@ def test_a_model_is_saved_over_the_folder_it_was_loaded_from(dtype: str, tmp_pat
     model = triform.load(tmp_path, dtype=dtype)
     expected = model(triform.Batch.from_ids(sources)).logits
     model.save(tmp_path)
-    # What is mapped is the old file, which lives on as long as the model does.
+    # The model maps the old file, and keeps the old file alive.
     np.testing.assert_array_equal(model(triform.Batch.from_ids(sources)).logits, expected)
     np.testing.assert_array_equal(triform.load(tmp_path)(triform.Batch.from_ids(sources)).logits, expected)
     assert (tmp_path / "tokenizer.json").read_text() == "{}"

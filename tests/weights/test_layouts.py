@@ -37,7 +37,7 @@ from triform.weights import (
 HEADS, KEY_HEADS, HEAD_DIM, INPUTS = 4, 2, 3, 5
 WIDTH, KEY_WIDTH = HEADS * HEAD_DIM, KEY_HEADS * HEAD_DIM
 Divide = Callable[[Any], Any]
-"""What a fused linear makes, (1, rows, out) → what its family makes of it, (1, rows, part) each."""
+"""Output of a fused linear, (1, rows, out) → the parts that the family takes, (1, rows, part) each."""
 
 
 def view(*sizes: int) -> Divide:

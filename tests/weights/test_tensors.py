@@ -54,7 +54,7 @@ def test_reading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     assert isinstance(base, np.memmap)
     assert np.shares_memory(base, other)
     assert not first.flags.writeable
-    # The mapping is the file: what is written there is seen here.
+    # The mapping shares the file: a write to the file changes the array.
     info = tensors["x"]
     with (tmp_path / "model.safetensors").open("r+b") as stream:
         stream.seek(info.begin)
