@@ -301,7 +301,7 @@ def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_
     assert checkpoint.folder == folder
     assert not hub.requests
     np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
-    # If the model has safetensors, only the weights of the modules are fetched as pickles and converted.
+    # If the model has safetensors, only pickles of the modules are fetched and converted.
     hub.commits[SECOND] |= {"2_Dense/pytorch_model.bin": pickle}
     hub.revisions["main"] = SECOND
     assert not (elsewhere.find(revision="v2").folder / "2_Dense").exists()

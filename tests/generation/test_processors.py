@@ -31,7 +31,7 @@ LOGITS = RANDOM.normal(0, 3, (6, 50)).astype(np.float32)
 IDS = RANDOM.integers(0, 12, (6, 20)).tolist()
 ALL = np.ones(6, bool)
 RUNS = [(4,), (5, 6), (IDS[0][-1], 7), (*IDS[1][-3:], 8), (*IDS[1][-3:-1], 9), (1, *IDS[2], 3), (*IDS[3], 3)]
-"""Words to ban: some complete the sequence, one is longer than the sequence."""
+"""Runs of token ids: some complete the sequence, one is longer than the sequence."""
 
 CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
     "repetition": (

@@ -135,7 +135,7 @@ def test_one_window_where_all_fits(answer: Any) -> None:
     given = {"question": QUESTION, "context": TEXTS[1]}
     expected = answer(given, top_k=5)
     assert len(expected) == 5
-    # The default keeps the whole text here.
+    # A text within `max_seq_len` is one window, whatever the stride.
     assert answer(given, top_k=5, doc_stride=3, max_seq_len=60) == expected
     assert answer([given, given], top_k=5) == [expected, expected]
     assert list(answer(iter([given]))) == expected[:1]

@@ -336,9 +336,7 @@ def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: F
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    triform.load(
-        tmp_path, engine=engine, dtype=format.name
-    )  # before the measurement, since the first load imports modules
+    triform.load(tmp_path, engine=engine, dtype=format.name)  # imports modules before the measurement
     tracemalloc.start()
     model = triform.load(tmp_path, engine=engine, dtype=format.name)
     held, peak = tracemalloc.get_traced_memory()
