@@ -20,7 +20,7 @@ from benchmarks.workload import minilm_folder
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a model of random weights is made of."""
+    """The class, the config and the dtype of a model with random weights."""
 
     kind: str
     """Its class in transformers; that of its config begins with the same word."""
@@ -95,21 +95,21 @@ KEPT = Path(gettempdir()) / "triform-benchmarks"
 
 
 class Workspace:
-    """A folder of checkpoints and conversions, each made when it is first asked for."""
+    """A folder of checkpoints and conversions; the first request makes each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def checkpoint(self, name: str) -> Path:
-        """One of `SHAPES`, or the pretrained "minilm", in the Hugging Face layout."""
+        """Return a model of `SHAPES`, or the pretrained "minilm", in the Hugging Face layout."""
         return minilm_folder() if name == "minilm" else self._made(name, lambda folder: _save_random(name, folder))
 
     def converted(self, name: str, peer: str, format: str, convert: Callable[[Path, Path, str], None]) -> Path:
-        """What `convert`, given the checkpoint, an empty folder and the format, writes for a peer."""
+        """Return the conversion for a peer; `convert` gets the checkpoint, an empty folder and the format."""
         return self._made(f"{name}-{peer}-{format}", lambda folder: convert(self.checkpoint(name), folder, format))
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A folder that appears under its name only when it is whole."""
+        """Return a folder, and give the folder the name only after the content is complete."""
         folder = self._folder / name
         if not folder.exists():
             unfinished = Path(mkdtemp(dir=self._folder))
@@ -120,7 +120,7 @@ class Workspace:
 
 @contextmanager
 def workspace(*, keep: bool) -> Iterator[Workspace]:
-    """A place for models, deleted in the end unless it is to be kept."""
+    """Yield a workspace; delete the folder at the end unless `keep`."""
     if keep:
         KEPT.mkdir(exist_ok=True)
         yield Workspace(KEPT)
@@ -133,7 +133,7 @@ def workspace(*, keep: bool) -> Iterator[Workspace]:
 
 
 def _save_random(name: str, folder: Path) -> None:
-    """Write a model, its matrices such that states neither grow nor fade."""
+    """Write a model with matrices scaled to keep the size of the states constant."""
     shape = SHAPES[name]
     prefix = re.match("[A-Z][a-z]+", shape.kind)
     assert prefix is not None

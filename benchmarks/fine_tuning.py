@@ -50,7 +50,7 @@ class Case:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows to train on, and those to test on."""
+        """Return the rows for training and for testing."""
         train = self._read(self.train)
         if self.test is not None:
             return {"train": train, "test": self._read(self.test)}
@@ -73,7 +73,7 @@ CASES = {
 
 
 def write(case: Case, folder: Path, *, quick: bool) -> str:
-    """Write the rows for both sides; how many there are."""
+    """Write the rows for both sides; return the counts as text."""
     rows = case.rows()
     if quick:
         rows["test"] = rows["test"][:QUICK_TESTS]
@@ -85,17 +85,17 @@ def write(case: Case, folder: Path, *, quick: bool) -> str:
 
 
 def train(side: str, folder: Path, seeds: Iterator[int], steps: int) -> Outcome:
-    """One training in a process of its own."""
+    """Run a training in a separate process."""
     seed = next(seeds)
     command = [sys.executable, "-m", f"benchmarks.trainers.{side}", folder, minilm_folder(), seed, steps]
     done = subprocess.run([str(each) for each in command], check=True, capture_output=True, text=True)
     outcome = Outcome(**json.loads(done.stdout.splitlines()[-1]))
-    print(f"{side}, seed {seed}: {outcome}", file=sys.stderr)  # for whoever stops it before the report
+    print(f"{side}, seed {seed}: {outcome}", file=sys.stderr)  # for a run stopped before the report
     return outcome
 
 
 def outcomes(name: str, seeds: int, facts: dict[str, str], *, quick: bool) -> dict[str, list[Outcome]]:
-    """Side → what each seed came to, both sides in turn."""
+    """Train both sides in turn; return side → the outcome of each seed."""
     with TemporaryDirectory() as folder:
         facts[name] = write(CASES[name], Path(folder), quick=quick)
         steps = QUICK_STEPS if quick else 0

@@ -1,4 +1,4 @@
-"""The runtimes that Triform is compared with: a module for each, named as its library, which imports no other.
+"""The peer runtimes: a module for each, named as the library, without imports of the rest.
 
 A module that knows a form of transformer has two functions for it, one that converts a checkpoint into a folder, once,
 and one that loads what it finds there. None imports Triform, so that a process can measure a peer alone.
@@ -20,23 +20,23 @@ Translate = Callable[[Sequence[list[int]], int, int], list[list[int]]]
 
 
 class EncoderPeer(Protocol):
-    """A module that runs encoders."""
+    """A module with encoders."""
 
     def convert_encoder(self, checkpoint: Path, folder: Path, format: str) -> None:
-        """Write the model as the runtime wants it."""
+        """Write the model in the format of the runtime."""
 
     def load_encoder(self, folder: Path, format: str, *, streams: int, threads: int) -> Embed:
-        """Load it for `streams` Python threads at once, each of which is given `threads` of its own."""
+        """Load the model for `streams` Python threads at once, each with `threads` threads in the runtime."""
 
 
 class EncoderDecoderPeer(Protocol):
-    """A module that runs encoder-decoders."""
+    """A module with encoder-decoders."""
 
     def convert_encoder_decoder(self, checkpoint: Path, folder: Path, format: str) -> None:
-        """Write the model as the runtime wants it."""
+        """Write the model in the format of the runtime."""
 
     def load_encoder_decoder(self, folder: Path, format: str, *, streams: int, threads: int) -> Translate:
-        """Load it."""
+        """Load the model."""
 
 
 NAMES = {
@@ -59,10 +59,10 @@ ENCODER_DECODER_PEERS = {"float32": ("transformers", "ctranslate2"), "int8": ("c
 
 
 def encoder_peer(name: str) -> EncoderPeer:
-    """Import one, and nothing of the others."""
+    """Import a peer, and no other peer."""
     return cast(EncoderPeer, import_module(f"{__name__}.{name}"))
 
 
 def encoder_decoder_peer(name: str) -> EncoderDecoderPeer:
-    """Import one, and nothing of the others."""
+    """Import a peer, and no other peer."""
     return cast(EncoderDecoderPeer, import_module(f"{__name__}.{name}"))

@@ -56,7 +56,7 @@ def _convert(checkpoint: Path, folder: Path, format: str) -> None:
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]
-        """Asks for words where a checkpoint of random weights has none."""
+        """A converter invents words if a checkpoint of random weights has none."""
 
         def load_tokenizer(self, *_: Any, **__: Any) -> "_Words":
             return _Words(checkpoint)
@@ -65,7 +65,7 @@ def _convert(checkpoint: Path, folder: Path, format: str) -> None:
 
 
 class _Words:
-    """A tokenizer as far as the converter looks at it: a word for each id."""
+    """A tokenizer with only the interface of the converter: a word for each id."""
 
     def __init__(self, checkpoint: Path) -> None:
         import json
@@ -74,7 +74,7 @@ class _Words:
         self.unk_token, self.eos_token = _word(END + 1), _word(END)
         self._vocab = {_word(id): id for id in range(config["vocab_size"])}
         if config["model_type"] == "marian":
-            # A last token of this name is no word but what decoders start from.
+            # Decoders start from a last token of this name.
             self._vocab["<pad>"] = self._vocab.pop(_word(config["vocab_size"] - 1))
 
     def get_vocab(self) -> dict[str, int]:

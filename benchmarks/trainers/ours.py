@@ -18,7 +18,7 @@ from triform.training.run import prepare_run
 
 
 def recipe(arguments: Arguments, output: str) -> Recipe:
-    """What `triform train` would read."""
+    """Return the recipe as read by `triform train`."""
     return Recipe(
         objective={
             "name": "token-classification" if arguments.is_tagging else "sequence-classification",
