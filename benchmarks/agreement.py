@@ -11,8 +11,8 @@ TOLERANCE = 1e-3
 LEAST_COSINE = {"int8": 0.95, "int4": 0.85}
 """Between vectors of an integer format and of float32.
 
-Far below what rounding costs where both are done well (0.99 and more in int8), since runtimes differ in where they
-round, and random weights magnify it; far above the cosine of answers to different questions.
+Far below the effect of rounding in two good runtimes (0.99 and more in int8), since runtimes round at different
+points, and random weights magnify the error; far above the cosine of answers to different questions.
 """
 
 

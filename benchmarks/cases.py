@@ -9,7 +9,7 @@ from benchmarks.measure import Comparison
 from benchmarks.report import Arguments, Report, parse_arguments
 
 Measure = Callable[[str, Workspace, Arguments, dict[str, str]], Sequence[Comparison]]
-"""(case, place, arguments, facts to add to) → what was compared."""
+"""(case, place, arguments, facts to add to) → comparisons."""
 
 
 def run_cases(description: str | None, cases: Sequence[str], title: str, measure: Measure) -> None:

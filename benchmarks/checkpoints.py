@@ -23,7 +23,7 @@ class Shape:
     """The class, the config and the dtype of a model with random weights."""
 
     kind: str
-    """Its class in transformers; that of its config begins with the same word."""
+    """Class in transformers; the config class begins with the same word."""
     config: Mapping[str, Any]
     dtype: torch.dtype = torch.float32
 
@@ -34,7 +34,7 @@ def _bert(hidden: int, num_layers: int, num_heads: int, inner: int) -> Shape:
         "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads,
         "intermediate_size": inner,
-        "position_embedding_type": "absolute",  # left out by the newest transformers, asked for by CTranslate2
+        "position_embedding_type": "absolute",  # CTranslate2 needs the key, absent from the newest transformers
     }
     return Shape("BertModel", config)
 
@@ -91,7 +91,7 @@ SHAPES = {
 }
 
 KEPT = Path(gettempdir()) / "triform-benchmarks"
-"""Where `--keep` leaves checkpoints and conversions for the next run."""
+"""Folder in which `--keep` leaves checkpoints and conversions for the next run."""
 
 
 class Workspace:
@@ -146,6 +146,6 @@ def _save_random(name: str, folder: Path) -> None:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
-                module.weight[module.padding_idx] = 0  # as trained; CTranslate2 takes a Marian's for granted
+                module.weight[module.padding_idx] = 0  # as after training; CTranslate2 assumes this row of a Marian
     transformers.logging.disable_progress_bar()
     model.save_pretrained(folder)

@@ -40,12 +40,12 @@ SAME_SIZE = {"int8": "Q8_0", "int4": "Q4_0"}
 """Format → the format of llama.cpp with the same size in memory."""
 
 PROMPTS = {"prefill": [512], "one": [32], "eight": [8, 12, 17, 24, 33, 42, 56, 64]}
-"""What is measured → the lengths of the prompts."""
+"""Measurement → the lengths of the prompts."""
 
 CASES = [f"{model}-{format}-{what}" for format, model in MODELS.items() for what in (*PROMPTS, "kernels", "memory")]
 NUM_STEPS = 32
 CHECKED = 32
-"""Length of the prompt behind which logits are compared."""
+"""Length of the prompt for the comparison of logits."""
 
 DECODE_OURS = """
 import json, sys

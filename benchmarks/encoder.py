@@ -35,7 +35,7 @@ MODELS = ("minilm", "bert-base")
 WORKLOADS = ("mixed", "128")
 CASES = [f"{model}-{format}-{work}" for model in MODELS for format in ENCODER_PEERS for work in WORKLOADS]
 VOCAB_SIZE = 30522
-"""Of both models."""
+"""Vocabulary size of both models."""
 NUM_TEXTS = 256
 CHECKED = 16
 """Every sixteenth text is compared before anything is timed."""

@@ -29,7 +29,7 @@ from benchmarks.workload import minilm_folder
 from triform.data import FileFormat, Files
 
 DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
-"""Where the data sets are, by default beside the checkout."""
+"""Folder of the data sets, by default beside the checkout."""
 SEEDS = 3
 QUICK_STEPS = 20
 QUICK_TESTS = 100
@@ -37,7 +37,7 @@ QUICK_TESTS = 100
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers", "triform")
 SIDES = {OURS: "ours", "transformers": "transformers"}
 COSTS = {"epoch": "s", "memory": "MiB"}
-"""What an `Outcome` holds besides the score, and the units."""
+"""The fields of an `Outcome` besides the score, and the units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Case:
 
     train: str
     test: str | None = None
-    """Without it every fifth row of the other."""
+    """None takes every fifth training row for the test."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
-"""Instruction sets that matter to this kind of arithmetic, as /proc/cpuinfo calls them."""
+"""Instruction sets that matter to the matrix products, as named by /proc/cpuinfo."""
 
 PACKAGES = (
     *("numpy", "tokenizers", "safetensors", "triform"),
@@ -26,7 +26,7 @@ class Machine:
 
     cpu: str
     cores: int
-    """Those that this process may use."""
+    """Cores available to this process."""
     flags: list[str]
     memory_gib: float
     versions: dict[str, str]

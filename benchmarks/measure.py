@@ -45,7 +45,7 @@ class Comparison:
     name: str
     unit: str
     values: Mapping[str, Sequence[float]]
-    """Side → its values. Triform is missing where it lacks the format."""
+    """Side → values. Triform is missing if the engine lacks the format."""
 
     def ratios(self, side: str) -> list[float]:
         """Divide Triform's figure by a peer's, round by round; empty if either is missing."""

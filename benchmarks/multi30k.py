@@ -43,11 +43,11 @@ class Outcome:
 
     seconds: float
     steps: int
-    """How often the parameters changed."""
+    """Number of updates of the parameters."""
     epochs: float
-    """How often each pair was seen."""
+    """Number of passes over the pairs."""
     scores: Scores
-    """Of the test sentences."""
+    """Scores of the test sentences."""
 
 
 class Examples:
@@ -114,7 +114,7 @@ def train_theirs(recipe: Recipe, ours: Outcome, output: Path) -> Outcome:
         model=model,
         args=transformers.Seq2SeqTrainingArguments(
             output_dir=str(output),
-            num_train_epochs=1000,  # the clock ends it
+            num_train_epochs=1000,  # the clock ends the training
             per_device_train_batch_size=examples.batch_size,
             train_sampling_strategy="group_by_length",
             label_smoothing_factor=recipe.objective["label_smoothing"],

@@ -12,7 +12,7 @@ from triform.engines import FORMATS, Parameter, ParameterRole, create_engine
 from triform.spec import Pooling
 
 ENGINE = os.environ.get("TRIFORM_ENGINE", "auto")
-"""Which of Triform's engines is measured."""
+"""The measured engine of Triform."""
 
 TOKEN_BUDGET = 2048
 """Tokens in one packed pass: enough to keep the matrix products busy, few enough to keep memory low."""

@@ -14,11 +14,11 @@ class Memory:
     """Peaks of a process in MiB."""
 
     resident: float
-    """The kernel's own high-water mark. It counts pages of mapped files, such as weights and shared libraries, which
+    """High-water mark of the kernel, with pages of mapped files, such as weights and shared libraries, which
     the system can drop and read again."""
 
     anonymous: float
-    """What it cannot drop: the greatest value seen every 10 ms, so that a shorter one may be missed."""
+    """Memory that the system cannot drop: the greatest of samples every 10 ms, so that a shorter peak may be missed."""
 
 
 def run(code: str, *arguments: str) -> str:

@@ -26,9 +26,9 @@ class Report:
     pairs: int
     comparisons: Sequence[Comparison]
     facts: Mapping[str, str]
-    """What was measured on, what limits it, and whether both sides gave the same answer."""
+    """The machine, the physical limits, and the agreement of the answers."""
     series: Sequence[Series] = ()
-    """Figures that have no counterpart on the other side."""
+    """Figures without a counterpart on the peer's side."""
 
     @classmethod
     def from_json(cls, line: str) -> "Report":

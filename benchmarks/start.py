@@ -33,7 +33,7 @@ CASES = [f"{kind}-{format}" for kind in ("start", "memory") for format in FORMAT
 SENTENCE = "A cat sat on the mat."
 IMPORTS = ("import numpy", "import numpy, tokenizers", "import triform")
 LOOK = "\nimport time\ntime.sleep(0.1)"
-"""Appended to what ends too soon to be watched."""
+"""Appended to programs that end too soon to be watched."""
 
 FIRST_EMBEDDING = {
     "Triform": """

@@ -21,14 +21,14 @@ class Setting:
     streams: int
     """Batches at work at once."""
     threads: int
-    """For each stream."""
+    """Threads of each stream."""
 
     def __str__(self) -> str:
         return f"{self.batch_size} a batch, {self.streams} × {self.threads} threads"
 
 
 Load = Callable[[Setting], Callable[[], object]]
-"""Loads a runtime with a setting, and returns what is to be timed."""
+"""Loads a runtime with a setting, and returns the call to time."""
 
 
 def spread(batch_size: int) -> list[Setting]:

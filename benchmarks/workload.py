@@ -11,7 +11,7 @@ SPREAD = 0.8
 LONGEST = 380
 SHORTEST = 4
 FIRST_ID = 3
-"""Those below are special in most vocabularies, above all the padding."""
+"""Lower ids are special in most vocabularies, above all the padding."""
 
 
 def mixed_texts(count: int, vocab_size: int) -> list[list[int]]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embed = Callable[[Sequence[list[int]]], NDArray[np.float32]]
-"""One batch of texts as ids, padded as they come, to the means of their last hidden states: (texts, hidden_size)."""
+"""One batch of texts as ids, padded in the given order, to means of last hidden states: (texts, hidden_size)."""
 
 Translate = Callable[[Sequence[list[int]], int, int], list[list[int]]]
 """Sources as ids, the number of new tokens and the number of beams, to exactly that many new ids for each source."""
@@ -46,16 +46,16 @@ NAMES = {
     "ctranslate2": "CTranslate2",
     "llama_cpp": "llama.cpp",
 }
-"""Module → the name that people know."""
+"""Module → the common name."""
 
 ENCODER_PEERS = {
     "float32": ("transformers", "onnxruntime", "openvino", "ctranslate2"),
     "int8": ("onnxruntime", "openvino", "ctranslate2"),
 }
-"""Format → the modules that have encoders in it."""
+"""Format → the modules with encoders in this format."""
 
 ENCODER_DECODER_PEERS = {"float32": ("transformers", "ctranslate2"), "int8": ("ctranslate2",)}
-"""Format → the modules that have encoder-decoders in it."""
+"""Format → the modules with encoder-decoders in this format."""
 
 
 def encoder_peer(name: str) -> EncoderPeer:

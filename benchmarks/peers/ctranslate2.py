@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.peers import Embed, Translate
 
 END = 0
-"""The token that ends a source of Marian; kept from being written, so that all answers have the same length."""
+"""The end token of a Marian source; suppressed in answers, so that all answers have the same length."""
 
 
 def convert_encoder(checkpoint: Path, folder: Path, format: str) -> None:
@@ -52,7 +52,7 @@ def load_encoder_decoder(folder: Path, format: str, *, streams: int, threads: in
 
 
 def _convert(checkpoint: Path, folder: Path, format: str) -> None:
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]

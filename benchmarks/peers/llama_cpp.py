@@ -127,7 +127,7 @@ class Decoder:
 
 def _write_gguf(checkpoint: Path, file: Path) -> None:
     """Write a Llama of the Hugging Face layout, untied, as GGUF in float16."""
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     import gguf
     from safetensors.torch import load_file
 

@@ -26,7 +26,7 @@ def convert_encoder_decoder(checkpoint: Path, folder: Path, format: str) -> None
 
 
 def load_encoder(folder: Path, format: str, *, streams: int, threads: int) -> Embed:
-    # The pooler is left out, which no embedding needs.
+    # Mean pooling needs no pooler.
     model = _load(transformers.AutoModel, folder.joinpath("checkpoint").resolve(), threads, add_pooling_layer=False)
 
     def embed(texts: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -44,7 +44,7 @@ def load_encoder_decoder(folder: Path, format: str, *, streams: int, threads: in
     model = _load(transformers.AutoModelForSeq2SeqLM, folder.joinpath("checkpoint").resolve(), threads)
 
     def translate(sources: Sequence[list[int]], num_tokens: int, num_beams: int) -> list[list[int]]:
-        # What precedes the new tokens is the one that the decoder starts from.
+        # The decoder's start token precedes the new tokens.
         run = partial(_generate, model, num_tokens=num_tokens, num_beams=num_beams, side="right", skip=1)
         answers: list[list[int]] = [[] for _ in sources]
         with ThreadPoolExecutor(streams) as pool:

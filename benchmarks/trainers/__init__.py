@@ -21,7 +21,7 @@ SETTINGS: Mapping[str, Any] = {
     "weight_decay": 0.01,
     "max_gradient_norm": 1.0,
 }
-"""Of both sides."""
+"""Settings of both sides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import transformers
 from benchmarks.trainers import SETTINGS, Arguments, Outcome, parse, resident
 
 IGNORED = -100
-"""The label that the loss does not see."""
+"""The label that the loss ignores."""
 
 
 def examples(arguments: Arguments, part: str, tokenizer: Any) -> list[dict[str, Any]]:

@@ -15,10 +15,10 @@ from triform.weights import write_json
 
 HERE = Path(__file__).parent
 BUILD = Path("build") / "demo"
-"""Where the recipes look for their data, below the folder that this is run in: that of the repository."""
+"""Folder of the data for the recipes, relative to the root of the repository."""
 
 WRITING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 300}
-"""How stories are drawn; the most probable one would always be the same."""
+"""Sampling settings of stories; greedy decoding would always tell the same story."""
 
 
 def make(

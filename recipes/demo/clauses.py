@@ -8,7 +8,7 @@ from recipes.demo.lexicon import FrenchVerb, Verb
 from recipes.demo.phrases import LEXICON, PERSONS, POSSESSIVES, PRONOUNS, UNSAID, Phrase, Phrases, the
 
 STATES = "love like hate know understand want need have own prefer believe remember be hope forget".split()
-"""Verbs that English has in no progressive."""
+"""English verbs without a progressive."""
 OBJECT_PRONOUNS = (
     ("me", "me", "me", "moi", ""),
     ("you", "vous", "vous", "vous", ""),
@@ -21,7 +21,7 @@ OBJECT_PRONOUNS = (
 TENSES = [*[Tense.PRESENT] * 5, *[Tense.PERFECT] * 3, Tense.FUTURE, Tense.FUTURE, Tense.NEAR_FUTURE, Tense.IMPERFECT]
 KINDS = """food food mass_food drink thing thing thing text text person person person animal place abstract mass go live
 sport instrument in_general give tell alone alone alone""".split()
-"""What a verb may be about; twice is twice as often."""
+"""Kinds of verbs; a kind listed twice is twice as frequent."""
 
 
 class Object:
@@ -33,7 +33,7 @@ class Object:
         self.clitic = clitic
         """The pronoun before the French verb."""
         self.ending = ending
-        """Of a participle that agrees with it."""
+        """Ending of a participle that agrees with the object."""
 
 
 class Clauses(Phrases):

@@ -14,7 +14,7 @@ class Corpus:
     """The examples and the number of training lines for a model."""
 
     examples: Callable[..., Iterator[str]]
-    """Lines without end, for a source of chance; those that training never sees with `held_out`."""
+    """Yields lines without end from a random generator; with `held_out`, lines that training never sees."""
     suffix: str
     num_train: int
 

@@ -9,7 +9,7 @@ from recipes.demo.grammar import Grammar, Sentence
 
 GRAMMAR = Grammar(Path(__file__).parent / "words" / "entities.toml")
 WORD = re.compile(r"\w+|[^\w\s]")
-"""Letters and digits together, every other sign alone: where BERT's tokenizers cut, too."""
+"""Letters and digits together, every other sign alone, as in BERT's tokenizers."""
 
 
 def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:

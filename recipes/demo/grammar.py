@@ -32,7 +32,7 @@ class Sentence:
 
     text: str = ""
     spans: list[tuple[str, int, int]] = field(default_factory=list)
-    """(name, first character, last character + 1) of what was given a name."""
+    """(name, first character, last character + 1) of each named piece."""
 
     def write(self, piece: str) -> None:
         """Add a piece, with the spaces, articles and capitals required by English after the earlier text."""
@@ -44,7 +44,7 @@ class Sentence:
             self.text = self.text.rstrip(" ")
         if re.search(r"(?i)\ba $", end) and BEFORE_AN.match(piece):
             self.text = self.text[:-1] + "n "
-        # Behind a quoted question somebody may still ask it.
+        # A quoted question may continue: "Where?" asked Anna.
         if not self.text or re.search(r"([.!?]|\.\") \"?$", self.text[-4:]):
             piece = piece[:1].upper() + piece[1:]
         self.text += piece

@@ -44,7 +44,7 @@ class Adjective(NamedTuple):
     masculine: str
     feminine: str
     before_vowel: str
-    """Its masculine there: bel, nouvel, vieil."""
+    """The masculine before a vowel: bel, nouvel, vieil."""
     precedes: bool
 
     @classmethod

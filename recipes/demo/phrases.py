@@ -15,7 +15,7 @@ LEXICON = Lexicon(WORDS / "translation.toml")
 NAMES = Grammar(WORDS / "entities.toml")
 PRONOUNS = (("I", "je"), ("you", "vous"), ("he", "il"), ("she", "elle"), ("we", "nous"), ("they", "ils"))
 PERSONS = (0, 4, 2, 2, 3, 5)
-"""Of the pronouns, as `french.conjugated` counts them."""
+"""Persons of the pronouns, as in `french.conjugated`."""
 POSSESSIVES = (
     ("my", "mon ma mes"),
     ("your", "votre votre vos"),
@@ -25,7 +25,7 @@ POSSESSIVES = (
     ("their", "leur leur leurs"),
 )
 UNCOUNTED = ("mass", "mass_food", "drink")
-"""Kinds of nouns that English has no plural of."""
+"""Kinds of nouns without an English plural."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Phrase:
     english: str
     french: str
     person: int = 2
-    """Of the verb in both, 0 to 5, as `french.conjugated` counts them; 4 is a vous said to one man."""
+    """Person of the verb in both, 0 to 5, as in `french.conjugated`; 4 is a vous said to one man."""
     feminine: bool = False
     plural: bool = False
-    """In French, of what agrees with it."""
+    """Number, in French, of the words that agree with the phrase."""
     name: str = ""
-    """The noun that it is about."""
+    """The noun of the phrase."""
     negated: tuple[str, str] | None = None
-    """How an object is said under negation, if otherwise: "any bread", "de pain"."""
+    """The form of an object under negation, if different: "any bread", "de pain"."""
 
 
 UNSAID = Phrase("", "")
@@ -54,7 +54,7 @@ class Phrases:
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.pairs: list[str] = []
-        """Words that were put together, of which some are kept for held-out sentences."""
+        """Combinations of words, some reserved for held-out sentences."""
 
     def maybe(self, probability: float) -> bool:
         """Return True with the given probability."""

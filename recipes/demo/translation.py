@@ -17,7 +17,7 @@ from recipes.demo.lexicon import FrenchVerb, Verb
 from recipes.demo.phrases import LEXICON, UNSAID, Phrase
 
 CARELESS = 0.1
-"""How many sentences of training lack their stop or their capital, as people type them."""
+"""Share of training sentences without a final stop or a capital, as people type."""
 ENDS = ((".", "."), ("!", " !"), (", please.", ", s'il vous plaît."))
 PLURAL_ARTICLES = ("les", "mes", "ces", "ses", "vos", "nos", "leurs", "tous", "toutes")
 
