@@ -11,15 +11,15 @@ TOLERANCE = 1e-3
 LEAST_COSINE = {"int8": 0.95, "int4": 0.85}
 """Between vectors of an integer format and of float32.
 
-Far below what rounding costs where both are done well (0.99 and more in int8), since runtimes differ in where they
-round, and random weights magnify it; far above the cosine of answers to different questions.
+Far below the effect of rounding in two good runtimes (0.99 and more in int8), since runtimes round at different
+points, and random weights magnify the error; far above the cosine of answers to different questions.
 """
 
 
 def check_close(name: str, given: ArrayLike, reference: ArrayLike, format: str = "float32") -> str:
-    """Stop unless vectors (…, size) of a side are those of the reference; else say how near they are.
+    """Stop unless a side's vectors (…, size) agree with the reference; otherwise return the deviation as text.
 
-    Numbers themselves are compared in float32, the least cosine in other formats.
+    In float32 the numbers must agree; in other formats the least cosine counts.
     """
     given, reference = np.asarray(given), np.asarray(reference)
     if given.shape != reference.shape:
@@ -40,9 +40,9 @@ def check_close(name: str, given: ArrayLike, reference: ArrayLike, format: str =
 
 
 def check_tokens(name: str, given: Sequence[list[int]], reference: Sequence[list[int]], num_tokens: int) -> str:
-    """Stop unless `num_tokens` came for each sequence and half of the sequences begin as those of the reference.
+    """Stop unless each sequence has `num_tokens` and half of the sequences begin as the reference does.
 
-    A later difference is no error: where two logits nearly tie, rounding chooses, and the texts part ways. Random
+    A later difference does not count: after a near tie of two logits, rounding may make texts diverge. Random
     weights tie often.
     """
     lengths = {len(sequence) for sequence in given}

@@ -9,7 +9,7 @@ from benchmarks.measure import Comparison
 from benchmarks.report import Arguments, Report, parse_arguments
 
 Measure = Callable[[str, Workspace, Arguments, dict[str, str]], Sequence[Comparison]]
-"""(case, place, arguments, facts to add to) → what was compared."""
+"""(case, place, arguments, facts to add to) → comparisons."""
 
 
 def run_cases(description: str | None, cases: Sequence[str], title: str, measure: Measure) -> None:
@@ -21,7 +21,7 @@ def run_cases(description: str | None, cases: Sequence[str], title: str, measure
     with workspace(keep=arguments.keep) as place:
         for case in filter(arguments.wanted, cases):
             found = measure(case, place, arguments, facts)
-            print(*found, sep="\n", file=sys.stderr)  # for whoever stops it before the report
+            print(*found, sep="\n", file=sys.stderr)  # for a run stopped before the report
             comparisons += found
     Report(
         title=title,

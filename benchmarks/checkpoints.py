@@ -20,10 +20,10 @@ from benchmarks.workload import minilm_folder
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a model of random weights is made of."""
+    """The class, the config and the dtype of a model with random weights."""
 
     kind: str
-    """Its class in transformers; that of its config begins with the same word."""
+    """Class in transformers; the config class begins with the same word."""
     config: Mapping[str, Any]
     dtype: torch.dtype = torch.float32
 
@@ -34,7 +34,7 @@ def _bert(hidden: int, num_layers: int, num_heads: int, inner: int) -> Shape:
         "num_hidden_layers": num_layers,
         "num_attention_heads": num_heads,
         "intermediate_size": inner,
-        "position_embedding_type": "absolute",  # left out by the newest transformers, asked for by CTranslate2
+        "position_embedding_type": "absolute",  # CTranslate2 needs the key, absent from the newest transformers
     }
     return Shape("BertModel", config)
 
@@ -91,25 +91,25 @@ SHAPES = {
 }
 
 KEPT = Path(gettempdir()) / "triform-benchmarks"
-"""Where `--keep` leaves checkpoints and conversions for the next run."""
+"""Folder in which `--keep` leaves checkpoints and conversions for the next run."""
 
 
 class Workspace:
-    """A folder of checkpoints and conversions, each made when it is first asked for."""
+    """A folder of checkpoints and conversions; the first request makes each."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def checkpoint(self, name: str) -> Path:
-        """One of `SHAPES`, or the pretrained "minilm", in the Hugging Face layout."""
+        """Return a model of `SHAPES`, or the pretrained "minilm", in the Hugging Face layout."""
         return minilm_folder() if name == "minilm" else self._made(name, lambda folder: _save_random(name, folder))
 
     def converted(self, name: str, peer: str, format: str, convert: Callable[[Path, Path, str], None]) -> Path:
-        """What `convert`, given the checkpoint, an empty folder and the format, writes for a peer."""
+        """Return the conversion for a peer; `convert` gets the checkpoint, an empty folder and the format."""
         return self._made(f"{name}-{peer}-{format}", lambda folder: convert(self.checkpoint(name), folder, format))
 
     def _made(self, name: str, make: Callable[[Path], None]) -> Path:
-        """A folder that appears under its name only when it is whole."""
+        """Return a folder, and give the folder the name only after the content is complete."""
         folder = self._folder / name
         if not folder.exists():
             unfinished = Path(mkdtemp(dir=self._folder))
@@ -120,7 +120,7 @@ class Workspace:
 
 @contextmanager
 def workspace(*, keep: bool) -> Iterator[Workspace]:
-    """A place for models, deleted in the end unless it is to be kept."""
+    """Yield a workspace; delete the folder at the end unless `keep`."""
     if keep:
         KEPT.mkdir(exist_ok=True)
         yield Workspace(KEPT)
@@ -133,7 +133,7 @@ def workspace(*, keep: bool) -> Iterator[Workspace]:
 
 
 def _save_random(name: str, folder: Path) -> None:
-    """Write a model, its matrices such that states neither grow nor fade."""
+    """Write a model with matrices scaled to keep the size of the states constant."""
     shape = SHAPES[name]
     prefix = re.match("[A-Z][a-z]+", shape.kind)
     assert prefix is not None
@@ -146,6 +146,6 @@ def _save_random(name: str, folder: Path) -> None:
                 parameter.normal_(0, parameter.shape[-1] ** -0.5)
         for module in model.modules():
             if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
-                module.weight[module.padding_idx] = 0  # as trained; CTranslate2 takes a Marian's for granted
+                module.weight[module.padding_idx] = 0  # as after training; CTranslate2 assumes this row of a Marian
     transformers.logging.disable_progress_bar()
     model.save_pretrained(folder)

@@ -37,15 +37,15 @@ from benchmarks.workload import random_texts
 
 MODELS = {"float32": "0.25b", "int8": "1.1b", "int4": "1.1b"}
 SAME_SIZE = {"int8": "Q8_0", "int4": "Q4_0"}
-"""Format → that of llama.cpp which takes as much memory."""
+"""Format → the format of llama.cpp with the same size in memory."""
 
 PROMPTS = {"prefill": [512], "one": [32], "eight": [8, 12, 17, 24, 33, 42, 56, 64]}
-"""What is measured → the lengths of the prompts."""
+"""Measurement → the lengths of the prompts."""
 
 CASES = [f"{model}-{format}-{what}" for format, model in MODELS.items() for what in (*PROMPTS, "kernels", "memory")]
 NUM_STEPS = 32
 CHECKED = 32
-"""Length of the prompt behind which logits are compared."""
+"""Length of the prompt for the comparison of logits."""
 
 DECODE_OURS = """
 import json, sys
@@ -62,21 +62,21 @@ Decoder(Path(sys.argv[1]), num_sequences=1).generate(json.loads(sys.argv[3]), in
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A decoder, ready to work."""
+    """A decoder, ready to run."""
 
     prefill: Callable[[list[int]], NDArray[np.float32]]
-    """A prompt to the logits (vocab_size,) of the token that would follow."""
+    """A prompt to the logits (vocab_size,) of the next token."""
 
     generate: Callable[[Sequence[list[int]], int], list[list[int]]]
-    """Prompts to so many greedy tokens for each."""
+    """Prompts and a number of tokens, to greedy tokens of this number for each."""
 
     format: str
-    """What its logits may be held to."""
+    """Format that sets the tolerance of the logits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One model in one format, and where outcomes go that are no figures."""
+    """A model in a format, with the facts for the report."""
 
     name: str
     model: str
@@ -86,7 +86,7 @@ class Case:
     facts: dict[str, str]
 
     def prompts(self, what: str) -> list[list[int]]:
-        """The same in every run."""
+        """Draw prompts, the same in every run."""
         lengths = [length // 8 if self.arguments.quick else length for length in PROMPTS[what]]
         return random_texts(lengths, SHAPES[self.model].config["vocab_size"])
 
@@ -95,21 +95,21 @@ class Case:
         self.facts[f"{self.name}, {subject}"] = fact
 
     def ours(self) -> triform.Model | None:
-        """Triform's model, if its engine has the format."""
+        """Load Triform's model if the engine has the format."""
         if ours.has(self.format):
             return ours.load(self.place.checkpoint(self.model), self.format)
         self.note(OURS, f"left out: the engine has no {self.format} yet")
         return None
 
     def converted(self, format: str) -> Path:
-        """The model for llama.cpp."""
+        """Convert the model for llama.cpp."""
         from benchmarks.peers import llama_cpp
 
         return self.place.converted(self.model, "llama_cpp", format, llama_cpp.convert_decoder)
 
 
 def peer_sides(case: Case, what: str) -> dict[str, Side]:
-    """Those that a case is compared with; to read a prompt, int8 is held against Q4_0 as well."""
+    """Return the peers of a case; for reading a prompt, int8 runs beside Q4_0 as well."""
     if case.format == "float32" and case.arguments.chosen(["transformers"]):
         from benchmarks.peers import transformers
 
@@ -139,7 +139,7 @@ def peer_sides(case: Case, what: str) -> dict[str, Side]:
 
 
 def measure_speed(case: Case, what: str) -> list[Comparison]:
-    """Reading a prompt, or steps behind prompts."""
+    """Measure the reading of a prompt, or decoding steps after prompts."""
     model = case.ours()
     own = {OURS: Side(partial(ours.prefill, model), partial(ours.generate, model), case.format)} if model else {}
     sides = own | peer_sides(case, what)
@@ -164,17 +164,17 @@ def measure_speed(case: Case, what: str) -> list[Comparison]:
 
 
 def prefill_seconds(side: Side, prompts: list[list[int]]) -> float:
-    """Of reading the first prompt."""
+    """Time the reading of the first prompt."""
     return seconds(partial(side.prefill, prompts[0]))
 
 
 def step_seconds(side: Side, prompts: list[list[int]]) -> float:
-    """Of the steps without the reading."""
+    """Time the decoding steps, without the reading of the prompts."""
     return seconds(partial(side.generate, prompts, NUM_STEPS + 1)) - seconds(partial(side.generate, prompts, 1))
 
 
 def note_limit(case: Case, comparison: Comparison, model: triform.Model, what: str, num_sequences: int) -> None:
-    """Say how near a physical limit the figures are."""
+    """Note the share of a physical limit that the figures reach."""
     if what == "prefill":
         if case.format != "float32":
             return
@@ -194,7 +194,7 @@ def note_limit(case: Case, comparison: Comparison, model: triform.Model, what: s
 
 
 def measure_kernels(case: Case) -> list[Comparison]:
-    """All matrix-vector products of a step, and plain reading, in GB/s."""
+    """Measure all matrix-vector products of a step, and plain reading, in GB/s."""
     model = case.ours()
     if model is None:
         return []
@@ -211,7 +211,7 @@ def measure_kernels(case: Case) -> list[Comparison]:
 
 
 def measure_memory(case: Case) -> list[Comparison]:
-    """Peaks of a fresh process that decodes one sequence."""
+    """Measure peaks of memory in a fresh process during the decoding of a sequence."""
     watch = {}
     if ours.has(case.format):
         watch[OURS] = partial(run_watched, DECODE_OURS, str(case.place.checkpoint(case.model)))
@@ -234,7 +234,7 @@ def measure_memory(case: Case) -> list[Comparison]:
 
 
 def measure(name: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
-    """Whatever the name of a case says."""
+    """Run the measurement in the name of a case."""
     size, format, what = name.split("-")
     case = Case(name, "llama-tiny" if arguments.quick else f"llama-{size}", format, place, arguments, facts)
     if what == "kernels":

@@ -35,14 +35,14 @@ MODELS = ("minilm", "bert-base")
 WORKLOADS = ("mixed", "128")
 CASES = [f"{model}-{format}-{work}" for model in MODELS for format in ENCODER_PEERS for work in WORKLOADS]
 VOCAB_SIZE = 30522
-"""Of both models."""
+"""Vocabulary size of both models."""
 NUM_TEXTS = 256
 CHECKED = 16
 """Every sixteenth text is compared before anything is timed."""
 
 
 def peer_side(peer: str, place: Workspace, model: str, format: str, texts: Texts, record: str) -> tuple[Side, Setting]:
-    """A peer in the setting that is best for these texts, which is kept beside its model under the name `record`."""
+    """Load a peer in the best setting for these texts; the file `record` beside the model keeps the setting."""
     module = encoder_peer(peer)
     folder = place.converted(model, peer, format, module.convert_encoder)
 
@@ -56,7 +56,7 @@ def peer_side(peer: str, place: Workspace, model: str, format: str, texts: Texts
 
 
 def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
-    """Compare in one case, and note beside the figures what they were measured on."""
+    """Compare in a case, and note the conditions beside the figures."""
     model, format, work = case.rsplit("-", 2)
     model = "bert-tiny" if arguments.quick and model != "minilm" else model
     count = CHECKED if arguments.quick else NUM_TEXTS
@@ -90,7 +90,7 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
 
 
 def reference_vectors(checkpoint: Path, texts: Texts) -> NDArray[np.float32]:
-    """What Triform's reference engine says in float32: (texts, hidden_size)."""
+    """Compute the vectors (texts, hidden_size) of Triform's reference engine in float32."""
     return ours.embed(ours.load_reference_encoder(checkpoint), texts)
 
 

@@ -32,7 +32,7 @@ CASES = [
 def peer_side(
     peer: str, place: Workspace, model: str, format: str, sources: list[list[int]], num_beams: int
 ) -> tuple[Translate, Setting]:
-    """A peer with the threads that are best for these sources."""
+    """Load a peer with the best number of threads for these sources."""
     module = encoder_decoder_peer(peer)
     folder = place.converted(model, peer, format, module.convert_encoder_decoder)
 
@@ -45,7 +45,7 @@ def peer_side(
 
 
 def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
-    """Compare in one case, and note beside the figures what they were measured on."""
+    """Compare in a case, and note the conditions beside the figures."""
     _, format, count, search = case.split("-")
     model = "marian-tiny" if arguments.quick else "marian-base"
     texts = mixed_texts(max(NUM_SOURCES), SHAPES[model].config["pad_token_id"])

@@ -29,7 +29,7 @@ from benchmarks.workload import minilm_folder
 from triform.data import FileFormat, Files
 
 DATA = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
-"""Where the data sets are, by default beside the checkout."""
+"""Folder of the data sets, by default beside the checkout."""
 SEEDS = 3
 QUICK_STEPS = 20
 QUICK_TESTS = 100
@@ -37,7 +37,7 @@ QUICK_TESTS = 100
 PACKAGES = ("numpy", "tokenizers", "torch", "transformers", "triform")
 SIDES = {OURS: "ours", "transformers": "transformers"}
 COSTS = {"epoch": "s", "memory": "MiB"}
-"""What an `Outcome` holds besides the score, and the units."""
+"""The fields of an `Outcome` besides the score, and the units."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,11 +46,11 @@ class Case:
 
     train: str
     test: str | None = None
-    """Without it every fifth row of the other."""
+    """None takes every fifth training row for the test."""
     settings: dict[str, Any] = field(default_factory=dict)
 
     def rows(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows to train on, and those to test on."""
+        """Return the rows for training and for testing."""
         train = self._read(self.train)
         if self.test is not None:
             return {"train": train, "test": self._read(self.test)}
@@ -73,7 +73,7 @@ CASES = {
 
 
 def write(case: Case, folder: Path, *, quick: bool) -> str:
-    """Write the rows for both sides; how many there are."""
+    """Write the rows for both sides; return the counts as text."""
     rows = case.rows()
     if quick:
         rows["test"] = rows["test"][:QUICK_TESTS]
@@ -85,17 +85,17 @@ def write(case: Case, folder: Path, *, quick: bool) -> str:
 
 
 def train(side: str, folder: Path, seeds: Iterator[int], steps: int) -> Outcome:
-    """One training in a process of its own."""
+    """Run a training in a separate process."""
     seed = next(seeds)
     command = [sys.executable, "-m", f"benchmarks.trainers.{side}", folder, minilm_folder(), seed, steps]
     done = subprocess.run([str(each) for each in command], check=True, capture_output=True, text=True)
     outcome = Outcome(**json.loads(done.stdout.splitlines()[-1]))
-    print(f"{side}, seed {seed}: {outcome}", file=sys.stderr)  # for whoever stops it before the report
+    print(f"{side}, seed {seed}: {outcome}", file=sys.stderr)  # for a run stopped before the report
     return outcome
 
 
 def outcomes(name: str, seeds: int, facts: dict[str, str], *, quick: bool) -> dict[str, list[Outcome]]:
-    """Side → what each seed came to, both sides in turn."""
+    """Train both sides in turn; return side → the outcome of each seed."""
     with TemporaryDirectory() as folder:
         facts[name] = write(CASES[name], Path(folder), quick=quick)
         steps = QUICK_STEPS if quick else 0

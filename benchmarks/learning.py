@@ -59,7 +59,7 @@ Batch = dict[str, list[Ids]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learner:
-    """A model, and what it learns."""
+    """A model, the settings and the batches."""
 
     config: str
     architecture: str
@@ -70,7 +70,7 @@ class Learner:
 
 
 def sequences(random: np.random.Generator) -> list[Ids]:
-    """Sixteen of a chain in which the next token follows from the last, nine times of ten."""
+    """Draw sixteen sequences of a chain; nine times of ten, the last token determines the next."""
     drawn = []
     for length in np.clip(random.lognormal(3, 0.5, 16), 4, 60).astype(int).tolist():
         ids = random.integers(FIRST_ID, VOCAB_SIZE, length)
@@ -82,7 +82,7 @@ def sequences(random: np.random.Generator) -> list[Ids]:
 
 
 def masked(random: np.random.Generator) -> Batch:
-    """A fifth of the tokens is hidden, and is to be said."""
+    """Mask a fifth of the tokens, as labels for prediction."""
     true = sequences(random)
     hidden = [random.random(len(ids)) < 0.2 for ids in true]
     return {
@@ -92,13 +92,13 @@ def masked(random: np.random.Generator) -> Batch:
 
 
 def next_token(random: np.random.Generator) -> Batch:
-    """Each token from those before it."""
+    """Predict each token from the tokens before."""
     true = sequences(random)
     return {"input_ids": [ids[:-1] for ids in true], "labels": [ids[1:] for ids in true]}
 
 
 def target(random: np.random.Generator) -> Batch:
-    """Each token of the source, moved on by one place in the vocabulary."""
+    """Predict each token of the source, shifted by one place in the vocabulary."""
     sources = sequences(random)
     targets = [FIRST_ID + (ids + 1 - FIRST_ID) % (VOCAB_SIZE - FIRST_ID) for ids in sources]
     fed = [np.concatenate([[PADDING], ids[:-1]]) for ids in targets]
@@ -121,7 +121,7 @@ LEARNERS = {
             "decoder_start_token_id": PADDING,
         },
         batch=target,
-        learning_rate=3e-4,  # at 1e-3 transformers parts from itself, if its first weights are shaken by 1e-7
+        learning_rate=3e-4,  # at 1e-3 two runs of transformers diverge after a change of 1e-7 in the first weights
     ),
     "bart": Learner(
         config="BartConfig",
@@ -166,7 +166,7 @@ LEARNERS = {
 
 
 def steps(learner: Learner, folder: Path) -> Iterator[tuple[float, float]]:
-    """The loss of each step, Triform's and that of transformers."""
+    """Train both sides; return the losses of each step, Triform's and of transformers."""
     torch.manual_seed(0)
     config = getattr(transformers, learner.config)(**SIZES, **learner.settings)
     reference = getattr(transformers, learner.architecture)(config).train()
@@ -188,7 +188,7 @@ def steps(learner: Learner, folder: Path) -> Iterator[tuple[float, float]]:
 
 
 def loss_of_ours(model: triform.Model, batch: Batch) -> torch.Tensor:
-    """The mean over the labels, by packed sequences."""
+    """Return the mean loss over the labels, from packed sequences."""
     names = [name for name in ("input_ids", "decoder_input_ids") if name in batch]
     network: Any = model.network
     output = network(*(triform.Batch.from_ids([ids.tolist() for ids in batch[name]]) for name in names))
@@ -196,7 +196,7 @@ def loss_of_ours(model: triform.Model, batch: Batch) -> torch.Tensor:
 
 
 def loss_of_theirs(reference: Any, batch: Batch) -> torch.Tensor:
-    """The same by padded ones."""
+    """Return the same mean from padded sequences."""
     arguments = {name: padded(rows, IGNORED if name == "labels" else PADDING) for name, rows in batch.items()}
     labels = arguments.pop("labels")
     arguments["attention_mask"] = padded([np.ones_like(ids) for ids in batch["input_ids"]], 0)
@@ -205,13 +205,13 @@ def loss_of_theirs(reference: Any, batch: Batch) -> torch.Tensor:
 
 
 def padded(rows: list[Ids], fill: int) -> torch.Tensor:
-    """(B, longest)."""
+    """Pad sequences to (B, longest)."""
     tensors = [torch.from_numpy(row) for row in rows]
     return torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
 def deviation(losses: list[tuple[float, float]]) -> float:
-    """The largest of all steps, relative to the loss of transformers."""
+    """Return the largest difference over all steps, relative to the loss of transformers."""
     return max(abs(ours - theirs) / theirs for ours, theirs in losses)
 
 

@@ -1,4 +1,4 @@
-"""How fast this machine can read and multiply: the physical limits beside which a throughput is worth stating.
+"""Physical limits of the machine, for comparison with a throughput: read bandwidth and multiplication rate.
 
 Each is the best of several tries in the same run, since a limit that noise has lowered is none.
 """
@@ -26,10 +26,10 @@ TRIES = 5
 
 
 class Reader:
-    """Reads 1 GiB of float32 once, one thread for each core its share.
+    """A reader of 1 GiB of float32; the threads, one for each core, share the work.
 
-    What reads is the dot product of the numbers with themselves, because NumPy's sum keeps a core busy enough to
-    become the limit itself; the C library's memchr is no faster.
+    The dot product of the numbers with themselves reads, because NumPy's sum keeps a core busy enough to
+    become the limit; the C library's memchr is not faster.
     """
 
     def __init__(self) -> None:
@@ -37,12 +37,12 @@ class Reader:
         self._pool = ThreadPoolExecutor(len(self._parts))
 
     def bandwidth(self) -> float:
-        """Bytes per second of one pass."""
+        """Measure bytes per second of one pass."""
         return BYTES_READ / seconds(lambda: list(self._pool.map(_read, self._parts)))
 
 
 def read_bandwidth() -> float:
-    """Bytes per second of the best of several passes."""
+    """Return bytes per second of the best of several passes."""
     reader = Reader()
     return max(reader.bandwidth() for _ in range(TRIES))
 
@@ -53,7 +53,7 @@ def _read(part: np.ndarray[tuple[int], np.dtype[np.float32]]) -> float:
 
 @cache
 def multiplication_rate() -> float:
-    """Floating-point operations per second of a float32 matrix product, by NumPy or torch, whichever is faster."""
+    """Return floating-point operations per second of a float32 matrix product, the best of NumPy and torch."""
     square = np.ones((MATRIX, MATRIX), np.float32)
     tensor = torch.from_numpy(square)
     # The first try of each starts its threads.
@@ -63,17 +63,17 @@ def multiplication_rate() -> float:
 
 
 def arithmetic_peak(engine: Engine, format: str) -> float | None:
-    """Operations per second of a kernel that only issues the instruction, on all cores; None where there is none."""
+    """Return operations per second of a kernel with only the instruction, on all cores; None without a kernel."""
     return engine._kernels.peak(FORMAT_CODES[FORMATS[format]]) if isinstance(engine, NativeEngine) else None
 
 
 def weights_per_token(model: triform.Model) -> int:
-    """How many weights every token meets: those of all linears, while of a table it reads one row."""
+    """Count the weights of all linears, used by every token; a token reads only one row of a table."""
     return sum(math.prod(weight.shape) for weight in linear_weights(model))
 
 
 def bytes_per_step(model: triform.Model) -> int:
-    """What a step of decoding reads of the weights of linears, in the format that each is held in."""
+    """Return the bytes of the weights of all linears, read in a decoding step, in the stored format."""
     return sum(_size(weight) for weight in linear_weights(model))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 FLAGS = ("avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni", "amx_bf16")
-"""Instruction sets that matter to this kind of arithmetic, as /proc/cpuinfo calls them."""
+"""Instruction sets that matter to the matrix products, as named by /proc/cpuinfo."""
 
 PACKAGES = (
     *("numpy", "tokenizers", "safetensors", "triform"),
@@ -26,7 +26,7 @@ class Machine:
 
     cpu: str
     cores: int
-    """Those that this process may use."""
+    """Cores available to this process."""
     flags: list[str]
     memory_gib: float
     versions: dict[str, str]
@@ -34,7 +34,7 @@ class Machine:
 
     @classmethod
     def here(cls, packages: Sequence[str] = PACKAGES) -> "Machine":
-        """This computer, today, and the versions of what is compared on it."""
+        """Describe this computer, today, and the versions of the compared packages."""
         info = _cpu_info()
         flags = info.get("flags", "").split()
         blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -53,7 +53,7 @@ class Machine:
 
 
 class Bystanders:
-    """What else the machine did since this was made.
+    """A record of the load by other processes since the start of a benchmark.
 
     A busy core costs a library whose threads wait for each other in a spin far more than its fair share: torch was
     seen to take a hundred times as long. Figures beside more than a few percent of a core are worth nothing.
@@ -69,19 +69,19 @@ class Bystanders:
 
 
 def num_cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores available to this process."""
     return len(os.sched_getaffinity(0))
 
 
 def _cpu_info() -> dict[str, str]:
-    """The first processor of /proc/cpuinfo."""
+    """Read the first processor of /proc/cpuinfo."""
     first = Path("/proc/cpuinfo").read_text().split("\n\n")[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _busy_seconds() -> float:
-    """What all processors together have worked, and what a host has taken from them, since the machine started."""
+    """Return the processor seconds of all work, and of time stolen by the host, since the machine started."""
     names = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
     ticks = dict(zip(names, map(int, Path("/proc/stat").read_text().split()[1:9]), strict=True))
     busy = sum(ticks.values()) - ticks["idle"] - ticks["iowait"]
@@ -89,5 +89,5 @@ def _busy_seconds() -> float:
 
 
 def _own_seconds() -> float:
-    """The same of this process and the children it has waited for."""
+    """Return the processor seconds of this process and the waited-for children."""
     return sum(os.times()[:4])

@@ -1,4 +1,4 @@
-"""Fair timing: all sides take turns in one run, so that a noisy machine disturbs them alike.
+"""Fair timing: all sides take turns in the same run, so that a noisy machine disturbs all sides alike.
 
 Every second round goes in the opposite order, so that none always follows the same other. What counts is the
 median over the rounds of the ratio within each; the spread given beside a median is that from least to greatest.
@@ -23,7 +23,7 @@ SETTLE = 0.25
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """One figure, measured again and again."""
+    """A figure with repeated measurements."""
 
     name: str
     unit: str
@@ -31,7 +31,7 @@ class Series:
 
     @property
     def median(self) -> float:
-        """The middle of the values."""
+        """Return the median of the values."""
         return median(self.values)
 
     def __str__(self) -> str:
@@ -40,15 +40,15 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One figure of several sides; values of the same index were measured in one round."""
+    """A figure of several sides; a round measured the values of the same index."""
 
     name: str
     unit: str
     values: Mapping[str, Sequence[float]]
-    """Side → its values. Triform is missing where it lacks the format."""
+    """Side → values. Triform is missing if the engine lacks the format."""
 
     def ratios(self, side: str) -> list[float]:
-        """Triform's figure divided by that of another, round by round; empty where either is missing."""
+        """Divide Triform's figure by a peer's, round by round; empty if either is missing."""
         ours, theirs = self.values.get(OURS, ()), self.values.get(side, ())
         return [own / other for own, other in zip(ours, theirs, strict=False)]
 
@@ -57,7 +57,7 @@ class Comparison:
         return f"{self.name}, {self.unit}: {', '.join(sides)}"
 
     def shares(self, limit: float) -> str:
-        """How much of a physical limit the medians reach."""
+        """Format the share of a physical limit that the medians reach."""
         shares = (f"{side} {100 * median(values) / limit:.0f} %" for side, values in self.values.items())
         return ", ".join(shares) + " of it"
 
@@ -78,7 +78,7 @@ def interleave(runs: Sequence[Callable[[], Result]], *, rounds: int) -> list[lis
 
 
 def seconds(run: Callable[[], object]) -> float:
-    """How long a call takes by the clock on the wall."""
+    """Measure the duration of a call by the wall clock."""
     begin = time.perf_counter()
     run()
     return time.perf_counter() - begin
@@ -104,10 +104,10 @@ def compare(
 
 
 def describe(values: Sequence[float]) -> str:
-    """The median, and in brackets the least and the greatest."""
+    """Format the median, and in brackets the least and the greatest."""
     return f"{number(median(values))} ({number(min(values))} – {number(max(values))})"
 
 
 def number(value: float) -> str:
-    """Three digits, or all of those before the point."""
+    """Format three digits, or all digits before the point."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

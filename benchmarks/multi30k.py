@@ -39,19 +39,19 @@ QUICK_STEPS = 20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one training came to."""
+    """The outcome of a training run."""
 
     seconds: float
     steps: int
-    """How often the parameters changed."""
+    """Number of updates of the parameters."""
     epochs: float
-    """How often each pair was seen."""
+    """Number of passes over the pairs."""
     scores: Scores
-    """Of the test sentences."""
+    """Scores of the test sentences."""
 
 
 class Examples:
-    """The training pairs as transformers wants them, and batches of about as many tokens as the recipe's."""
+    """The training pairs in the form of transformers, in batches of about as many tokens as the recipe's."""
 
     def __init__(self, recipe: Recipe, tokenizer: Any) -> None:
         rows = [row.values for row in recipe.data.files(recipe.data.train, RECIPE.parent)]
@@ -62,7 +62,7 @@ class Examples:
 
 
 class Clock(transformers.TrainerCallback):  # type: ignore[misc]
-    """Ends a training when its time is up.
+    """A callback ends a training run after a time limit.
 
     Arguments:
         limit: seconds.
@@ -80,12 +80,12 @@ class Clock(transformers.TrainerCallback):  # type: ignore[misc]
         return control
 
     def passed(self) -> float:
-        """Seconds since the training began."""
+        """Return the seconds since the training began."""
         return time.perf_counter() - self._begin
 
 
 def train_ours(recipe: Recipe) -> Outcome:
-    """What `triform train` does."""
+    """Train as `triform train` does."""
     begin = time.perf_counter()
     run = prepare_run(recipe, RECIPE.parent, Processes())
     with TerminalObserver(Console(stderr=True)) as observer:
@@ -98,7 +98,7 @@ def train_ours(recipe: Recipe) -> Outcome:
 
 
 def train_theirs(recipe: Recipe, ours: Outcome, output: Path) -> Outcome:
-    """Seq2SeqTrainer for as long."""
+    """Train with Seq2SeqTrainer for the same time."""
     transformers.set_seed(recipe.loop.seed)
     tokenizer = transformers.AutoTokenizer.from_pretrained(recipe.output)
     model = transformers.MarianMTModel(transformers.MarianConfig.from_pretrained(recipe.output))
@@ -114,7 +114,7 @@ def train_theirs(recipe: Recipe, ours: Outcome, output: Path) -> Outcome:
         model=model,
         args=transformers.Seq2SeqTrainingArguments(
             output_dir=str(output),
-            num_train_epochs=1000,  # the clock ends it
+            num_train_epochs=1000,  # the clock ends the training
             per_device_train_batch_size=examples.batch_size,
             train_sampling_strategy="group_by_length",
             label_smoothing_factor=recipe.objective["label_smoothing"],
@@ -141,7 +141,7 @@ def train_theirs(recipe: Recipe, ours: Outcome, output: Path) -> Outcome:
 
 
 def scores(recipe: Recipe, model: Path) -> Scores:
-    """Of the answers to the test sentences."""
+    """Score the answers to the test sentences."""
     assert recipe.data.test is not None
     task = find_task("text2text-generation").load(model, **recipe.evaluation)
     return evaluate(task, recipe.data.files(recipe.data.test, RECIPE.parent))

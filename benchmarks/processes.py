@@ -1,4 +1,4 @@
-"""Fresh processes: what they print, and how much memory they take."""
+"""Fresh processes: output and memory."""
 
 import subprocess
 import sys
@@ -11,24 +11,24 @@ INTERVAL = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Peaks of one process in MiB."""
+    """Peaks of a process in MiB."""
 
     resident: float
-    """The kernel's own high-water mark. It counts pages of mapped files, such as weights and shared libraries, which
+    """High-water mark of the kernel, with pages of mapped files, such as weights and shared libraries, which
     the system can drop and read again."""
 
     anonymous: float
-    """What it cannot drop: the greatest value seen every 10 ms, so that a shorter one may be missed."""
+    """Memory that the system cannot drop: the greatest of samples every 10 ms, so that a shorter peak may be missed."""
 
 
 def run(code: str, *arguments: str) -> str:
-    """Run code in a fresh interpreter: what it prints."""
+    """Run code in a fresh interpreter; return the output."""
     process = subprocess.run([sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True)
     return process.stdout
 
 
 def run_watched(code: str, *arguments: str) -> Memory:
-    """Run code in a fresh interpreter, and watch its memory from outside, in /proc.
+    """Run code in a fresh interpreter, and watch the memory from outside, in /proc.
 
     A child's ru_maxrss would not do: it begins with the size of the parent.
     """

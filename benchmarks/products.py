@@ -28,7 +28,7 @@ REPEATS = 10
 
 
 def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
-    """One size in one format."""
+    """Measure a size in a format."""
     format, _, sizes = case.partition("-")
     rows, in_, out = map(int, sizes.split("x"))
     if not ours.has(format):

@@ -1,4 +1,4 @@
-"""What a benchmark hands on: tables for people, and one line of JSON, from which `run_all` makes the tables again."""
+"""The output of a benchmark: tables for people, and a line of JSON, from which `run_all` makes the tables again."""
 
 import argparse
 import json
@@ -19,20 +19,20 @@ SERIES_COLUMNS = ("", "unit", "median (least – greatest)")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """The outcome of one benchmark."""
+    """The outcome of a benchmark."""
 
     title: str
     machine: Machine
     pairs: int
     comparisons: Sequence[Comparison]
     facts: Mapping[str, str]
-    """What was measured on, what limits it, and whether both sides gave the same answer."""
+    """The machine, the physical limits, and the agreement of the answers."""
     series: Sequence[Series] = ()
-    """Figures that have no counterpart on the other side."""
+    """Figures without a counterpart on the peer's side."""
 
     @classmethod
     def from_json(cls, line: str) -> "Report":
-        """The inverse of `to_json`."""
+        """Invert `to_json`."""
         fields: dict[str, Any] = json.loads(line)
         machine = Machine(**fields.pop("machine"))
         comparisons = [Comparison(**own) for own in fields.pop("comparisons")]
@@ -40,11 +40,11 @@ class Report:
         return cls(machine=machine, comparisons=comparisons, series=series, **fields)
 
     def to_json(self) -> str:
-        """All of it, every single value included, on one line."""
+        """Serialise the report, every single value included, on one line."""
         return json.dumps(_rounded(asdict(self)), ensure_ascii=False)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The cells below `COLUMNS`: a row for each side of each comparison."""
+        """Return the cells below `COLUMNS`: a row for each side of each comparison."""
         return [
             (own.name if not index else "", side, own.unit, describe(values), _ratio(own, side))
             for own in self.comparisons
@@ -52,11 +52,11 @@ class Report:
         ]
 
     def series_rows(self) -> list[tuple[str, ...]]:
-        """The cells below `SERIES_COLUMNS`."""
+        """Return the cells below `SERIES_COLUMNS`."""
         return [(own.name, own.unit, str(own)) for own in self.series]
 
     def print(self) -> None:
-        """Tables and facts; the last line is the JSON."""
+        """Print tables and facts; the last line is the JSON."""
         console = Console(width=140)
         console.print(_table(self.title, COLUMNS, self.rows()))
         if self.series:
@@ -68,7 +68,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What every benchmark can be told."""
+    """The arguments common to every benchmark."""
 
     pairs: int
     quick: bool
@@ -77,16 +77,16 @@ class Arguments:
     keep: bool
 
     def wanted(self, case: str) -> bool:
-        """Whether a case is to be measured: its name begins with one of `only`, if there are any."""
+        """Return whether the name of a case begins with an entry of `only`; True if `only` is empty."""
         return not self.only or case.startswith(self.only)
 
     def chosen(self, peers: Sequence[str]) -> list[str]:
-        """Those of `peers` that are to be measured."""
+        """Return the selected entries of `peers`."""
         return [peer for peer in peers if not self.peers or peer in self.peers]
 
 
 def parse_arguments(description: str | None, cases: Sequence[str], *, pairs: int = PAIRS) -> Arguments:
-    """Read the command line; without a word of it there are `pairs` pairs, or one of a quick run."""
+    """Read the command line; the default is `pairs` pairs, or one for a quick run."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, help=f"times each side is measured (default {pairs}, with --quick 1)")
     parser.add_argument(

@@ -20,7 +20,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def run(name: str, arguments: Arguments) -> Report:
-    """Run one benchmark, show what it prints, and read its last line."""
+    """Run a benchmark, show the output, and read the last line."""
     command = [sys.executable, "-m", f"benchmarks.{name}", "--pairs", str(arguments.pairs)]
     command += ["--quick"] if arguments.quick else []
     command += ["--keep"] if arguments.keep else []
@@ -36,7 +36,7 @@ def run(name: str, arguments: Arguments) -> Report:
 
 
 def page(reports: Sequence[Report]) -> str:
-    """The results in Markdown."""
+    """Format the results in Markdown."""
     machine = reports[0].machine
     sections = [
         f"# Triform's {create_engine(ENGINE).name} engine and its peers on a CPU, {machine.date}",

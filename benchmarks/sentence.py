@@ -32,12 +32,12 @@ NUM_SENTENCES = 64
 
 
 def milliseconds(embed: Embed, sentences: list[list[int]]) -> float:
-    """The median time that one sentence takes."""
+    """Return the median time of a sentence."""
     return 1e3 * median(seconds(partial(embed, [sentence])) for sentence in sentences)
 
 
 def peer_side(peer: str, place: Workspace, format: str, sentences: list[list[int]]) -> tuple[Embed, int]:
-    """A peer with the number of threads that is best for it, and that number."""
+    """Load a peer with the best number of threads; return the number as well."""
     module = encoder_peer(peer)
     folder = place.converted(MODEL, peer, format, module.convert_encoder)
 
@@ -49,7 +49,7 @@ def peer_side(peer: str, place: Workspace, format: str, sentences: list[list[int
 
 
 def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, str]) -> list[Comparison]:
-    """Compare in one format, and note beside the figures what was measured."""
+    """Compare in a format, and note the conditions beside the figures."""
     format = case.removeprefix(f"{MODEL}-")
     sentences = random_texts([LENGTH] * (4 if arguments.quick else NUM_SENTENCES), VOCAB_SIZE)
     sides: dict[str, Embed] = {}
@@ -74,7 +74,7 @@ def measure(case: str, place: Workspace, arguments: Arguments, facts: dict[str, 
 
 
 def one_by_one(embed: Embed, sentences: list[list[int]]) -> NDArray[np.float32]:
-    """Vectors of sentences that are embedded each alone: (sentences, hidden_size)."""
+    """Embed each sentence alone: vectors (sentences, hidden_size)."""
     return np.concatenate([embed([sentence]) for sentence in sentences])
 
 

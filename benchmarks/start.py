@@ -33,7 +33,7 @@ CASES = [f"{kind}-{format}" for kind in ("start", "memory") for format in FORMAT
 SENTENCE = "A cat sat on the mat."
 IMPORTS = ("import numpy", "import numpy, tokenizers", "import triform")
 LOOK = "\nimport time\ntime.sleep(0.1)"
-"""Appended to what ends too soon to be watched."""
+"""Appended to programs that end too soon to be watched."""
 
 FIRST_EMBEDDING = {
     "Triform": """
@@ -84,7 +84,7 @@ embed_sorted(embed, mixed_texts(int(sys.argv[3]), int(sys.argv[4])), batch_size=
 
 
 def converted(place: Workspace, arguments: Arguments, format: str) -> Mapping[str, Path]:
-    """Module of a peer → its model."""
+    """Convert the model for each peer: module → model."""
     return {
         peer: place.converted(MODEL, peer, format, encoder_peer(peer).convert_encoder)
         for peer in arguments.chosen(ENCODER_PEERS[format])
@@ -94,7 +94,7 @@ def converted(place: Workspace, arguments: Arguments, format: str) -> Mapping[st
 def measure_start(
     format: str, place: Workspace, arguments: Arguments, facts: dict[str, str]
 ) -> tuple[list[Comparison], list[Series]]:
-    """From nothing to the first embedding."""
+    """Measure the time from process start to the first embedding."""
     models = {NAMES[peer]: folder for peer, folder in converted(place, arguments, format).items()}
     if ours.has(format):
         models = {OURS: place.checkpoint(MODEL), **models}
@@ -123,7 +123,7 @@ def measure_start(
 def measure_memory(
     format: str, place: Workspace, arguments: Arguments, facts: dict[str, str]
 ) -> tuple[list[Comparison], list[Series]]:
-    """Peaks while encoding."""
+    """Measure the peaks during encoding."""
     count = 8 if arguments.quick else NUM_TEXTS
     facts[f"memory-{format}, texts"] = describe_texts(mixed_texts(count, VOCAB_SIZE))
     watch = {

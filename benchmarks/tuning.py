@@ -1,4 +1,4 @@
-"""The settings that a peer is fastest with, found in a short sweep before anything counts."""
+"""Search of the fastest setting for a peer, in a short sweep before the measurement."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -15,35 +15,35 @@ FIRST_BATCH_SIZE = 16
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Setting:
-    """How work is dealt to a runtime."""
+    """A division of work for a runtime."""
 
     batch_size: int
     streams: int
     """Batches at work at once."""
     threads: int
-    """For each stream."""
+    """Threads of each stream."""
 
     def __str__(self) -> str:
         return f"{self.batch_size} a batch, {self.streams} × {self.threads} threads"
 
 
 Load = Callable[[Setting], Callable[[], object]]
-"""Loads a runtime with a setting, and returns what is to be timed."""
+"""Loads a runtime with a setting, and returns the call to time."""
 
 
 def spread(batch_size: int) -> list[Setting]:
-    """All cores on one batch, and a batch for each core."""
+    """Return two settings: all cores on one batch, and a batch for each core."""
     cores = num_cores()
     return [Setting(batch_size=batch_size, streams=streams, threads=cores // streams) for streams in sorted({1, cores})]
 
 
 def alone() -> list[Setting]:
-    """One batch of one, on one thread and on all."""
+    """Return settings for a batch of one sequence, on one thread and on all."""
     return [Setting(batch_size=1, streams=1, threads=threads) for threads in sorted({1, num_cores()})]
 
 
 def fastest(load: Load, settings: Iterable[Setting]) -> tuple[float, Setting]:
-    """The best of `settings` and its seconds; each runs once before it is timed."""
+    """Return the seconds and the fastest of `settings`; each runs once before the timing."""
     timed = []
     for setting in settings:
         run = load(setting)
@@ -53,7 +53,7 @@ def fastest(load: Load, settings: Iterable[Setting]) -> tuple[float, Setting]:
 
 
 def best_batches(load: Load, record: Path) -> Setting:
-    """The best batch size and division of cores, remembered in the file `record`."""
+    """Return the best batch size and division of cores, kept in the file `record`."""
     if record.exists():
         return Setting(**json.loads(record.read_text()))
     best = fastest(load, spread(FIRST_BATCH_SIZE))

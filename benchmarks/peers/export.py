@@ -23,7 +23,7 @@ class MeanPooledBert(torch.nn.Module):  # type: ignore[misc]
         self.model = model
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """Ids and mask, (texts, longest) each, to (texts, hidden_size)."""
+        """Compute the mean-pooled vectors (texts, hidden_size) from ids and mask, (texts, longest) each."""
         positions = torch.arange(input_ids.shape[1])[None]
         states = self.model.embeddings(
             input_ids=input_ids, token_type_ids=torch.zeros_like(input_ids), position_ids=positions

@@ -1,4 +1,4 @@
-"""llama.cpp by its C functions: decoders in its formats Q8_0 and Q4_0.
+"""llama.cpp through the C functions: decoders in the formats Q8_0 and Q4_0.
 
 A Llama is written as GGUF in float16, then quantized by llama.cpp's own tool with its defaults, which hold the head of
 a Q4_0 model in Q6_K.
@@ -35,14 +35,14 @@ NORMS = {"input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
 
 @llama_cpp.llama_log_callback  # type: ignore[untyped-decorator]
 def _quiet(level: int, text: bytes, data: ctypes.c_void_p) -> None:
-    """Takes what llama.cpp would print. A name of the module keeps it alive."""
+    """Discard the output of llama.cpp. A name of the module keeps the callback alive."""
 
 
 llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
 
 
 def instruction_sets() -> str:
-    """What it was built for, as it says itself."""
+    """Return the instruction sets of the build, as reported by llama.cpp."""
     told: str = llama_cpp.llama_print_system_info().decode()
     return told.strip(" |")
 
@@ -62,7 +62,7 @@ def convert_decoder(checkpoint: Path, folder: Path, format: str) -> None:
 
 
 class Decoder:
-    """A model with a cache for some sequences."""
+    """A model with a cache for several sequences."""
 
     def __init__(self, folder: Path, *, num_sequences: int) -> None:
         self._model = llama_cpp.llama_model_load_from_file(
@@ -78,16 +78,16 @@ class Decoder:
         self.use_threads(num_cores())
 
     def use_threads(self, number: int) -> None:
-        """Set how many threads it uses."""
+        """Set the number of threads."""
         llama_cpp.llama_set_n_threads(self._context, number, number)
 
     def prefill(self, prompt: list[int]) -> NDArray[np.float32]:
-        """Read a prompt into the emptied cache: the logits (vocab_size,) of the token that would follow."""
+        """Read a prompt into the emptied cache: the logits (vocab_size,) of the next token."""
         logits: NDArray[np.float32] = self._read([prompt])[0]
         return logits
 
     def generate(self, prompts: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
-        """Greedy decoding of `num_tokens` for each prompt."""
+        """Decode `num_tokens` greedily for each prompt."""
         logits = self._read(prompts)
         answers = [logits.argmax(1)]
         for step in range(num_tokens - 1):
@@ -100,7 +100,7 @@ class Decoder:
         return new
 
     def _read(self, prompts: Sequence[list[int]]) -> NDArray[np.float32]:
-        """The logits behind prompts, (prompts, vocab_size)."""
+        """Compute the logits behind prompts, (prompts, vocab_size)."""
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self._context), False)
         rows = (
             [(id, position, index, position == len(prompt) - 1) for position, id in enumerate(prompt)]
@@ -109,7 +109,7 @@ class Decoder:
         return self._decode(list(chain.from_iterable(rows)))
 
     def _decode(self, rows: Sequence[tuple[int, int, int, bool]]) -> NDArray[np.float32]:
-        """Run rows of (id, position, sequence, whether logits are wanted): those wanted, (wanted, vocab_size)."""
+        """Run rows of (id, position, sequence, logits wanted); return the wanted logits (wanted, vocab_size)."""
         batch = self._batch
         batch.n_tokens = len(rows)
         for row, (id, position, sequence, wanted) in enumerate(rows):
@@ -126,8 +126,8 @@ class Decoder:
 
 
 def _write_gguf(checkpoint: Path, file: Path) -> None:
-    """A Llama of the Hugging Face layout, untied, as GGUF in float16."""
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    """Write a Llama of the Hugging Face layout, untied, as GGUF in float16."""
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     import gguf
     from safetensors.torch import load_file
 
@@ -171,6 +171,6 @@ def _write_gguf(checkpoint: Path, file: Path) -> None:
 
 
 def _interleaved(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """Rows of a head in the order of GGUF's rotary layout, where the two that turn together are neighbours."""
+    """Order the rows of a head as GGUF's rotary layout does, with each rotated pair side by side."""
     out, in_ = weight.shape
     return weight.reshape(num_heads, 2, out // num_heads // 2, in_).swapaxes(1, 2).reshape(out, in_)

@@ -18,7 +18,7 @@ MODEL = "model.onnx"
 
 
 def convert_encoder(checkpoint: Path, folder: Path, format: str) -> None:
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     import logging
 
     from onnxruntime.quantization import quantize_dynamic

@@ -20,7 +20,7 @@ GROUP_SIZE = "group_size.json"
 
 
 def convert_encoder(checkpoint: Path, folder: Path, format: str) -> None:
-    # What only conversion needs is imported here, so that a process that only runs the model is measured without it.
+    # The import is local to conversion, so that a process that only runs the model does not count the module.
     import logging
     from contextlib import redirect_stdout
     from io import StringIO
@@ -34,7 +34,7 @@ def convert_encoder(checkpoint: Path, folder: Path, format: str) -> None:
     config = export_encoder(checkpoint, exported)
     model = openvino.convert_model(exported)
     if format == "int8":
-        with redirect_stdout(StringIO()):  # it draws a progress bar
+        with redirect_stdout(StringIO()):  # conversion draws a progress bar
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
     openvino.save_model(model, folder / MODEL, compress_to_fp16=False)
     # One scale for the whole row of most linears: the fastest of 32, 64, 128 and this.

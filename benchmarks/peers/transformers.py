@@ -1,4 +1,4 @@
-"""Hugging Face transformers, as one who knows it well would run it: SDPA, float32, inference mode."""
+"""Hugging Face transformers as an expert runs the library: SDPA, float32, inference mode."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def convert_encoder_decoder(checkpoint: Path, folder: Path, format: str) -> None
 
 
 def load_encoder(folder: Path, format: str, *, streams: int, threads: int) -> Embed:
-    # The pooler is left out, which no embedding needs.
+    # Mean pooling needs no pooler.
     model = _load(transformers.AutoModel, folder.joinpath("checkpoint").resolve(), threads, add_pooling_layer=False)
 
     def embed(texts: Sequence[list[int]]) -> NDArray[np.float32]:
@@ -44,7 +44,7 @@ def load_encoder_decoder(folder: Path, format: str, *, streams: int, threads: in
     model = _load(transformers.AutoModelForSeq2SeqLM, folder.joinpath("checkpoint").resolve(), threads)
 
     def translate(sources: Sequence[list[int]], num_tokens: int, num_beams: int) -> list[list[int]]:
-        # What precedes the new tokens is the one that the decoder starts from.
+        # The decoder's start token precedes the new tokens.
         run = partial(_generate, model, num_tokens=num_tokens, num_beams=num_beams, side="right", skip=1)
         answers: list[list[int]] = [[] for _ in sources]
         with ThreadPoolExecutor(streams) as pool:
@@ -57,12 +57,12 @@ def load_encoder_decoder(folder: Path, format: str, *, streams: int, threads: in
 
 
 def load_decoder(checkpoint: Path) -> Any:
-    """A decoder with its language head."""
+    """Load a decoder with the language head."""
     return _load(transformers.AutoModelForCausalLM, checkpoint, num_cores())
 
 
 def prefill(model: Any, prompt: list[int]) -> NDArray[np.float32]:
-    """Read a prompt into a cache: the logits (vocab_size,) of the token that would follow."""
+    """Read a prompt into a cache: the logits (vocab_size,) of the next token."""
     with torch.inference_mode():
         output = model(input_ids=torch.tensor([prompt]), use_cache=True, logits_to_keep=1)
     logits: NDArray[np.float32] = output.logits[0, -1].numpy()
@@ -70,18 +70,18 @@ def prefill(model: Any, prompt: list[int]) -> NDArray[np.float32]:
 
 
 def generate(model: Any, prompts: Sequence[list[int]], num_tokens: int) -> list[list[int]]:
-    """Greedy decoding of `num_tokens` for each prompt; the checkpoint names no end token."""
+    """Decode `num_tokens` greedily for each prompt; the checkpoint names no end token."""
     return _generate(model, prompts, num_tokens=num_tokens, num_beams=1, side="left", skip=max(map(len, prompts)))
 
 
 def mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Of what the mask keeps: (texts, longest, hidden_size) to (texts, hidden_size)."""
+    """Average the kept rows: (texts, longest, hidden_size) to (texts, hidden_size)."""
     weights = mask[..., None].to(states.dtype)
     return (states * weights).sum(1) / weights.sum(1)
 
 
 def pad(sequences: Sequence[list[int]], *, side: Literal["left", "right"]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, (sequences, longest) each."""
+    """Return ids and attention mask, (sequences, longest) each."""
     tensors = [torch.tensor(sequence) for sequence in sequences]
     ids = torch.nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_side=side)
     ones = [torch.ones_like(tensor) for tensor in tensors]
@@ -89,7 +89,7 @@ def pad(sequences: Sequence[list[int]], *, side: Literal["left", "right"]) -> tu
 
 
 def _remember(checkpoint: Path, folder: Path) -> None:
-    """Nothing to convert: a link to the checkpoint."""
+    """Link to the checkpoint: no conversion needed."""
     (folder / "checkpoint").symlink_to(checkpoint)
 
 

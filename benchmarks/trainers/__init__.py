@@ -1,4 +1,4 @@
-"""The sides of `benchmarks.fine_tuning`, each a program of its own.
+"""The sides of `benchmarks.fine_tuning`, each a separate program.
 
     python -m benchmarks.trainers.SIDE FOLDER CHECKPOINT SEED STEPS
 
@@ -21,12 +21,12 @@ SETTINGS: Mapping[str, Any] = {
     "weight_decay": 0.01,
     "max_gradient_norm": 1.0,
 }
-"""Of both sides."""
+"""Settings of both sides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one training came to."""
+    """The outcome of a training run."""
 
     score: float
     """Accuracy or F1 on the test rows, in percent."""
@@ -36,13 +36,13 @@ class Outcome:
     """Peak of resident memory while training, less what was resident after the imports, in MiB."""
 
     def print(self) -> None:
-        """As the last line."""
+        """Print the outcome as the last line."""
         print(json.dumps(asdict(self)), flush=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Arguments:
-    """What a side is told."""
+    """The command-line arguments of a side."""
 
     folder: Path
     checkpoint: Path
@@ -51,22 +51,22 @@ class Arguments:
 
     @property
     def labels(self) -> list[str]:
-        """In the order of the logits."""
+        """Return the labels in the order of the logits."""
         labels: list[str] = json.loads((self.folder / "labels.json").read_text())
         return labels
 
     @property
     def is_tagging(self) -> bool:
-        """Whether it is words that have labels."""
+        """Return whether the labels belong to words."""
         return "O" in self.labels
 
     def rows(self, part: str) -> list[dict[str, Any]]:
-        """Those of train or test."""
+        """Return the rows of train or test."""
         return [json.loads(line) for line in (self.folder / f"{part}.jsonl").read_text().splitlines()]
 
 
 def parse() -> Arguments:
-    """The command line of a side."""
+    """Read the command line of a side."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("checkpoint", type=Path)
@@ -76,6 +76,6 @@ def parse() -> Arguments:
 
 
 def resident(key: str) -> float:
-    """VmRSS or VmHWM of this process in MiB."""
+    """Read VmRSS or VmHWM of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:")) / 1024

@@ -18,7 +18,7 @@ from triform.training.run import prepare_run
 
 
 def recipe(arguments: Arguments, output: str) -> Recipe:
-    """What `triform train` would read."""
+    """Return the recipe as read by `triform train`."""
     return Recipe(
         objective={
             "name": "token-classification" if arguments.is_tagging else "sequence-classification",
@@ -47,7 +47,7 @@ def main() -> None:
         run = prepare_run(recipe(arguments, output), arguments.folder, Processes())
         steps_in_epoch = run.training.batches.steps_in_epoch()  # which tokenizes, as the other side has by now
         begin = time.perf_counter()
-        # What comes behind the last step is the picture and the files.
+        # After the last step follow the plot and the files.
         seconds = max(time.perf_counter() - begin for record in run.training.records() if "loss" in record)
         memory = resident("VmHWM") - before
         task = find_task("token-classification" if arguments.is_tagging else "text-classification").load(output)

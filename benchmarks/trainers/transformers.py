@@ -1,4 +1,4 @@
-"""The side of transformers' Trainer, with batches padded to their longest text, as its collators do."""
+"""The side of transformers' Trainer, with the padding of the standard collators: up to the longest text."""
 
 import tempfile
 import time
@@ -12,11 +12,11 @@ import transformers
 from benchmarks.trainers import SETTINGS, Arguments, Outcome, parse, resident
 
 IGNORED = -100
-"""The label that the loss does not see."""
+"""The label that the loss ignores."""
 
 
 def examples(arguments: Arguments, part: str, tokenizer: Any) -> list[dict[str, Any]]:
-    """Tokenized rows; of a word the first piece has its label."""
+    """Return tokenized rows; the first piece of a word has the label."""
     numbers = {label: number for number, label in enumerate(arguments.labels)}
     found = []
     for row in arguments.rows(part):
@@ -34,7 +34,7 @@ def examples(arguments: Arguments, part: str, tokenizer: Any) -> list[dict[str, 
 
 
 def score(arguments: Arguments, predicted: Any) -> float:
-    """Accuracy, or F1 of entities, in percent."""
+    """Compute accuracy, or F1 of entities, in percent."""
     best, labels = predicted.predictions.argmax(axis=-1), predicted.label_ids
     if not arguments.is_tagging:
         return 100 * float((best == labels).mean())

@@ -1,1 +1,1 @@
-"""The models that ship with Triform: what they are trained on, and how."""
+"""Training of the models in the package: data and recipes."""

@@ -1,4 +1,4 @@
-"""From nothing to a model that ships: `python -m recipes.demo sentiment`, and likewise for the other three."""
+"""Train a model of the package from nothing: `python -m recipes.demo sentiment`, and likewise for the other three."""
 
 import json
 import shutil
@@ -15,10 +15,10 @@ from triform.weights import write_json
 
 HERE = Path(__file__).parent
 BUILD = Path("build") / "demo"
-"""Where the recipes look for their data, below the folder that this is run in: that of the repository."""
+"""Folder of the data for the recipes, relative to the root of the repository."""
 
 WRITING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 300}
-"""How stories are drawn; the most probable one would always be the same."""
+"""Sampling settings of stories; greedy decoding would always tell the same story."""
 
 
 def make(
@@ -26,7 +26,7 @@ def make(
     only_data: Annotated[bool, typer.Option("--only-data", help="Write the data and stop.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training run that was stopped.")] = False,
 ) -> None:
-    """Write its data, train it, and put it in the package, in float16."""
+    """Write the data, train the model, and put the model in the package, in float16."""
     if name not in CORPORA:
         raise typer.BadParameter(f"{name!r} is none of {', '.join(CORPORA)}.")
     if not resume:
@@ -38,7 +38,7 @@ def make(
 
 
 def ship(name: str, trained: Path) -> None:
-    """Put a model in the package, in float16 and with its tokenizer on one line; its card stays."""
+    """Put a model in the package, in float16 and with the tokenizer on one line; the card stays."""
     folder, halves = DEMOS[name].folder, BUILD / name / "float16"
     triform.load(trained, dtype="float16", engine="reference").save(halves)
     tokenizer = halves / "tokenizer.json"

@@ -1,4 +1,4 @@
-"""Clauses of English and French that mean the same: who does what to whom, and what is how."""
+"""Clauses in English and French with the same meaning: actions and descriptions."""
 
 import re
 
@@ -8,7 +8,7 @@ from recipes.demo.lexicon import FrenchVerb, Verb
 from recipes.demo.phrases import LEXICON, PERSONS, POSSESSIVES, PRONOUNS, UNSAID, Phrase, Phrases, the
 
 STATES = "love like hate know understand want need have own prefer believe remember be hope forget".split()
-"""Verbs that English has in no progressive."""
+"""English verbs without a progressive."""
 OBJECT_PRONOUNS = (
     ("me", "me", "me", "moi", ""),
     ("you", "vous", "vous", "vous", ""),
@@ -21,11 +21,11 @@ OBJECT_PRONOUNS = (
 TENSES = [*[Tense.PRESENT] * 5, *[Tense.PERFECT] * 3, Tense.FUTURE, Tense.FUTURE, Tense.NEAR_FUTURE, Tense.IMPERFECT]
 KINDS = """food food mass_food drink thing thing thing text text person person person animal place abstract mass go live
 sport instrument in_general give tell alone alone alone""".split()
-"""What a verb may be about; twice is twice as often."""
+"""Kinds of verbs; a kind listed twice is twice as frequent."""
 
 
 class Object:
-    """A verb and all that follows it, in both languages."""
+    """A verb and the words after the verb, in both languages."""
 
     def __init__(self, verb: Verb, own: str = "", other: str = "", clitic: str = "", ending: str = "") -> None:
         self.verb = verb
@@ -33,26 +33,26 @@ class Object:
         self.clitic = clitic
         """The pronoun before the French verb."""
         self.ending = ending
-        """Of a participle that agrees with it."""
+        """Ending of a participle that agrees with the object."""
 
 
 class Clauses(Phrases):
-    """Writes clauses."""
+    """A writer of clauses."""
 
     def clause(self) -> Phrase:
-        """A statement without its stop."""
+        """Write a statement without the final stop."""
         kinds = [self.being, self.there_is, self.with_infinitive, self.state, self.weather, self.by_animal, self.doing]
         [chosen] = self.rng.choices(kinds, weights=[20, 5, 15, 4, 3, 6, 47])
         return chosen()
 
     def weather(self) -> Phrase:
-        """It is raining."""
+        """Write about the weather: "it is raining"."""
         return self.pair("weather")
 
     # Doing
 
     def doing(self) -> Phrase:
-        """She never gave him the book."""
+        """Write an action: "she never gave him the book"."""
         no = self.rng.choice(("pas", "pas", "pas", "jamais", "plus")) if self.maybe(0.22) else ""
         subject = self.subject()
         followed = self.object(no, subject)
@@ -64,7 +64,7 @@ class Clauses(Phrases):
         return self._statement(subject, followed, tense, no, progressive=progressive, adverb=adverb)
 
     def by_animal(self) -> Phrase:
-        """The cat is sleeping."""
+        """Write an animal's action: "the cat is sleeping"."""
         subject = self.subject("animal")
         if self.maybe(0.4):
             verb = self.rng.choice(
@@ -90,7 +90,7 @@ class Clauses(Phrases):
         return self.assembled(subject, (does, followed.english), (fait, followed.french), tense)
 
     def assembled(self, subject: Phrase, own: tuple[str, ...], other: tuple[str, ...], tense: Tense) -> Phrase:
-        """With a time, or a place, or neither."""
+        """Assemble a clause with a time, or a place, or neither."""
         around = self.time(tense)
         if not around.english and self.maybe(0.12):
             around = self.place()
@@ -106,7 +106,7 @@ class Clauses(Phrases):
         progressive: bool,
         adverb: Phrase = UNSAID,
     ) -> tuple[str, str]:
-        """The verb of both languages, without what follows it."""
+        """Write the verb of both languages, without the rest of the clause."""
         verb = followed.verb
         self.pairs.append(f"{verb.french.name} {tense} {no}")
         word = {"jamais": "never ", "plus": "no longer "}.get(no, f"{adverb.english} ")
@@ -122,13 +122,13 @@ class Clauses(Phrases):
         return joined(own) + verb.english.particle, other
 
     def tense_for(self, verb: Verb) -> tuple[Tense, bool]:
-        """A tense, and whether English has its progressive."""
+        """Draw a tense, and whether English has the progressive."""
         tense = self.rng.choice([*TENSES, Tense.CONDITIONAL])
         may = verb.english.base not in STATES and tense in (Tense.PRESENT, Tense.IMPERFECT)
         return tense, may and self.maybe(0.5 if tense is Tense.PRESENT else 0.7)
 
     def object(self, no: str, subject: Phrase) -> Object:
-        """A verb with all that it asks for."""
+        """Write a verb with all required complements."""
         kind = self.rng.choice(KINDS)
         verb = self.rng.choice(LEXICON.verbs["food" if kind == "mass_food" else kind])
         match kind:
@@ -160,7 +160,7 @@ class Clauses(Phrases):
         return Object(verb, own, after(preposition, other) if preposition else other)
 
     def _pronoun(self, subject: Phrase) -> tuple[str, str, str, str, str]:
-        """One that does not mean the subject."""
+        """Draw a pronoun with a referent other than the subject."""
         return self.rng.choice(
             [
                 one
@@ -189,7 +189,7 @@ class Clauses(Phrases):
         return Object(verb, f"{own} to {person.english}", f"{other} {after('à', person.french)}")
 
     def with_infinitive(self) -> Phrase:
-        """I want to see it; she cannot swim; we would like to eat."""
+        """Write a clause with an infinitive: "I want to see it"; "she cannot swim"."""
         subject, no = self.subject(), "pas" if self.maybe(0.25) else ""
         followed = self.object(no, subject)
         to = followed.verb.french.to(subject.person, followed.clitic)
@@ -219,7 +219,7 @@ class Clauses(Phrases):
     # Being
 
     def being(self) -> Phrase:
-        """The house is big; she was a teacher; it is a beautiful day."""
+        """Write a description: "the house is big"; "she was a teacher"; "it is a beautiful day"."""
         if self.maybe(0.12):
             return self.it_is()
         kind = self.rng.choice("person person person thing place food text animal".split())
@@ -246,7 +246,7 @@ class Clauses(Phrases):
         return _both(subject, (is_, very.english, adjective.english), (est, very.french, agreed))
 
     def _copula(self, subject: Phrase) -> tuple[str, str]:
-        """Is, was, will be, and its negation."""
+        """Write is, was or will be, and the negation."""
         tense = self.rng.choice([Tense.PRESENT] * 6 + [Tense.IMPERFECT, Tense.IMPERFECT, Tense.FUTURE])
         no = self.rng.choice(("", "", "", "", "", "pas", "pas", "jamais", "plus"))
         word = {"": "", "pas": "not", "jamais": "never", "plus": "no longer"}[no]
@@ -254,7 +254,7 @@ class Clauses(Phrases):
         return is_, FrenchVerb.read("être").finite(tense, subject.person, no)
 
     def it_is(self) -> Phrase:
-        """It was very interesting; this is my brother."""
+        """Write a judgement: "it was very interesting"; "this is my brother"."""
         it_is = self.pair("it_is")
         phrase = self.noun_phrase("person thing place animal text abstract")
         if self.maybe(0.4) and not phrase.plural:
@@ -265,7 +265,7 @@ class Clauses(Phrases):
         return _both(it_is, (very.english, adjective.english), (very.french, adjective.masculine))
 
     def there_is(self) -> Phrase:
-        """There is a cat under the table."""
+        """Write about existence: "there is a cat under the table"."""
         phrase, place = self.noun_phrase("person animal thing thing food mass_food place"), self.place()
         if phrase.negated is None:
             return self.being()
@@ -281,7 +281,7 @@ class Clauses(Phrases):
         )
 
     def state(self) -> Phrase:
-        """I am hungry; she is twenty years old; my head hurts."""
+        """Write about a state: "I am hungry"; "she is twenty years old"; "my head hurts"."""
         if self.maybe(0.15):
             return self._pain()
         subject = self.subject()
@@ -309,7 +309,7 @@ class Clauses(Phrases):
 
 
 def joined(*words: str) -> str:
-    """Words with one space between them."""
+    """Join words with a single space."""
     return " ".join(" ".join(words).split())
 
 

@@ -1,4 +1,4 @@
-"""The files that the demo's models are trained and scored on, written by the grammars."""
+"""Training and evaluation files of the demo models, written by the grammars."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ from recipes.demo import entities, sentiment, stories, translation
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """What one model is given."""
+    """The examples and the number of training lines for a model."""
 
     examples: Callable[..., Iterator[str]]
-    """Lines without end, for a source of chance; those that training never sees with `held_out`."""
+    """Yields lines without end from a random generator; with `held_out`, lines that training never sees."""
     suffix: str
     num_train: int
 
@@ -31,7 +31,7 @@ CORPORA = {
 
 
 def write(name: str, folder: Path) -> None:
-    """train, validation and test files; the last two of held-out sentences, from sources of chance of their own."""
+    """Write train, validation and test files; validation and test have held-out sentences and separate seeds."""
     corpus = CORPORA[name]
     folder.mkdir(parents=True, exist_ok=True)
     for seed, (split, number) in enumerate({"train": corpus.num_train, **NUM_HELD_OUT}.items()):

@@ -1,4 +1,4 @@
-"""English as far as the translator's sentences need it: plurals, third persons, past tenses, and the auxiliaries."""
+"""English for the translator's sentences: plurals, third persons, past tenses, and the auxiliaries."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from recipes.demo.french import Tense
 
 
 class EnglishVerb(NamedTuple):
-    """`wait for`, of which the particle stands behind the verb."""
+    """An English verb, such as `wait for`; the particle follows the verb."""
 
     base: str
     past: str
@@ -16,7 +16,7 @@ class EnglishVerb(NamedTuple):
 
     @classmethod
     def read(cls, written: str) -> "EnglishVerb":
-        """`eat/ate/eaten` or a regular verb, `:` before its particle."""
+        """Parse `eat/ate/eaten` or a regular verb, with `:` before the particle."""
         forms, _, particle = written.replace("_", " ").partition(":")
         if "/" in forms:
             base, past, participle = forms.split("/")
@@ -27,12 +27,12 @@ class EnglishVerb(NamedTuple):
 
     @property
     def third(self) -> str:
-        """He works, goes, tries."""
+        """Return the third person: he works, goes, tries."""
         return {"have": "has", "be": "is", "do": "does", "go": "goes"}.get(self.base) or plural_of(self.base)
 
     @property
     def gerund(self) -> str:
-        """Working, writing, running."""
+        """Return the gerund: working, writing, running."""
         base = self.base
         if base in ("lie", "die"):
             return base[:-2] + "ying"
@@ -42,7 +42,7 @@ class EnglishVerb(NamedTuple):
 
 
 def _doubles(base: str) -> bool:
-    """Whether the last letter is doubled: stop, forget, but not open."""
+    """Return whether the last letter doubles: stop, forget, but not open."""
     short = re.search(r"^[^aeiou]*[aeiou][bdgklmnprt]$", base) or base in ("forget", "begin", "prefer", "permit")
     return bool(short)
 
@@ -56,7 +56,7 @@ def _with_ed(base: str) -> str:
 
 
 def plural_of(singular: str) -> str:
-    """The regular plural of a noun, which is also how a verb's third person is made."""
+    """Return the regular plural of a noun, or the third person of a verb by the same rule."""
     if re.search(r"(s|x|ch|sh|z|[^aeiou]o)$", singular) and singular not in ("photo", "piano", "kilo"):
         return singular + "es"
     if re.search(r"[^aeiou]y$", singular):
@@ -65,20 +65,20 @@ def plural_of(singular: str) -> str:
 
 
 def with_article(words: str) -> str:
-    """A or an."""
+    """Put "a" or "an" before a noun."""
     an = re.match(r"(?i)(?!uni|use|euro|one\b)[aeiou]|hour|honest", words)
     return f"{'an' if an else 'a'} {words}"
 
 
 def to_be(tense: Tense, person: int) -> str:
-    """Am, are, is, was, were: `person` as in `french.conjugated`."""
+    """Conjugate "be": am, are, is, was, were; `person` as in `french.conjugated`."""
     if tense is Tense.PRESENT:
         return "am are is are are are".split()[person]
     return "was were was were were were".split()[person]
 
 
 def finite(verb: EnglishVerb, tense: Tense, person: int, *, negative: bool, progressive: bool) -> tuple[str, str]:
-    """(auxiliary, rest) of a verb phrase, of which questions put the subject between; a plain one has "does"."""
+    """Return (auxiliary, rest) of a verb phrase; questions put the subject between; a plain phrase has "does"."""
     no = " not" if negative else ""
     third = person == 2
     match tense:
@@ -99,7 +99,7 @@ def finite(verb: EnglishVerb, tense: Tense, person: int, *, negative: bool, prog
 
 
 def statement(verb: EnglishVerb, tense: Tense, person: int, *, negative: bool, progressive: bool) -> str:
-    """The verb phrase behind its subject."""
+    """Return the verb phrase after the subject."""
     if not negative and not progressive:
         match tense:
             case Tense.PRESENT:
@@ -112,7 +112,7 @@ def statement(verb: EnglishVerb, tense: Tense, person: int, *, negative: bool, p
 
 
 def compared(than: str, adjective: str) -> str:
-    """`more {} than` with an adjective: more beautiful than, but bigger than."""
+    """Insert an adjective in `more {} than`: more beautiful than, but bigger than."""
     if not than.startswith("more") or len(adjective) > 5 or adjective in NOT_LONGER:
         return than.format(adjective)
     if adjective in ("good", "bad"):
@@ -143,7 +143,7 @@ NOT_LONGER = (
 
 
 def finish(text: str) -> str:
-    """A sentence with its capital."""
+    """Return a sentence with the capital."""
     return text[:1].upper() + text[1:]
 
 
@@ -160,7 +160,7 @@ CONTRACTIONS = (
 
 
 def contracted(text: str) -> str:
-    """As people speak: don't, I'm, she'll."""
+    """Contract as in speech: don't, I'm, she'll."""
     for full, short in CONTRACTIONS:
         for one, other in ((full, short), (finish(full), finish(short))):
             text = re.sub(rf"\b{one}\b(?= \w)", other, text)

@@ -9,18 +9,18 @@ from recipes.demo.grammar import Grammar, Sentence
 
 GRAMMAR = Grammar(Path(__file__).parent / "words" / "entities.toml")
 WORD = re.compile(r"\w+|[^\w\s]")
-"""Letters and digits together, every other sign alone: where BERT's tokenizers cut, too."""
+"""Letters and digits together, every other sign alone, as in BERT's tokenizers."""
 
 
 def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
-    """A text in CoNLL columns: its words and their tags, and a blank line."""
+    """Yield texts in CoNLL columns: words and tags, then a blank line."""
     while True:
         words, tags = words_and_tags(GRAMMAR.write("text", rng, held_out=held_out))
         yield "".join(f"{word} {tag}\n" for word, tag in zip(words, tags, strict=True))
 
 
 def words_and_tags(sentence: Sentence) -> tuple[list[str], list[str]]:
-    """The words of a sentence, and which of them are an entity's; an article in front is none of its words."""
+    """Return the words of a sentence and the entity tags; a leading article has no tag."""
     words = list(WORD.finditer(sentence.text))
     tags = ["O"] * len(words)
     for name, first, last in sentence.spans:

@@ -1,4 +1,4 @@
-"""French as far as the translator's sentences need it: plurals, feminines, verbs, elision and contraction.
+"""French for the translator's sentences: plurals, feminines, verbs, elision and contraction.
 
 A star before a word (`*héros`) says that nothing is elided before it; `finish` takes the stars away.
 """
@@ -12,7 +12,7 @@ ELIDED = r"(?i)(?<!-)\b(je|me|te|se|le|la|ne|de|que|jusque|parce que|lorsque|pui
 
 
 class Tense(StrEnum):
-    """What a clause can be in, by its French name."""
+    """The tense of a clause, by the French name."""
 
     PRESENT = "présent"
     IMPERFECT = "imparfait"
@@ -98,14 +98,14 @@ def _irregular(infinitive: str) -> tuple[list[str], str, str, str] | None:
 
 
 def _hard(stem: str, ending: str) -> str:
-    """A stem whose c and g sound before a and o as they do before e."""
+    """Return a stem with c and g sounding before a and o as before e."""
     if ending[:1] in ("a", "o", "â"):
         stem = re.sub("c$", "ç", re.sub("g$", "ge", stem))
     return stem + ending
 
 
 def _open(infinitive: str) -> str:
-    """The stem of a verb in -er before a silent ending: achète, préfère, appelle, essaie."""
+    """Return the stem of a verb in -er before a silent ending: achète, préfère, appelle, essaie."""
     stem = infinitive[:-2]
     if infinitive in DOUBLING:
         return stem + stem[-1]
@@ -115,7 +115,7 @@ def _open(infinitive: str) -> str:
 
 
 def conjugated(infinitive: str, tense: Tense, person: int) -> str:
-    """One word of the verb: `person` 0 to 5 for je, tu, il, nous, vous, ils."""
+    """Return one word of the verb: `person` 0 to 5 for je, tu, il, nous, vous, ils."""
     present, imperfect, future, _ = parts(infinitive)
     match tense:
         case Tense.PRESENT:
@@ -130,7 +130,7 @@ def conjugated(infinitive: str, tense: Tense, person: int) -> str:
 
 
 def parts(infinitive: str) -> tuple[list[str], str, str, str]:
-    """The present of six persons, the stems of imperfect and future, and the participle."""
+    """Return the present of six persons, the stems of imperfect and future, and the participle."""
     if found := _irregular(infinitive):
         return found
     stem = infinitive[:-2]
@@ -146,13 +146,13 @@ def parts(infinitive: str) -> tuple[list[str], str, str, str]:
 
 
 def agreed(participle: str, *, feminine: bool, plural: bool) -> str:
-    """A participle or adjective with its endings: allé, allée, allés, allées."""
+    """Return a participle or adjective with the ending: allé, allée, allés, allées."""
     ending = "e" * feminine + "s" * (plural and not (participle.endswith("s") and not feminine))
     return participle.replace("dû", "du") + ending if ending else participle
 
 
 def feminine_of(masculine: str) -> str:
-    """The regular feminine of an adjective."""
+    """Return the regular feminine of an adjective."""
     for ending, changed in (
         ("e", "e"),
         ("eux", "euse"),
@@ -168,7 +168,7 @@ def feminine_of(masculine: str) -> str:
 
 
 def plural_of(singular: str) -> str:
-    """The regular plural of a noun or adjective; of several words, that of the first."""
+    """Return the regular plural of a noun or adjective; of several words, the first changes."""
     first, space, rest = singular.partition(" ")
     if first.endswith(("s", "x", "z")):
         plural = first
@@ -182,12 +182,12 @@ def plural_of(singular: str) -> str:
 
 
 def begins_with_vowel(text: str) -> bool:
-    """Whether words before it are elided."""
+    """Return whether words before the text elide."""
     return text[:1].lower() in VOWEL and not re.match(r"(?i)y(?!\b)", text)
 
 
 def after(preposition: str, words: str) -> str:
-    """A preposition before a noun phrase, contracted with its article: du, des, au, aux."""
+    """Put a preposition before a noun phrase, contracted with the article: du, des, au, aux."""
     for article, contracted in (("le ", {"de": "du ", "à": "au "}), ("les ", {"de": "des ", "à": "aux "})):
         last = preposition.split()[-1]
         if words.startswith(article) and last in contracted:
@@ -198,13 +198,13 @@ def after(preposition: str, words: str) -> str:
 
 
 def compared(que: str, adjective: str) -> str:
-    """`plus {} que` with an adjective: plus grand que, but meilleur que."""
+    """Insert an adjective in `plus {} que`: plus grand que, but meilleur que."""
     words = que.format(adjective)
     return re.sub(r"^plus bon(ne)?(s?) ", lambda match: f"meilleur{'e' if match[1] else ''}{match[2]} ", words)
 
 
 def finish(text: str) -> str:
-    """A sentence with its elisions and capital: `je ai` → `J'ai`."""
+    """Return a sentence with elisions and capital: `je ai` → `J'ai`."""
     text = re.sub(r"(?i)\b(s)i (?=ils?\b)", r"\1'", text)
     text = re.sub(ELIDED, lambda match: match[1][:-1] + "'", text)
     text = re.sub(r"\s+", " ", text.replace("*", "")).strip()

@@ -1,4 +1,4 @@
-"""Context-free grammars that write sentences: a TOML file of symbols, each a list of words or of templates.
+"""Context-free grammars: a TOML file of symbols, each a list of words or of templates.
 
 In a template
 
@@ -28,14 +28,14 @@ Alternatives = Sequence[str]
 
 @dataclass(slots=True)
 class Sentence:
-    """What was written so far."""
+    """The text written up to now."""
 
     text: str = ""
     spans: list[tuple[str, int, int]] = field(default_factory=list)
-    """(name, first character, last character + 1) of what was given a name."""
+    """(name, first character, last character + 1) of each named piece."""
 
     def write(self, piece: str) -> None:
-        """Add a piece, with the spaces, articles and capitals that English wants between it and the text before."""
+        """Add a piece, with the spaces, articles and capitals required by English after the earlier text."""
         quoting = self.text.count('"') % 2 == 1
         end = self.text[-4:]
         if not end or end.endswith((" ", "(")) or (quoting and end.endswith('"')):
@@ -44,14 +44,14 @@ class Sentence:
             self.text = self.text.rstrip(" ")
         if re.search(r"(?i)\ba $", end) and BEFORE_AN.match(piece):
             self.text = self.text[:-1] + "n "
-        # Behind a quoted question somebody may still ask it.
+        # A quoted question may continue: "Where?" asked Anna.
         if not self.text or re.search(r"([.!?]|\.\") \"?$", self.text[-4:]):
             piece = piece[:1].upper() + piece[1:]
         self.text += piece
 
 
 class Grammar:
-    """The symbols of one TOML file."""
+    """The symbols of a TOML file."""
 
     def __init__(self, path: Path) -> None:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -59,14 +59,14 @@ class Grammar:
         self._symbols = {name: _alternatives(value) for name, value in raw.items()}
 
     def write(self, symbol: str, rng: random.Random, *, feature: str = "", held_out: bool = False) -> Sentence:
-        """One sentence (or text) that begins at a symbol."""
+        """Write a sentence (or text) from a start symbol."""
         writer = _Writer(self, rng, feature, held_out)
         writer.symbol(symbol, feature if isinstance(self._symbols[symbol], Mapping) else "", reserved=False)
         writer.sentence.text = writer.sentence.text.strip()
         return writer.sentence
 
     def alternatives(self, symbol: str, feature: str = "") -> Alternatives:
-        """What a symbol can become."""
+        """Return the alternatives of a symbol."""
         found = self._symbols[symbol]
         return found[feature] if isinstance(found, Mapping) else found
 
@@ -111,7 +111,7 @@ class _Writer:
 
 
 def is_reserved(alternative: str) -> bool:
-    """Whether an alternative is one of the tenth that is kept for held-out sentences."""
+    """Return whether an alternative belongs to the tenth reserved for held-out sentences."""
     return crc32(alternative.encode()) % 10 == 0
 
 

@@ -1,4 +1,4 @@
-"""The translator's words, as `words/translation.toml` writes them."""
+"""The translator's words, as written in `words/translation.toml`."""
 
 import tomllib
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class Adjective(NamedTuple):
     masculine: str
     feminine: str
     before_vowel: str
-    """Its masculine there: bel, nouvel, vieil."""
+    """The masculine before a vowel: bel, nouvel, vieil."""
     precedes: bool
 
     @classmethod
@@ -55,7 +55,7 @@ class Adjective(NamedTuple):
         return cls(own, masculine, feminine or french.feminine_of(masculine), vowel or masculine, bool(before))
 
     def agreed(self, *, feminine: bool, plural: bool, noun: str = "") -> str:
-        """As it stands beside a noun, before which it may sound otherwise."""
+        """Return the form beside a noun; a masculine form may change before a vowel."""
         if feminine:
             form = self.feminine
         else:
@@ -67,7 +67,7 @@ class Adjective(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FrenchVerb:
-    """`se_souvenir:de`, `prendre_une_douche`."""
+    """A French verb, such as `se_souvenir:de` or `prendre_une_douche`."""
 
     infinitive: str
     reflexive: bool
@@ -86,7 +86,7 @@ class FrenchVerb:
 
     @property
     def name(self) -> str:
-        """What tells verbs apart."""
+        """Return the full infinitive, distinct for every verb."""
         return ("se " if self.reflexive else "") + self.infinitive + self.tail
 
     def finite(
@@ -100,7 +100,7 @@ class FrenchVerb:
         feminine: bool = False,
         agrees: str = "",
     ) -> str:
-        """The verb phrase behind its subject: `ne l'a jamais vue`, say; `no` is pas, jamais, plus or nothing.
+        """Return the verb phrase after the subject: `ne l'a jamais vue`, say; `no` is pas, jamais, plus or nothing.
 
         `clitic` is an object's pronoun, and `agrees` the ending that a participle takes behind it.
         """
@@ -126,7 +126,7 @@ class FrenchVerb:
         return f"{'ne' if no else ''} {own} {clitic} {verb} {no} {behind}{self.tail}"
 
     def to(self, person: int, clitic: str = "") -> str:
-        """The infinitive, with the pronouns before it."""
+        """Return the infinitive, with the pronouns in front."""
         own = "me te se nous vous se".split()[person] if self.reflexive else ""
         return f"{own} {clitic} {self.infinitive}{self.tail}"
 
@@ -147,7 +147,7 @@ def _entries(text: str) -> list[str]:
 
 
 class Lexicon:
-    """All words, by category."""
+    """A lexicon holds the words by category."""
 
     def __init__(self, path: Path) -> None:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -168,7 +168,7 @@ def _verb(written: str) -> Verb:
 
 
 def _pairs(words: str | list[str]) -> list[tuple[str, str]]:
-    """`cat/chat dog/chien`, where a lone word stands for itself, or `["good night = bonne nuit"]`."""
+    """Parse `cat/chat dog/chien`, with a lone word for both languages, or `["good night = bonne nuit"]`."""
     if isinstance(words, list):
         return [(own.strip(), other.strip()) for own, _, other in (one.partition("=") for one in words)]
     parted = (one.replace("_", " ").partition("/") for one in words.split())

@@ -1,4 +1,4 @@
-"""Phrases of English and French that mean the same: who, what, where and when."""
+"""Phrases in English and French with the same meaning: persons, things, places and times."""
 
 import random
 from dataclasses import dataclass, replace
@@ -15,7 +15,7 @@ LEXICON = Lexicon(WORDS / "translation.toml")
 NAMES = Grammar(WORDS / "entities.toml")
 PRONOUNS = (("I", "je"), ("you", "vous"), ("he", "il"), ("she", "elle"), ("we", "nous"), ("they", "ils"))
 PERSONS = (0, 4, 2, 2, 3, 5)
-"""Of the pronouns, as `french.conjugated` counts them."""
+"""Persons of the pronouns, as in `french.conjugated`."""
 POSSESSIVES = (
     ("my", "mon ma mes"),
     ("your", "votre votre vos"),
@@ -25,49 +25,49 @@ POSSESSIVES = (
     ("their", "leur leur leurs"),
 )
 UNCOUNTED = ("mass", "mass_food", "drink")
-"""Kinds of nouns that English has no plural of."""
+"""Kinds of nouns without an English plural."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
-    """Words of both languages that mean the same."""
+    """Words in both languages with the same meaning."""
 
     english: str
     french: str
     person: int = 2
-    """Of the verb in both, 0 to 5, as `french.conjugated` counts them; 4 is a vous said to one man."""
+    """Person of the verb in both, 0 to 5, as in `french.conjugated`; 4 is a vous said to one man."""
     feminine: bool = False
     plural: bool = False
-    """In French, of what agrees with it."""
+    """Number, in French, of the words that agree with the phrase."""
     name: str = ""
-    """The noun that it is about."""
+    """The noun of the phrase."""
     negated: tuple[str, str] | None = None
-    """How an object is said under negation, if otherwise: "any bread", "de pain"."""
+    """The form of an object under negation, if different: "any bread", "de pain"."""
 
 
 UNSAID = Phrase("", "")
 
 
 class Phrases:
-    """Writes phrases; what it writes depends on a source of chance alone."""
+    """A writer of phrases; the text depends on the random generator alone."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
         self.pairs: list[str] = []
-        """Words that were put together, of which some are kept for held-out sentences."""
+        """Combinations of words, some reserved for held-out sentences."""
 
     def maybe(self, probability: float) -> bool:
-        """Whether to."""
+        """Return True with the given probability."""
         return self.rng.random() < probability
 
     def pair(self, kind: str) -> Phrase:
-        """One of the pairs of words of a kind."""
+        """Draw a pair of words of a kind."""
         return Phrase(*self.rng.choice(LEXICON.pairs[kind]))
 
     # Nouns
 
     def noun_phrase(self, kinds: str, *, subject: bool = False, plain: bool = False) -> Phrase:
-        """The old house, two cats, some bread: with a noun of one of some kinds; a plain one has no adjective."""
+        """Write a noun phrase: the old house, two cats, some bread; `plain` leaves out the adjective."""
         kind = self.rng.choice(kinds.split())
         noun = self.rng.choice(LEXICON.nouns[kind])
         if kind in UNCOUNTED:
@@ -86,7 +86,7 @@ class Phrases:
         return self._determined(base, plural=plural, precedes=precedes, subject=subject)
 
     def _determined(self, base: Phrase, *, plural: bool, precedes: bool, subject: bool) -> Phrase:
-        """With an article or what stands in its place; `plural` is the English noun, base.plural the French."""
+        """Add an article or other determiner; `plural` is for the English noun, base.plural for the French."""
         own, other = base.english, base.french
         match self.rng.choice("the the the the a a a my my this number many every".split()):
             case "a" if not base.plural:
@@ -129,7 +129,7 @@ class Phrases:
         return replace(base, english=some, french=du, negated=negated)
 
     def in_general(self, kind: str) -> Phrase:
-        """Football, the piano, cats."""
+        """Write a noun in a general sense: football, the piano, cats."""
         noun = self.rng.choice(LEXICON.nouns[kind])
         many = noun.plural_only or kind in ("animal", "food", "abstract")
         base = Phrase("", noun.french_plural if many else noun.french, feminine=noun.feminine, plural=many)
@@ -137,7 +137,7 @@ class Phrases:
         return replace(base, english=noun.english if noun.plural_only else own, french=the(base))
 
     def name(self) -> Phrase:
-        """A person's; one in five is new, for the model to copy."""
+        """Draw a person's name; every fifth is new, for the model to copy."""
         if self.maybe(0.2):
             new = NAMES.write("new_first", self.rng).text
             return Phrase(new, new)
@@ -145,7 +145,7 @@ class Phrases:
         return replace(self.pair("women" if is_woman else "men"), feminine=is_woman)
 
     def subject(self, kind: str = "person") -> Phrase:
-        """Who does it: a pronoun, somebody's name, or a noun of the kind."""
+        """Write a subject: a pronoun, somebody's name, or a noun of the kind."""
         draw = self.rng.random()
         if kind == "person" and draw < 0.55:
             index = self.rng.randrange(len(PRONOUNS))
@@ -162,7 +162,7 @@ class Phrases:
     # Places and times
 
     def place(self, *, motion: bool = False) -> Phrase:
-        """To the market, in Paris, under the table."""
+        """Write a place: to the market, in Paris, under the table."""
         draw = self.rng.random()
         if draw < 0.2:
             city = self.pair("cities")
@@ -181,7 +181,7 @@ class Phrases:
         return Phrase(f"{where.english} the {noun.english}", after(where.french, the(base)))
 
     def time(self, tense: Tense) -> Phrase:
-        """When, as fits the tense; often unsaid."""
+        """Write a time in keeping with the tense; often empty."""
         if not self.maybe(0.3):
             return UNSAID
         kind = {Tense.PERFECT: "past", Tense.FUTURE: "future", Tense.NEAR_FUTURE: "future"}.get(tense, "present")
@@ -189,7 +189,7 @@ class Phrases:
 
 
 def the(base: Phrase) -> str:
-    """French words with their definite article."""
+    """Return French words with the definite article."""
     if base.plural:
         return f"les {base.french}"
     if french.begins_with_vowel(base.french):
@@ -198,7 +198,7 @@ def the(base: Phrase) -> str:
 
 
 def _agreed_determiner(forms: str, base: Phrase) -> str:
-    """Of mon, ma and mes the one that fits: mon before a vowel, too."""
+    """Choose mon, ma or mes; mon also stands before a vowel."""
     masculine, feminine, plural = forms.split()
     if base.plural:
         return plural

@@ -1,4 +1,4 @@
-"""Texts that praise, complain or do neither."""
+"""Texts with praise, complaint or neither."""
 
 import json
 import random
@@ -12,7 +12,7 @@ LABELS = ("negative", "neutral", "positive")
 
 
 def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
-    """A text and its label, as JSON."""
+    """Yield texts and labels, as JSON."""
     while True:
         label = rng.choice(LABELS)
         text = GRAMMAR.write("text", rng, feature=label, held_out=held_out).text

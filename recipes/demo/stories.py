@@ -10,7 +10,7 @@ GRAMMAR = Grammar(Path(__file__).parent / "words" / "story.toml")
 
 
 def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
-    """A story."""
+    """Yield stories."""
     while True:
         story = GRAMMAR.write("story", rng, feature=rng.choice(("girl", "boy")))
         words = {name: story.text[first:last] for name, first, last in story.spans}

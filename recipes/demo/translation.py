@@ -1,4 +1,4 @@
-"""English sentences and their French, written together: both sides of each clause come from one choice of words.
+"""English sentences and the French translations: both sides of each clause come from the same choice of words.
 
 A tenth of all pairs (a verb with its object, a noun with its adjective, a verb with its tense) is kept for held-out
 sentences: each of those has at least one pair that training never shows.
@@ -17,31 +17,31 @@ from recipes.demo.lexicon import FrenchVerb, Verb
 from recipes.demo.phrases import LEXICON, UNSAID, Phrase
 
 CARELESS = 0.1
-"""How many sentences of training lack their stop or their capital, as people type them."""
+"""Share of training sentences without a final stop or a capital, as people type."""
 ENDS = ((".", "."), ("!", " !"), (", please.", ", s'il vous plaît."))
 PLURAL_ARTICLES = ("les", "mes", "ces", "ses", "vos", "nos", "leurs", "tous", "toutes")
 
 
 class Sentences(Clauses):
-    """Writes sentences, with their stops but without elisions and capitals."""
+    """A writer of sentences, with final stops but without elisions and capitals."""
 
     def sentence(self) -> Phrase:
-        """A statement, a question, an order, or what one says to strangers."""
+        """Write a statement, a question, an order, or a polite phrase."""
         kinds = [self.set_phrase, self.question, self.where_is, self.what_or_who, self.order, self.polite]
         kinds += [self.two_clauses, self.thought, self.statement]
         [chosen] = self.rng.choices(kinds, weights=[5, 9, 3, 4, 7, 8, 9, 4, 51])
         return chosen()
 
     def set_phrase(self) -> Phrase:
-        """How are you?"""
+        """Write a set phrase: "how are you?"."""
         return self.pair("phrases")
 
     def statement(self) -> Phrase:
-        """A clause."""
+        """Write a clause with a final stop."""
         return _ended(self.clause())
 
     def two_clauses(self) -> Phrase:
-        """She is tired because she works a lot."""
+        """Write two clauses: "she is tired because she works a lot"."""
         one, two, joint = self.clause(), self.clause(), self.pair("joining")
         return _ended(
             Phrase(
@@ -51,7 +51,7 @@ class Sentences(Clauses):
         )
 
     def thought(self) -> Phrase:
-        """I think that it is raining."""
+        """Write a thought: "I think that it is raining"."""
         own, other = self.rng.choice(LEXICON.pairs["thinking"])
         verb = Verb(english.EnglishVerb.read(own), FrenchVerb.read(other))
         subject, clause = self.subject(), self.clause()
@@ -67,7 +67,7 @@ class Sentences(Clauses):
     # Questions
 
     def question(self) -> Phrase:
-        """Does she work here? Why are you crying?"""
+        """Write a question: "does she work here?", "why are you crying?"."""
         subject = self.subject()
         followed = self.object("", subject)
         tense, progressive = self.tense_for(followed.verb)
@@ -80,7 +80,7 @@ class Sentences(Clauses):
         return Phrase(f"{own}?", joined(word.french, "est-ce que", fait, followed.french, time.french) + " ?")
 
     def _asked(self, followed: Object, subject: Phrase, tense: Tense, *, progressive: bool) -> tuple[str, str]:
-        """Subject and verb, as a question has them."""
+        """Return subject and verb in the order of a question."""
         verb = followed.verb
         self.pairs.append(f"{verb.french.name} {tense} ")
         does, rest = english.finite(verb.english, tense, subject.person, negative=False, progressive=progressive)
@@ -90,7 +90,7 @@ class Sentences(Clauses):
         return joined(does, subject.english, rest + verb.english.particle), joined(subject.french, fait)
 
     def where_is(self) -> Phrase:
-        """Where is the station?"""
+        """Ask for a place: "where is the station?"."""
         phrase = self.noun_phrase("person thing place animal", subject=True)
         if phrase.french.split()[0] not in (*PLURAL_ARTICLES, "le", "la") and "'" not in phrase.french:
             return self.question()
@@ -98,7 +98,7 @@ class Sentences(Clauses):
         return Phrase(f"where {is_} {phrase.english}?", f"où {'sont' if phrase.plural else 'est'} {phrase.french} ?")
 
     def what_or_who(self) -> Phrase:
-        """What are you eating? Who is singing? How many cats do you have?"""
+        """Ask for a thing, a person or a number: "what are you eating?", "who is singing?", "how many cats ...?"."""
         tense = self.rng.choice((Tense.PRESENT, Tense.PRESENT, Tense.PERFECT, Tense.FUTURE))
         draw = self.rng.random()
         if draw < 0.3:
@@ -129,7 +129,7 @@ class Sentences(Clauses):
     # Orders and wishes
 
     def order(self) -> Phrase:
-        """Open the door! Do not run. Let's go to Paris."""
+        """Write an order: "open the door!", "do not run", "let's go to Paris"."""
         followed = self.object("", Phrase("you", "vous", 4))
         verb = followed.verb
         if followed.clitic or verb.french.reflexive or verb.french.infinitive in ("avoir", "vouloir", "posséder"):
@@ -146,7 +146,7 @@ class Sentences(Clauses):
         return Phrase(joined(bare, followed.english) + stop, joined(fait + verb.french.tail, followed.french) + point)
 
     def polite(self) -> Phrase:
-        """I would like a coffee, please; my name is Anna; I am from Paris."""
+        """Write a polite phrase: "I would like a coffee, please"; "my name is Anna"."""
         draw = self.rng.random()
         if draw < 0.4:
             phrase = self.noun_phrase("food drink thing mass_food")
@@ -174,7 +174,7 @@ def _ended(phrase: Phrase) -> Phrase:
 
 
 def examples(rng: random.Random, *, held_out: bool = False) -> Iterator[tuple[str, str]]:
-    """English and French sentences without end."""
+    """Yield English and French sentences without end."""
     while True:
         writer = Sentences(rng)
         phrase = writer.sentence()
@@ -195,6 +195,6 @@ def _careless(own: str, other: str, writer: Sentences) -> tuple[str, str]:
 
 
 def lines(rng: random.Random, *, held_out: bool = False) -> Iterator[str]:
-    """A sentence and its translation, as JSON."""
+    """Yield sentences and translations, as JSON."""
     for source, target in examples(rng, held_out=held_out):
         yield json.dumps({"source": source, "target": target}, ensure_ascii=False)

@@ -30,7 +30,7 @@ def classify(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Task[Any
 
 
 def answers(task: Task[Any, Any], input: Path, **arguments: Any) -> list[Any]:
-    """The answers to a file, whatever was answered before."""
+    """Answer a file from the beginning, overwriting an earlier output; return the answers."""
     output = input.parent / "answers.jsonl"
     answer_file(task, input, output, if_exists="overwrite", **arguments)
     return lines_of(output)
@@ -182,7 +182,7 @@ def test_an_existing_output_is_kept_resumed_or_overwritten(embed: Task[Any, Any]
 
 
 class Interruption:
-    """A progress hook that ends a run as Ctrl-C does, after some batches."""
+    """A progress hook ends a run after some batches, as Ctrl-C does."""
 
     def __init__(self, batches: int) -> None:
         self.remaining = batches

@@ -1,4 +1,4 @@
-"""A run over many rows that is killed and resumed; by hand, over as many rows as you like, with its memory.
+"""Kill and resume a run over many rows; as a program, over any number of rows, and measure the memory.
 
 python -m tests.cli.interruptions [--rows N] [--kills N]
 
@@ -22,7 +22,7 @@ WORDS = "a cat sat on the mat while rain fell over a quiet town and nobody saw i
 
 
 def write_rows(path: Path, count: int) -> Path:
-    """Texts of mixed lengths, each with its number."""
+    """Write texts of mixed lengths, each with a number."""
     draw = random.Random(0)
     with path.open("w") as file:
         for number in range(count):
@@ -31,13 +31,13 @@ def write_rows(path: Path, count: int) -> Path:
 
 
 def start(*arguments: Any, **settings: Any) -> subprocess.Popen[bytes]:
-    """Begin `triform run`, on one thread: a tiny model gains nothing by more, and suffers by busy neighbours."""
+    """Begin `triform run` on one thread: more threads gain a tiny model nothing, and lose time on a busy machine."""
     command = [sys.executable, "-m", "triform", "run", *map(str, arguments)]
     return subprocess.Popen(command, env=os.environ | {"OPENBLAS_NUM_THREADS": "1"}, **settings)
 
 
 def kill(process: subprocess.Popen[bytes]) -> bool:
-    """Kill a process with no chance to tidy up; return whether it was still at work."""
+    """Kill a process with SIGKILL; return whether the process was still at work."""
     at_work = process.poll() is None
     process.kill()
     process.wait()
@@ -45,7 +45,7 @@ def kill(process: subprocess.Popen[bytes]) -> bool:
 
 
 def answered(output: Path) -> int:
-    """Read the number of rows that an unfinished run accounts for."""
+    """Read the number of rows in the account of an unfinished run."""
     try:
         return int(json.loads(output.with_name(output.name + ".part.json").read_text())["rows"])
     except FileNotFoundError:
@@ -61,7 +61,7 @@ def wait_for(process: subprocess.Popen[bytes], output: Path, rows: int) -> None:
 def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: int) -> list[int]:
     """Run to the end of `count` rows through kills at random moments; return the rows answered at each kill at work.
 
-    Some come while it loads, before its first answer.
+    Some kills come while the run loads the model, before the first answer.
     """
     draw = random.Random()
     moments: list[int] = []
@@ -76,14 +76,14 @@ def kill_and_resume(arguments: Sequence[Any], output: Path, count: int, kills: i
 
 
 def resident(process: subprocess.Popen[bytes], what: str) -> float:
-    """Read the MiB that a process holds: VmRSS now, VmHWM at most."""
+    """Read the memory of a process in MiB: VmRSS now, VmHWM at most."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     lines = [line for line in status.splitlines() if line.startswith(what)]
     return int(lines[0].split()[1]) / 1024 if lines else 0.0
 
 
 def memory_by_rows(arguments: Sequence[Any], output: Path, marks: Sequence[int]) -> dict[int, float]:
-    """Measure peak resident MiB by the rows in the output, which must be JSON lines; -1 is the end of the run."""
+    """Measure peak resident MiB by the number of rows in the JSON lines output; key -1 is the end of the run."""
     peaks: dict[int, float] = {}
     part, seen, rows = output.with_name(output.name + ".part"), 0, 0
     with start(*arguments) as process:

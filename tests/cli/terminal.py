@@ -1,4 +1,4 @@
-"""A terminal with a command in it, for tests that type."""
+"""A command in a pseudo-terminal, for tests of typed input."""
 
 import os
 import pty
@@ -14,11 +14,11 @@ import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.executable, [sys.executable, "-m", "triform", *sys.argv[1:]])
 """
-"""A process whose controlling terminal is its standard input, so that Ctrl-C there is a signal."""
+"""Makes standard input the controlling terminal of the process, so that Ctrl-C sends a signal."""
 
 
 class Terminal:
-    """A terminal with a command in it."""
+    """A pseudo-terminal runs a command."""
 
     def __init__(self, *arguments: str | Path) -> None:
         self._side, other = pty.openpty()
@@ -44,7 +44,7 @@ class Terminal:
         return text
 
     def press_until(self, key: str, pattern: str) -> str:
-        """Press a key until its answer comes: `input` loses a Ctrl-C that comes while it reads another."""
+        """Press a key until the answer comes: `input` loses a Ctrl-C during the reading of another Ctrl-C."""
         for _ in range(10):
             self.type(key)
             if self._match(pattern, seconds=3):
@@ -52,7 +52,7 @@ class Terminal:
         return self.read_until(pattern)
 
     def leave(self) -> int:
-        """The exit code, once it has ended by itself."""
+        """Wait until the command ends, and return the exit code."""
         while self._wait(60):
             pass
         return self.process.wait(60)
@@ -74,7 +74,7 @@ class Terminal:
             return False
         try:
             got = os.read(self._side, 65536)
-        except OSError:  # Linux says so where the other side has closed
+        except OSError:  # Linux raises this after the far side has closed
             return False
         self._unread += got.decode(errors="replace")
         return bool(got)

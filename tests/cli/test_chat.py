@@ -1,4 +1,4 @@
-"""`triform chat` as a person meets it: in a terminal, with Ctrl-C and Ctrl-D, and through a pipe."""
+"""`triform chat` as a person meets the command: in a terminal, with Ctrl-C and Ctrl-D, and through a pipe."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from triform.tasks.generative.options import OPTIONS
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that goes on and on."""
+    """Save a model that never ends an answer."""
     folder = checkpoints.llama(
         "LlamaForCausalLM",
         tmp_path_factory.mktemp("chat"),

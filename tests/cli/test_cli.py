@@ -1,4 +1,4 @@
-"""The command line as a person meets it: a process of its own, its output, its exit code."""
+"""The command line as a person meets the program: a separate process, the output and the exit code."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests import checkpoints
 
 
 def triform_command(*arguments: str | Path, stdin: str | None = None, **environment: str) -> tuple[int, str, str]:
-    """(exit code, standard output, standard error)."""
+    """Run the command; return (exit code, standard output, standard error)."""
     done = subprocess.run(
         [sys.executable, "-m", "triform", *map(str, arguments)],
         input=stdin,
@@ -216,7 +216,7 @@ def test_cut_text_is_said(minilm: Path) -> None:
 
 
 def test_a_reader_that_has_had_enough(minilm: Path) -> None:
-    """As in `triform run … | head -1`."""
+    """The reader closes the pipe early, as in `triform run … | head -1`."""
     command = [sys.executable, "-m", "triform", "run", "embed", "-m", str(minilm), "-i", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
@@ -245,7 +245,7 @@ def test_ctrl_c_ends_it_at_once(minilm: Path) -> None:
         assert process.stderr
         process.stdin.write(b"a text\n" * 256)
         process.stdin.flush()
-        process.stdout.readline()  # it is at work
+        process.stdout.readline()  # the run has begun
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
         assert b"Traceback" not in process.stderr.read()

@@ -1,4 +1,4 @@
-"""`triform run` over many rows: its options, its messages, and kills at any moment."""
+"""`triform run` over many rows: options, messages, and kills at any moment."""
 
 import json
 import os
@@ -46,7 +46,7 @@ def test_ten_kills_lose_and_repeat_no_row(model: Path, tmp_path: Path) -> None:
 
 
 def test_a_torn_end_is_cut_off_wherever_it_tears(minilm: Path, tmp_path: Path) -> None:
-    """Text answers of several lines, a task of one input at a time, and bytes that no account knows of."""
+    """Text answers of several lines, a task of one input per call, and bytes missing from the account."""
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=1)
     given = [{"query": f"query {n}", "documents": ["one", "two", f"three {n}"]} for n in range(600)]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, given)))
@@ -240,7 +240,7 @@ def test_progress_is_shown_on_a_terminal(model: Path, tmp_path: Path) -> None:
         while True:
             try:
                 shown += os.read(ours, 4096)
-            except OSError:  # its other end is closed
+            except OSError:  # the far end is closed
                 break
         assert process.wait() == 0
     os.close(ours)

@@ -1,4 +1,4 @@
-"""`triform quantize`, and the report of what was lost."""
+"""`triform quantize`, and the report of the quantization error."""
 
 import json
 from pathlib import Path
@@ -55,7 +55,7 @@ def test_it_writes_a_checkpoint_and_says_what_was_lost(llama: Path, format: str,
     rows = np.setdiff1d(np.arange(len(ids) - 1), ends)
     for key, probabilities in (("perplexity_before", p), ("perplexity_after", q)):
         assert found[key] == pytest.approx(np.exp(-np.log(probabilities[rows, ids[rows + 1]]).mean()))
-    # Most of so small a model is its vocabulary, which stays in floats.
+    # The vocabulary is most of a small model, and stays in floats.
     assert found["bytes_after"] < 0.7 * found["bytes_before"]
     assert found["output"] == str(tmp_path / "q")
 

@@ -1,4 +1,4 @@
-"""A copy of a sound checkpoint, one file of it damaged."""
+"""Copy a sound checkpoint, and damage one of the files."""
 
 import shutil
 from collections.abc import Callable
@@ -15,7 +15,7 @@ Damage = Callable[[bytes], st.SearchStrategy[bytes]]
 
 
 def put(path: Path, content: bytes) -> None:
-    """Replace a file; whoever has the old one mapped keeps it."""
+    """Replace a file; a process with the old file mapped keeps the old content."""
     new = path.with_name(".new")
     new.write_bytes(content)
     new.replace(path)

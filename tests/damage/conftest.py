@@ -1,4 +1,4 @@
-"""Sound checkpoints, and the process in which damaged ones are tried."""
+"""Sound checkpoints, and the worker process for damaged checkpoints."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.damage import soundness
 from tests.damage.soundness import Sound
 
 EXAMPLES = int(os.environ.get("TRIFORM_DAMAGE_EXAMPLES", "0"))
-"""How many examples of each kind of damage to try; by default few, and the same ones each time."""
+"""Number of examples of each kind of damage; by default few, and the same each time."""
 
 settings.register_profile(
     "damage",
@@ -27,13 +27,13 @@ settings.register_profile(
     suppress_health_check=list(HealthCheck),
 )
 SECONDS = 2
-"""Processor time that an attempt may take."""
+"""Limit of the processor time of an attempt."""
 PATIENCE = 60
-"""Seconds, on the busiest machine, after which it has no end."""
+"""Seconds of waiting, enough on a busy machine, after which an attempt counts as endless."""
 
 
 class Worker:
-    """Tries checkpoints in a process of its own; a new one where it died."""
+    """A separate process tries checkpoints; a new process follows a dead process."""
 
     def __init__(self, warm_up: list[Sound]) -> None:
         self._warm_up = warm_up
@@ -73,10 +73,10 @@ class Worker:
         return {"outcome": f"process ended with {self._process.returncode}", "message": errors[-2000:], "seconds": 0.0}
 
     def attempt(self, sound: Sound) -> str:
-        """How it ends: "answered" or "refused".
+        """Try a checkpoint; return the message of the refusal, empty after an answer.
 
         Raises:
-            AssertionError: in any other way, or too late.
+            AssertionError: the attempt ends in another way, or too late.
         """
         result = self._ask(sound)
         if self._process.poll() is not None:
@@ -94,7 +94,7 @@ class Worker:
 
 @pytest.fixture(scope="session")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Sound]:
-    """The checkpoints by their names."""
+    """Return the sound checkpoints by name."""
     root = tmp_path_factory.mktemp("damage")
     labels = soundness.bert_of_labels(root / "labels")
     llama, t5 = soundness.llama_in_shards(root / "llama"), soundness.t5_of_unigrams(root / "t5")

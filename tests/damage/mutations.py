@@ -1,4 +1,4 @@
-"""What may befall a file on its way: hypothesis strategies from the bytes of a sound one to those of a damaged one."""
+"""Hypothesis strategies for damaged files: each takes the bytes of a sound file, and draws damaged bytes."""
 
 import json
 import re
@@ -17,7 +17,7 @@ VALUES = (
     *("[]", "[null]", "[0]", '["x"]', "[[0]]", "{}", '{"x": 0}', '{"0": null}', '{"content": 7}'),
     *("[" * DEPTH + "]" * DEPTH, '{"x":' * DEPTH + "0" + "}" * DEPTH),
 )
-"""JSON in place of the value that was meant; some of it is no JSON."""
+"""Replacements of a value, as JSON or as invalid text."""
 
 PIECES = (*(bytes([code]) for code in b'\x00\xff\n"{}[,'), b"\xef\xbb\xbf", b"\x7f" * 9, b"\xff" * 9, b" " * 9)
 
@@ -25,7 +25,7 @@ Path = tuple[str | int, ...]
 
 
 def places(content: Any, path: Path = ()) -> Iterator[Path]:
-    """The paths to all values in a JSON document; of a long list or object to those at its ends."""
+    """Yield the paths to all values of a JSON document; of a long list or object, only to both ends."""
     yield path
     keys = list(content) if isinstance(content, dict) else range(len(content)) if isinstance(content, list) else []
     for key in keys if len(keys) < 100 else [*keys[:5], *keys[-5:]]:
@@ -34,7 +34,7 @@ def places(content: Any, path: Path = ()) -> Iterator[Path]:
 
 @st.composite
 def damaged_json(draw: st.DrawFn, raw: bytes) -> bytes:
-    """One to three values replaced, removed, said twice or said under another name."""
+    """Draw a document with one to three values replaced, removed, duplicated or renamed."""
     content = json.loads(raw)
     raws: dict[str, str] = {}
     for number in range(draw(st.integers(1, 3))):
@@ -70,9 +70,9 @@ def damaged_json(draw: st.DrawFn, raw: bytes) -> bytes:
 
 @st.composite
 def damaged_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
-    """Cut short, or one to three places overwritten, left out, said twice or interrupted."""
+    """Draw truncated bytes, or bytes with one to three places overwritten, removed, repeated or interrupted."""
     out = bytearray(raw)
-    # Headers are where damage does most.
+    # Damage in a header has the most effects.
     place = st.integers(0, max(0, len(raw) - 1)) | st.integers(0, min(64, max(0, len(raw) - 1)))
     if draw(st.integers(0, 4)) == 0:
         return raw[: draw(place)]
@@ -94,7 +94,7 @@ def damaged_bytes(draw: st.DrawFn, raw: bytes) -> bytes:
 
 @st.composite
 def damaged_lines(draw: st.DrawFn, raw: bytes) -> bytes:
-    """Lines of a vocabulary or of merges out of order, twice, empty, of another form or very long."""
+    """Draw lines of a vocabulary or of merges out of order, twice, empty, of another form or very long."""
     lines = raw.split(b"\n")
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(lines) - 1))
@@ -135,12 +135,12 @@ TEMPLATES = (
     "{{ " + "(" * 10_000 + ")" * 10_000 + " }}",
     "{% if x %}" * 500 + "{% endif %}" * 500,
 )
-"""What a template may hold that is of no use in one."""
+"""Faulty or hostile parts of a template."""
 
 
 @st.composite
 def damaged_template(draw: st.DrawFn, raw: bytes) -> bytes:
-    """A chat template with something put in between, or one of its parts left out or said twice."""
+    """Draw a chat template with text inserted, or with a part removed or duplicated."""
     parts = re.split(r"(?<=\})", raw.decode())
     at = draw(st.integers(0, len(parts) - 1))
     match draw(st.sampled_from(["insert", "insert", "remove", "twice", "bytes"])):
@@ -157,7 +157,7 @@ def damaged_template(draw: st.DrawFn, raw: bytes) -> bytes:
 
 @st.composite
 def damaged_header(draw: st.DrawFn, raw: bytes) -> bytes:
-    """A safetensors file whose header promises what the rest of the file does not hold."""
+    """Draw a safetensors file with a header at odds with the rest of the file."""
     size = struct.unpack("<Q", raw[:8])[0]
     header, body = json.loads(raw[8 : 8 + size]), raw[8 + size :]
     match draw(st.sampled_from(["entry", "entry", "json", "length", "trailing", "twice", "numbers"])):

@@ -1,4 +1,4 @@
-"""Small sound checkpoints of several families, with every kind of file that is read: what damage is done to."""
+"""Small sound checkpoints of several families, with every kind of file that Triform reads, as originals to damage."""
 
 import json
 import shutil
@@ -26,18 +26,18 @@ PAIR = {"text": "A cat sat.", "text_pair": "The dogs"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sound:
-    """A checkpoint, and what it is asked."""
+    """A checkpoint, a task and an input."""
 
     folder: Path
     task: str
     given: Any = "A cat sat on the mat."
     options: dict[str, Any] = field(default_factory=dict)
     adapter: str | None = None
-    """The folder of one below the checkpoint's."""
+    """Folder of the adapter, relative to the checkpoint."""
 
 
 def save(model: Any, folder: Path) -> Path:
-    """Give a model random weights, and save it without a tokenizer."""
+    """Give a model random weights, and save the model without a tokenizer."""
     randomize(model)
     model.save_pretrained(folder)
     return folder
@@ -50,7 +50,7 @@ def save_random(file: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def bert_of_sentences(folder: Path) -> Sound:
-    """Older tokenizer files, and those of sentence-transformers."""
+    """Save older tokenizer files, and the files of sentence-transformers."""
     config = transformers.BertConfig(vocab_size=len(WORDS), max_position_embeddings=64, **SIZES)
     save(transformers.BertModel(config), folder)
     (folder / "vocab.txt").write_text("\n".join([*WORDS, ""]))
@@ -82,7 +82,7 @@ def bert_of_sentences(folder: Path) -> Sound:
 
 
 def bert_of_labels(folder: Path, head: str = "SequenceClassification", labels: tuple[str, ...] = LABELS) -> Sound:
-    """WordPiece in tokenizer.json, and labels."""
+    """Save a WordPiece tokenizer.json, and labels."""
     config = transformers.BertConfig(
         vocab_size=len(WORDS), max_position_embeddings=64, id2label=dict(enumerate(labels)), **SIZES
     )
@@ -101,7 +101,7 @@ def bert_of_labels(folder: Path, head: str = "SequenceClassification", labels: t
 
 
 def llama_in_shards(folder: Path) -> Sound:
-    """Byte-level BPE in tokenizer.json, weights in two files, and settings for generation."""
+    """Save byte-level BPE in tokenizer.json, weights in two files, and generation settings."""
     checkpoints.llama("LlamaForCausalLM", folder, num_key_value_heads=1, **SIZES)
     tensors = load_file(folder / "model.safetensors")
     names, weight_map = sorted(tensors), dict[str, str]()
@@ -117,7 +117,7 @@ def llama_in_shards(folder: Path) -> Sound:
 
 
 def llama_that_chats(folder: Path) -> Sound:
-    """A chat template, and settings that end an answer."""
+    """Save a chat template, and generation settings with end tokens."""
     checkpoints.llama("LlamaForCausalLM", folder, checkpoints.CHAT_TEMPLATE, num_key_value_heads=1, **SIZES)
     settings = {"eos_token_id": 2, "stop_strings": ["sea"], "max_time": 5.0, "at_context_end": "stop"}
     write_json(folder / "generation_config.json", {**settings, "do_sample": True, "min_p": 0.1, "top_k": 9})
@@ -125,7 +125,7 @@ def llama_that_chats(folder: Path) -> Sound:
 
 
 def llama_adapted(folder: Path, llama: Path) -> Sound:
-    """Low ranks with magnitudes."""
+    """Save a low-rank adapter with magnitudes."""
     shutil.copytree(llama, folder)
     (folder / "adapter").mkdir()
     shapes = {"lora_A.weight": (2, 8), "lora_B.weight": (8, 2), "lora_magnitude_vector": (8,)}
@@ -142,7 +142,7 @@ def llama_adapted(folder: Path, llama: Path) -> Sound:
 
 
 def bert_in_a_pickle(folder: Path, labels: Path) -> Sound:
-    """Weights to be converted."""
+    """Save weights as a pickle, to be converted."""
     shutil.copytree(labels, folder)
     tensors = {name: torch.from_numpy(array) for name, array in load_file(folder / "model.safetensors").items()}
     torch.save(tensors, folder / "pytorch_model.bin")
@@ -151,7 +151,7 @@ def bert_in_a_pickle(folder: Path, labels: Path) -> Sound:
 
 
 def bart_of_labels(folder: Path) -> Sound:
-    """A head that reads the source a second time."""
+    """Save a model with a head over a second pass of the source."""
     sizes = {f"{side}_{key}": 2 for side in ("encoder", "decoder") for key in ("layers", "attention_heads")}
     feed_forward = {"encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
     checkpoints.bart("BartForSequenceClassification", folder, d_model=8, **sizes, **feed_forward)
@@ -159,7 +159,7 @@ def bart_of_labels(folder: Path) -> Sound:
 
 
 def xlm_roberta(folder: Path) -> Sound:
-    """A SentencePiece model whose ids are moved, and positions that begin behind the padding's id."""
+    """Save a SentencePiece model with shifted ids, and positions that begin behind the padding id."""
     folder.mkdir()
     sentence_piece_files.train(folder / "sentencepiece.bpe.model", vocab_size=350, character_coverage=0.98)
     config = transformers.XLMRobertaConfig(vocab_size=352, max_position_embeddings=64, pad_token_id=1, **SIZES)
@@ -169,7 +169,7 @@ def xlm_roberta(folder: Path) -> Sound:
 
 
 def gpt2_of_merges(folder: Path, llama: Path) -> Sound:
-    """Byte-level BPE in vocab.json and merges.txt."""
+    """Save byte-level BPE in vocab.json and merges.txt."""
     tokenizer = Tokenizer.from_file(str(llama / "tokenizer.json"))
     config = transformers.GPT2Config(
         vocab_size=400, n_embd=8, n_layer=2, n_head=2, n_positions=64, bos_token_id=1, eos_token_id=2
@@ -182,13 +182,13 @@ def gpt2_of_merges(folder: Path, llama: Path) -> Sound:
 
 
 def t5_of_unigrams(folder: Path) -> Sound:
-    """Unigrams in tokenizer.json."""
+    """Save unigrams in tokenizer.json."""
     checkpoints.t5(folder, d_model=8, d_kv=4, d_ff=16, num_heads=2, vocab_size=400)
     return Sound(folder=folder, task="text2text-generation", options={"max_new_tokens": 3})
 
 
 def t5_of_sentence_pieces(folder: Path, t5: Path) -> Sound:
-    """The same weights with spiece.model."""
+    """Save the same weights with spiece.model."""
     shutil.copytree(t5, folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
@@ -200,7 +200,7 @@ def t5_of_sentence_pieces(folder: Path, t5: Path) -> Sound:
 
 
 def marian(folder: Path) -> Sound:
-    """Two SentencePiece models, and a vocabulary that numbers their pieces."""
+    """Save two SentencePiece models, and a vocabulary with ids for the pieces."""
     folder.mkdir()
     for name in ("source.spm", "target.spm"):
         sentence_piece_files.train(folder / name, vocab_size=350, character_coverage=0.98)

@@ -1,4 +1,4 @@
-"""Something else where a file should be, and tokenizers that are sound but of another model."""
+"""Other content or kinds of file in place of a checkpoint file, and sound tokenizers of another model."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What people may hand over, and what they may set: every task answers, or says in an InputError what is wrong."""
+"""Inputs and settings of any kind: every task answers, or raises an InputError that names the fault."""
 
 import math
 import typing
@@ -80,7 +80,7 @@ SETTINGS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def tasks(sound: dict[str, Sound], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task[Any, Any]]:
-    """All tasks, each with a small model."""
+    """Return every task with a small model."""
     root = tmp_path_factory.mktemp("human")
 
     def bert(name: str, *arguments: Any) -> Sound:
@@ -117,7 +117,7 @@ def example(task: Task[Any, Any]) -> Any:
 
 
 def refused(call: Callable[[], Any]) -> str | None:
-    """What an InputError says; None where there is an answer, which must be finite."""
+    """Return the message of the InputError; None for an answer, after a check for finite numbers."""
     try:
         answer = call()
         answer = list(answer) if isinstance(answer, typing.Iterator) else answer

@@ -1,4 +1,4 @@
-"""Damaged JSON: values of another type or size, keys missing, unknown or said twice, bytes that are no JSON."""
+"""Damaged JSON: values of another type or size, keys missing, unknown or repeated, and bytes other than JSON."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Damaged vocabularies that are no JSON, lines of text and SentencePiece models, and chat templates."""
+"""Damaged vocabularies outside JSON, lines of text and SentencePiece models, and chat templates."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Files of every kind → rows, and what is wrong with them by file and line."""
+"""Files of every kind → rows, and errors that name file and line."""
 
 import gzip
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The rows of one file: its formats, blank lines, and errors as values."""
+"""The rows of one file: formats, blank lines, and errors as values."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from triform.errors import InputError
 
 
 def read(path: Path, content: bytes, format: FileFormat) -> tuple[list[Row], int]:
-    """The rows, and how many blank lines held none."""
+    """Return the rows, and the number of blank lines."""
     path.write_bytes(content)
     with Source(path) as source:
         return list(read_rows(source, format)), source.num_blank_lines

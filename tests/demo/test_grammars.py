@@ -1,4 +1,4 @@
-"""What the demo's models are trained on: sentences in which words agree, and a held-out tenth apart from the rest."""
+"""Training data of the demo models: sentences with grammatical agreement, and a held-out tenth apart from the rest."""
 
 import json
 import random
@@ -55,7 +55,7 @@ def test_conjugation(infinitive: str, tense: Tense, forms: str) -> None:
 
 @pytest.mark.parametrize("infinitive", VERBS)
 def test_endings(infinitive: str) -> None:
-    """What holds of all French verbs."""
+    """Endings are common to all French verbs."""
     imperfect = [french.conjugated(infinitive, Tense.IMPERFECT, person) for person in range(6)]
     assert [form[-3:] for form in imperfect][2::3] == ["ait", "ent"]
     future = [french.conjugated(infinitive, Tense.FUTURE, person) for person in range(6)]
@@ -112,7 +112,7 @@ def test_articles_agree(seed: int) -> None:
 @given(SEEDS, st.sampled_from(["person", "animal", "thing", "food", "place", "text"]))
 @settings(max_examples=300)
 def test_adjectives_agree(seed: int, kind: str) -> None:
-    """Of each adjective in a phrase, no form stands there but the one that agrees."""
+    """Each adjective in a phrase stands in the form that agrees with the noun."""
     phrase = Phrases(random.Random(seed)).noun_phrase(kind)
     rest = phrase.french.replace(phrase.name, "").split()
     for adjective in LEXICON.adjectives[kind]:
@@ -128,7 +128,7 @@ def test_adjectives_agree(seed: int, kind: str) -> None:
 @settings(max_examples=500)
 def test_no_french_sentence_breaks_a_rule_of_spelling(seed: int, held_out: bool) -> None:
     own, other = next(translation.examples(random.Random(seed), held_out=held_out))
-    # le and les before an infinitive are pronouns, which nothing is contracted with
+    # le and les before an infinitive are pronouns, and do not contract
     assert not re.search(r"\b(de|à) les? (?!\w*(er|ir|re)\b)", other)
     # nothing is elided before onze
     assert not re.search(r"(?i)(?<!-)\b(je|ne|de|que|le|la|se|me|te) (?!onze\b)[aeiouéèêâîôû]", other)

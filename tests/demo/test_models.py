@@ -1,4 +1,4 @@
-"""The models that ship: their size, their cards, their equality with transformers, and what they answer."""
+"""The models in the package: size, cards, equality with transformers, and answers."""
 
 import json
 import random
@@ -34,7 +34,7 @@ def test_weights_are_halves(demo: Any) -> None:
 
 @ALL
 def test_transformers_agrees(demo: Any) -> None:
-    """Hidden states and logits of the example, and what is generated greedily."""
+    """Compare hidden states and logits of the example, and greedy tokens."""
     model = triform.load(demo.folder, engine="reference")
     tokenizer = transformers.AutoTokenizer.from_pretrained(demo.folder)
     kind = getattr(transformers, model.blueprint.config["architectures"][0])
@@ -156,14 +156,14 @@ def test_cards_say_what_must_be_said(demo: Any) -> None:
 
 
 def stated_score(name: str, metric: str) -> float:
-    """From the card's metadata, which the Hub reads as well."""
+    """Read a score from the metadata of the card; the Hub reads the same metadata."""
     found = re.search(rf"type: {metric}\n\s+value: ([\d.]+)", card(name))
     assert found is not None, metric
     return float(found[1])
 
 
 def held_out(name: str, number: int, tmp_path: Path) -> Path:
-    """Sentences that no file of the recipe has: of another source of chance."""
+    """Write sentences from another seed, absent from every file of the recipe."""
     corpus = CORPORA[name]
     lines: Sequence[str] = list(islice(corpus.examples(random.Random(99), held_out=True), number))
     path = tmp_path / f"held_out.{corpus.suffix}"
@@ -191,6 +191,6 @@ def test_scores_are_as_stated(name: str, metric: str, key: str, number: int, tol
 
 
 def test_configs_name_no_place() -> None:
-    """Nothing of the machine that trained them is left in their files."""
+    """The files name no path of the training machine."""
     for path in MODELS.rglob("*.json"):
         assert "/" not in str(json.loads(path.read_text(encoding="utf-8")).get("_name_or_path", ""))

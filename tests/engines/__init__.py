@@ -1,4 +1,4 @@
-"""What tests of formats share."""
+"""Formats that several tests share."""
 
 from triform.engines import FORMATS
 

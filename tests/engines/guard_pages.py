@@ -1,4 +1,4 @@
-"""Arrays that end where a page that nobody may touch begins: one byte too many is SIGSEGV.
+"""Arrays end at a protected page: an access one byte too far raises SIGSEGV.
 
 Sanitizers do not see the masked loads and stores of AVX; the memory of these arrays does.
 """
@@ -15,7 +15,7 @@ _PROT_NONE = 0
 
 
 def zeros(shape: int | tuple[int, ...], dtype: DTypeLike = np.float64, order: str = "C") -> NDArray[Any]:
-    """What `np.zeros` returns, at the end of its memory; it can take the place of `np.empty` too."""
+    """Return zeros as `np.zeros` does, at the end of a mapping; stands in for `np.empty` too."""
     assert order == "C"
     dtype = np.dtype(dtype)
     size = int(np.prod(shape)) * dtype.itemsize
@@ -27,7 +27,7 @@ def zeros(shape: int | tuple[int, ...], dtype: DTypeLike = np.float64, order: st
 
 
 def copy(x: NDArray[Any]) -> NDArray[Any]:
-    """The same numbers, at the end of their memory."""
+    """Return the same numbers, at the end of a mapping."""
     y = zeros(x.shape, x.dtype)
     y[...] = x
     return y

@@ -57,7 +57,7 @@ def close(engine: Engine, actual: Any, expected: Floats) -> None:
 def prepared(
     engine: Engine, array: Floats, format: Format = Format.FLOAT32, use: ParameterRole = ParameterRole.LINEAR
 ) -> tuple[Any, Any]:
-    """A parameter of the reference engine, and the same of another."""
+    """Return a parameter of the reference engine, and the same parameter of another engine."""
     stored = StoredTensor(array, Format.FLOAT32)
     return REFERENCE.prepare("w", stored, format, use), engine.prepare("w", stored, format, use)
 
@@ -276,7 +276,7 @@ def test_attention(
     paged: bool,
     traced: bool,
 ) -> None:
-    """Sequences of some queries behind some keys, packed or in pages, with everything that may be added."""
+    """Sequences of some queries behind some keys, packed or in pages, with every optional addition."""
     num_queries = np.array([queries for queries, _ in lengths])
     num_keys = np.array([queries + past for queries, past in lengths])
     query = random_array(int(num_queries.sum()), heads[0], heads[2])
@@ -323,7 +323,7 @@ def test_attention(
         *(sorted(each, key=lambda shown: shown[:2]) for each in seen.values()), strict=True
     ):
         assert own_place == place
-        # The reference engine's runs are shorter, and so are the keys that they can see.
+        # The reference engine has shorter runs, with fewer visible keys.
         np.testing.assert_allclose(ours[..., : expected.shape[-1]], expected, atol=1e-6)
         assert not ours[..., expected.shape[-1] :].any()
 

@@ -1,4 +1,4 @@
-"""Attention in two passes over runs of queries, as the kernels compute it while somebody looks at probabilities."""
+"""Attention in two passes over runs of queries, as the kernels compute attention for a hook on the probabilities."""
 
 from itertools import pairwise, product
 from typing import Any
@@ -20,7 +20,7 @@ def random_array(*shape: int, seed: int) -> Floats:
 
 
 def arguments(causal: bool, window: int | None, bias: bool, output_TNH: Floats, num_new: int) -> Any:
-    """Attention of the last `num_new` queries of each sequence, at most, to all of its keys."""
+    """Return the arguments of attention from at most the last `num_new` queries of each sequence to all keys."""
     counts = np.minimum(LENGTHS, num_new)
     longest = int(LENGTHS.max())
     return _kernels.AttentionArguments(
@@ -42,7 +42,7 @@ def arguments(causal: bool, window: int | None, bias: bool, output_TNH: Floats, 
 
 
 def in_runs(kernels: _kernels.Kernels, work: Any, sequence: int, cuts: list[int]) -> list[Floats]:
-    """The probabilities (GROUPS, queries · heads / groups, keys) of each run; the output is written as well."""
+    """Return the probabilities (GROUPS, queries · heads / groups, keys) of each run, and write the output as well."""
     width = -(-int(LENGTHS[sequence]) // _kernels.BLOCK) * _kernels.BLOCK
     found = []
     for begin, end in pairwise(cuts):
@@ -72,7 +72,7 @@ def test_runs_of_queries_have_the_bits_of_the_whole_sequence(instruction_set: st
 
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
 def test_a_weight_given_to_a_hidden_key_counts_in_every_run(instruction_set: str) -> None:
-    """The first query under a causal mask attends to the last key, which a hook may have asked for."""
+    """The first query under a causal mask attends to the last key, as a hook may ask."""
     kernels, output = _kernels.Kernels(instruction_set), np.zeros((int(LENGTHS.sum()), HEADS, HEAD_DIM), np.float32)
     p = np.zeros((GROUPS, HEADS // GROUPS, 96), np.float32)
     p[..., 69] = 1

@@ -1,4 +1,4 @@
-"""Formats as values: presets, names, and a format that is nothing but a preset."""
+"""Formats as values: presets, names, and a format defined by the values alone."""
 
 import pickle
 from dataclasses import FrozenInstanceError, replace

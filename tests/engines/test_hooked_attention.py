@@ -1,4 +1,4 @@
-"""Attention with a hook: bounded runs, selections of heads and queries, and the bits of a pass without one."""
+"""Attention with a hook: bounded runs, selections of heads and queries, and the bits of a pass without a hook."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
 
 
 class Call:
-    """One attention of random numbers: `past[b]` keys before the queries of each sequence."""
+    """A call runs attention on random numbers, with `past[b]` keys before the queries of each sequence."""
 
     def __init__(self, name: str, counts: list[int], past: list[int], mask: Mask, *, biased: bool, paged: bool) -> None:
         engine = self.engine = create_engine(name)
@@ -60,7 +60,7 @@ class Call:
         return self.engine.to_numpy(output)
 
     def shown(self, selection: Selection, factor: float = 1.0) -> tuple[Any, Shown]:
-        """Call with a hook that keeps what it is shown, and multiplies it."""
+        """Call with a hook that records the probabilities and multiplies them by a factor."""
         seen: Shown = {}
 
         def show(sequence: int, first_query: int, value: Any) -> Any:
@@ -70,7 +70,7 @@ class Call:
         return self(ProbabilityHook(show, selection)), seen
 
     def equal(self, actual: Any, expected: Any) -> None:
-        """Compare to the last bit, but on torch."""
+        """Compare to the last bit, but on torch with a tolerance."""
         if self.engine.name == "torch":
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
         else:
@@ -78,7 +78,7 @@ class Call:
 
 
 def in_pages(engine: Engine, keys: PackedKeyValues) -> PagedKeyValues:
-    """The same keys and values in a store."""
+    """Write the same keys and values to a store."""
     counts = -(-keys.spans.lengths // engine.page_size)
     pages, lengths = Spans.of_lengths(counts), keys.spans.lengths
     places = np.concatenate([np.arange(length) for length in lengths])
@@ -92,14 +92,14 @@ def in_pages(engine: Engine, keys: PackedKeyValues) -> PagedKeyValues:
 
 @pytest.fixture
 def small_runs(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A limit of a few queries for each run."""
+    """Limit each run to a few queries."""
     limit = 1 << 13
     monkeypatch.setattr(hooks, "MAX_RUN_BYTES", limit)
     return limit
 
 
 def rows_of(shown: Shown, call: Call) -> dict[int, Any]:
-    """Packed row → (N, K) probabilities, the keys that a run cannot see filled up with zeros."""
+    """Return packed row → (N, K) probabilities; keys outside a run get zeros."""
     longest = max(p.shape[2] for runs in shown.values() for _, p in runs)
     found: dict[int, Any] = {}
     for sequence, runs in shown.items():
@@ -147,7 +147,7 @@ def test_only_the_selected_heads_and_queries_change(name: str, small_runs: int) 
     expected = plain.copy()
     expected[rows[:, None], [1, 3]] = 0
     call.equal(hooked, expected)
-    # What was shown is the hook's to keep.
+    # The hook may keep the arrays.
     for p in rows_of(shown, call).values():
         np.testing.assert_allclose(p.sum(-1), 1, atol=1e-5)
 

@@ -1,6 +1,6 @@
 """Kernels at the edges of their vectors, tiles and pages. `.ci/sanitize` runs this with sanitizers in the kernels.
 
-All that they read and write ends at a page that nobody may touch.
+All arrays that the kernels read or write end at a protected page.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ Floats = NDArray[np.float32]
 
 @pytest.fixture(scope="module", params=instruction_sets())
 def native(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """With two threads, so that from 96 rows on each takes rows of its own, on every machine."""
+    """Use two threads: from 96 rows on, each thread takes a part of the rows, on every machine."""
     before = num_threads()
     set_num_threads(2)
     yield create_engine(f"native:{request.param}")
@@ -52,7 +52,7 @@ def native(request: pytest.FixtureRequest) -> Iterator[Engine]:
 
 @pytest.fixture(autouse=True)
 def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The arrays that the engine makes end at a page that nobody may touch."""
+    """Make every array of the engine end at a protected page."""
     for name in ("zeros", "empty"):
         monkeypatch.setattr(np, name, guard_pages.zeros)
     for module in (engine_module, attention_module):
@@ -69,7 +69,7 @@ def close(actual: Floats, expected: Floats) -> None:
 
 
 def both(native: Engine, array: Floats, use: ParameterRole, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
-    """A parameter of the native engine, and the same of the reference engine."""
+    """Return a parameter of the native engine, and the same parameter of the reference engine."""
     stored = StoredTensor(array, Format.FLOAT32)
     return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
 
@@ -99,7 +99,7 @@ def test_linear(native: Engine, inputs: int, format: Format) -> None:
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_integers(native: Engine, inputs: int, format: Format) -> None:
-    """To the last bit, one linear and several at once."""
+    """Linears, alone and several at once, agree to the last bit."""
     for rows, outputs in product(ROWS, (1, 31, 32, 33, 100)):
         x, residual = random_array(rows, inputs, seed=2), random_array(rows, outputs, seed=3)
         weights = [
@@ -121,7 +121,7 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
 def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:
-    """In one call as linear by linear, to the last bit, and as the reference engine has it."""
+    """Fused calls equal separate linears to the last bit; the reference engine agrees, in integers to the last bit."""
     width, inner = sizes
     shapes = {"gate": (inner, width), "up": (inner, width), "down": (width, inner)}
     weights = {
@@ -137,7 +137,7 @@ def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) ->
         found = []
         for place, call in ((0, native.feed_forward), (0, composed), (1, REFERENCE.feed_forward)):
             gate, up, down = (Dense(weights[n][place], biases[n][place] if biased else None) for n in shapes)
-            # Of a rectifier the reference engine has the same bits; after others, integers may round apart.
+            # After RELU the reference engine has the same bits; after other activations, integers may round apart.
             found.append(call(x, up, down, Activation.RELU, gate=gate if gated else None, residual=x if adds else None))
         np.testing.assert_array_equal(found[0], found[1])
         if format.is_integer:
@@ -210,7 +210,7 @@ def test_attention(native: Engine, lengths: list[int], heads: tuple[int, int, in
 
 
 def test_attention_of_many_sequences(native: Engine) -> None:
-    """So many that a thread takes several groups of one at a time."""
+    """Enough sequences make a thread take several groups of a sequence at a time."""
     lengths = np.random.default_rng(2).integers(0, 70, 40)
     spans = Spans.of_lengths(lengths)
     query = random_array(int(lengths.sum()), 6, 16)
@@ -228,7 +228,7 @@ def test_attention_of_many_sequences(native: Engine) -> None:
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 64, 65])
 def test_pages(native: Engine, length: int) -> None:
-    """The last query of a sequence against its keys in pages, read from copies of them."""
+    """The last query of a sequence attends to keys in pages, and to copies of the pages."""
     key, value = random_array(2, length, 2, 20)
     query, one = random_array(1, 4, 20, seed=1), Spans.of_lengths(np.array([1]))
     outputs = []

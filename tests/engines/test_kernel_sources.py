@@ -1,4 +1,4 @@
-"""The sources of the kernels: floors, what each instruction set provides, and enums that Python shares with C++."""
+"""The sources of the kernels: floors, the functions of each instruction set, and enums shared by Python and C++."""
 
 import re
 from pathlib import Path

@@ -84,7 +84,7 @@ def test_feed_forward(
     gated: bool,
     adds: bool,
 ) -> None:
-    """As the reference engine has it, after an activation in which all engines agree; after others as if in pieces."""
+    """Equal separate linears always, and the reference engine after RELU, to the last bit."""
     native = create_engine(f"native:{instruction_set}")
     x = random_array(rows, inputs)
 

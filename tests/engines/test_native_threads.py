@@ -45,7 +45,7 @@ def load(case: Case, folder: Path) -> triform.Model:
 
 @contextmanager
 def others_at_work(model: triform.Model, batch: Batch) -> Iterator[None]:
-    """Two threads that go on calling a model meanwhile."""
+    """Run two threads that call a model at the same time."""
     over = threading.Event()
 
     def work() -> None:

@@ -23,7 +23,7 @@ ENGINE = create_engine("reference")
 F = np.float32
 Floats = NDArray[np.float32]
 
-# Up to 2¹²⁷: what is rounded up must not become infinite.
+# Up to 2¹²⁷: rounding up must not give infinity.
 numbers = st.floats(-(2.0**127), 2.0**127, width=32) | st.sampled_from([0.0, 1.0, -1.0, 2.0**-149])
 matrices = st.tuples(st.integers(1, 5), st.integers(1, 70)).flatmap(
     lambda shape: arrays.arrays(np.float32, shape, elements=numbers)
@@ -35,7 +35,7 @@ def random_array(*shape: int, seed: int = 0) -> Floats:
 
 
 def scales_of(weight: StoredTensor) -> Floats:
-    """A scale for each number, (out, in)."""
+    """Return a scale for each number, (out, in)."""
     assert weight.scales is not None
     if weight.format is Format.INT8:
         return np.broadcast_to(weight.scales[:, None], weight.shape)
@@ -51,7 +51,7 @@ def test_int8_is_half_a_step_away_at_most(weight: Floats) -> None:
     assert stored.scales.dtype == np.float32
     assert np.abs(stored.array).max() <= 127
     error = np.abs(dequantize(stored).astype(np.float64) - weight)
-    # 1e-37: a channel whose inverse scale would be infinite is noughts.
+    # 1e-37: a channel with an infinite inverse scale becomes zeros.
     assert (error <= 0.50001 * scales_of(stored) + 4e-37).all()
 
 
@@ -70,7 +70,7 @@ def test_int4_is_half_a_step_away_or_one_at_the_end_that_has_no_eight(weight: Fl
     scales = scales_of(stored).astype(np.float64)
     with np.errstate(all="ignore"):
         ideal = np.where(scales == 0, 0, weight / scales)
-    # −8 … 7 in steps of a scale that is rounded to eight bits; from 7.5 on everything is 7.
+    # −8 … 7 in steps of a scale rounded to eight bits; from 7.5 on the code is 7.
     bound = np.where(ideal > 7.5, 1 + 8 / 256, 0.5 + 8 / 256) * np.abs(scales)
     error = np.abs(dequantize(stored).astype(np.float64) - weight)
     assert (error <= bound + 3e-38).all()

@@ -127,7 +127,7 @@ def test_norms_do_not_depend_on_the_number_of_rows(width: int) -> None:
 def naive_attention(
     query: Floats, key: Floats, value: Floats, *, scale: float, causal: bool, bias: Floats | None, zero: int
 ) -> NDArray[np.float64]:
-    """One head, one number at a time: query (Q, H), key and value (S, H), bias by distance (R,)."""
+    """Compute one head, a number at a time: query (Q, H), key and value (S, H), bias by distance (R,)."""
     num_queries, num_keys = len(query), len(key)
     output = np.zeros((num_queries, value.shape[1]))
     for i in range(num_queries):
@@ -161,7 +161,7 @@ def test_attention(
     paged: bool,
     seed: int,
 ) -> None:
-    """Any number of queries behind any number of earlier keys, packed or in pages that lie in no order."""
+    """Any number of queries follows any number of earlier keys, packed or in unordered pages."""
     num_heads, num_groups = groups
     queries = np.array([new for new, _ in lengths])
     totals = np.array([new + old for new, old in lengths])
@@ -194,7 +194,7 @@ def test_attention(
 
 
 def test_relative_embeddings_meet_queries_and_keys() -> None:
-    """Shaw et al. 2018 and He et al. 2021: each score against the sum over its own row of the embeddings."""
+    """Shaw et al. 2018 and He et al. 2021: compare each score with the sum over the row of the embeddings."""
     length, past, num_heads, num_groups, head_dim = 9, 4, 4, 2, 8
     query = random_array(length - past, num_heads, head_dim)
     key, value = (random_array(length, num_groups, head_dim, seed=seed) for seed in (1, 2))
@@ -223,7 +223,7 @@ def test_relative_embeddings_meet_queries_and_keys() -> None:
 
 
 def in_pages(key: Floats, value: Floats, spans: Spans, seed: int) -> KeyValues:
-    """The same keys and values in a store, each sequence's pages taken at random."""
+    """Write the same keys and values to a store, with random pages for each sequence."""
     store = ENGINE.key_value_store([KeysAndValues(*key.shape[1:])] * 2)
     size = ENGINE.page_size
     counts = -(-spans.lengths // size)

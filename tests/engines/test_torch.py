@@ -1,4 +1,4 @@
-"""The torch engine: gradients, generation, devices; its operations are compared in `test_against_reference.py`."""
+"""The torch engine: gradients, generation, devices; `test_against_reference.py` compares the operations."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ FORMS = [
 
 @pytest.mark.parametrize("case", FORMS, ids=lambda case: case.name)
 def test_loss_and_every_gradient_equal_those_of_transformers(case: Case, tmp_path: Path) -> None:
-    """Of one batch of two sequences of unequal length, every token of the target with a label."""
+    """A batch has two sequences of unequal length, with a label for every target token."""
     reference = make_checkpoint(case, tmp_path)
     model = triform.load(tmp_path, engine="torch:cpu")
     sources = random_ids(case, lengths=(9, 17))

@@ -176,7 +176,7 @@ def test_an_unsupported_architecture_is_refused_with_the_supported_ones(case: st
     message = refused(case, architectures=["SomethingForVision"])
     assert "architecture 'SomethingForVision' is not supported" in message
     assert CASE[case].model in message
-    # The backbone of it can be read all the same.
+    # The backbone remains readable.
     assert families.read_spec(config(case, architectures=["SomethingForVision"]), WHERE, with_head=False).head is None
 
 

@@ -1,4 +1,4 @@
-"""Families of other packages: installed packages in a separate process, and every way to be wrong."""
+"""Families of third-party packages: installed packages in a separate process, and every kind of fault."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""`transformers.generate` on prompts of unequal length in one batch, as what ours must equal."""
+"""`transformers.generate` on prompts of unequal length in one batch, the expected result for Triform."""
 
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,11 @@ CASES = [
     Case(name="t5", model="T5ForConditionalGeneration", config=t5),
 ]
 EOS = list(range(1, 120, 9))
-"""So many end tokens that some random texts end early."""
+"""Enough end tokens for some random texts to end early."""
 
 
 class Pair:
-    """A tiny random model, ours and theirs."""
+    """A tiny random model, loaded by Triform and by transformers."""
 
     def __init__(self, case: Case, folder: Path) -> None:
         self.case = case
@@ -29,7 +29,7 @@ class Pair:
         self.is_decoder = isinstance(self.model.spec.form, spec.Decoder)
 
     def expect(self, prompts: list[list[int]], **settings: Any) -> Any:
-        """A decoder is padded on the left, so that its prompts end together; an encoder on the right."""
+        """Generate by transformers: a decoder pads prompts on the left, up to a common end, an encoder on the right."""
         longest = max(map(len, prompts))
         rows, mask = [], []
         for prompt in prompts:
@@ -46,7 +46,7 @@ class Pair:
         )
 
     def new_ids(self, output: Any, longest: int, eos: list[int]) -> list[list[int]]:
-        """The ids behind the prompts, each up to its end token."""
+        """Return the ids behind the prompts, each up to the end token."""
         start = longest if self.is_decoder else 1
         texts = [row[start:].tolist() for row in output.sequences]
         ends = [next((place + 1 for place, token in enumerate(text) if token in eos), len(text)) for text in texts]

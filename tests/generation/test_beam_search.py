@@ -24,7 +24,7 @@ def search(pair: Pair, prompts: list[list[int]], **settings: Any) -> list[Comple
 
 
 def check(pair: Pair, prompts: list[list[int]], eos: list[int], **settings: Any) -> tuple[int, int]:
-    """Returns how many answers are equal, and how many differ between answers of nearly equal scores."""
+    """Return the number of equal answers, and the number of differences between answers of nearly equal scores."""
     settings = {"max_new_tokens": 12, "eos_token_id": eos, **settings}
     settings.setdefault("num_return_sequences", settings["num_beams"])
     actual = search(pair, prompts, **settings)
@@ -73,7 +73,7 @@ def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) 
         {"forced_eos_token_id": 1, "length_penalty": 0.5},
         {"num_return_sequences": 1},
         {"max_new_tokens": 1},
-        # Over more steps than these, theirs differs from itself alone: padding rounds otherwise, and beams are close.
+        # Over more steps, transformers differs with itself: padding changes the rounding, and beams are close.
         {"max_new_tokens": 30, "early_stopping": "never", "length_penalty": 2.0},
     ],
     ids=str,
@@ -98,7 +98,7 @@ def test_the_same_alone_and_in_a_batch(pair: Pair) -> None:
 
 
 def test_beams_drawn_by_their_probability(pair: Pair) -> None:
-    """The first of two beams after one step is drawn among all tokens, the second among what is left."""
+    """One step draws the first of two beams among all tokens, and the second among the rest."""
     prompt = Batch.from_ids([[5, 6, 7]])
     settings: dict[str, Any] = {"do_sample": True, "num_beams": 2, "num_return_sequences": 2, "max_new_tokens": 1}
     settings |= {"top_k": 4, "temperature": 1.5, "eos_token_id": []}
@@ -135,7 +135,7 @@ def test_log_probabilities_add_up_to_the_score(pair: Pair) -> None:
 
 
 def test_what_it_made_is_gone_when_it_ends(pair: Pair) -> None:
-    """Keys and values of many sentences are large: they do not wait for the garbage collector."""
+    """Keys and values of many sentences are large: reference counts free them without the garbage collector."""
     prompts = random_ids(pair.case, lengths=LENGTHS, seed=0)
     search(pair, prompts, num_beams=3, max_new_tokens=4)
     gc.collect()

@@ -1,4 +1,4 @@
-"""Pages of the cache: dealt out, shared, copied before they are written, and taken back."""
+"""Pages of the cache: allocation, sharing, copy-on-write, and release."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def make_cache(num_sequences: int) -> KeyValueCache:
 
 
 def write(cache: KeyValueCache, table: PageTable, numbers: Integers) -> None:
-    """Each new row holds a number of its own, another one in each layer."""
+    """Fill each new row with a distinct number, different in each layer."""
     for layer in range(2):
         rows = np.broadcast_to((numbers + layer)[:, None, None], (len(numbers), 4, 8)).astype(np.float32)
         cache.store.write(layer, rows, -rows, table)
@@ -68,7 +68,7 @@ def test_a_common_beginning_lies_in_the_store_once() -> None:
         cache.reserve(np.array(counts))
         cache.commit(np.array(counts))
         cache.keep(np.array(kept))
-    # Three whole pages of the first 96 tokens, and the last one of three sequences still in use.
+    # Three whole pages of the first 96 tokens, and the last page of three sequences still in use.
     assert (cache._pages[:, :3] == cache._pages[0, :3]).all()
     assert len(np.unique(cache._pages)) == np.count_nonzero(cache.pool.num_users) == 3 + 3
 

@@ -1,4 +1,4 @@
-"""What ends a sequence: end tokens, texts, limits, the context, the clock."""
+"""Ends of a sequence: end tokens, texts, limits, the context, the clock."""
 
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ CONTEXT = 64
     ids=lambda case: case.name,
 )
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> triform.Model:
-    """Learned positions, which have no row beyond the context, and rotary ones."""
+    """Load a model with learned positions, limited to the context, and a model with rotary positions."""
     folder = tmp_path_factory.mktemp(request.param.name)
     make_checkpoint(request.param, folder)
     return triform.load(folder)
@@ -84,7 +84,7 @@ def test_the_end_of_the_context_stops(model: triform.Model) -> None:
 
 
 def test_the_end_of_the_context_slides(model: triform.Model) -> None:
-    """Against the definition: the tokens since the last time the context was full, its last half first."""
+    """Expect the tokens since the context was last full, from the last half of the full context on."""
     prompts = [[5, 9] * 30, [6, 7, 8]]
     batch = Batch.from_ids(prompts)
     settings: dict[str, Any] = {"max_new_tokens": 150, "eos_token_id": [], "at_context_end": "slide"}
@@ -131,7 +131,7 @@ def test_stop_strings(talker: tuple[triform.Model, Tokenizer], num_beams: int) -
             continue  # another beam was better
         assert whole.finish_reason is FinishReason.STOP
         assert stop in tokenizer.decode(whole.ids, skip_special_tokens=False)
-        # It had not been there one token before.
+        # The text without the last token does not contain the stop text.
         assert stop not in tokenizer.decode(whole.ids[:-1], skip_special_tokens=False)
         if num_beams == 1:
             assert ids[: len(whole.ids)] == whole.ids

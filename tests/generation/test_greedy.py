@@ -1,4 +1,4 @@
-"""Greedy decoding with every setting that changes which token is the best, against `transformers`."""
+"""Greedy decoding with every setting that changes the best token, against `transformers`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ IN_A_BATCH: dict[str, dict[str, Any]] = {
     "plain": {},
     "repetition": {"repetition_penalty": 1.4},
     "encouraged": {"repetition_penalty": 0.8},
-    # Their padding would count as tokens seen before, were it ever to come.
+    # transformers would count the padding as tokens seen before.
     "ngrams": {"no_repeat_ngram_size": 2, "suppress_tokens": [0]},
     "unigrams": {"no_repeat_ngram_size": 1, "suppress_tokens": [0]},
     "least": {"min_new_tokens": 9},
@@ -56,6 +56,6 @@ def test_unequal_prompts_in_one_batch(name: str, pair: Pair) -> None:
 
 @pytest.mark.parametrize("name", ALONE)
 def test_lengths_that_count_the_prompt(name: str, pair: Pair) -> None:
-    """Theirs would count padding as well, so each prompt is compared with itself alone."""
+    """transformers would count padding as well, so each prompt runs alone."""
     for seed in range(3):
         check(pair, random_ids(pair.case, lengths=(5, 1, 17, 9), seed=seed), ALONE[name], batch=False)

@@ -26,18 +26,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(folder: Path) -> triform.Model:
-    """A model whose prefix cache is empty."""
+    """Load a model with an empty prefix cache."""
     return triform.load(folder)
 
 
 def alone(folder: Path, prompt: list[int], **settings: Any) -> list[list[int]]:
-    """The answers of a model that has read nothing else."""
+    """Return the answers of a newly loaded model."""
     return triform.load(folder).generate(Batch.from_ids([prompt]), **settings)
 
 
 @pytest.fixture
 def read(model: triform.Model, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many tokens each pass has read."""
+    """Record the number of tokens of each pass."""
     counts: list[int] = []
     forward = type(model.network).__call__
 
@@ -57,7 +57,7 @@ def test_a_common_beginning_is_read_once(
     prompts = [beginning + end for end in ends]
     settings = {"max_new_tokens": 8, "eos_token_id": EOS, **settings}
     together = model.generate(Batch.from_ids(prompts), **settings)
-    # The first prompt is read whole, then the others from the last page that is full: 64 of their 70 common tokens.
+    # The model reads the first prompt whole, and the rest from the last full page on: 64 of 70 common tokens.
     assert read[0] == 75
     assert sum(read[1:3]) < 7 + 15 + 2 * 3 * 3
     assert model._scheduler(None).pool.num_reused_tokens == 2 * 64
@@ -79,7 +79,7 @@ def test_a_conversation_reads_what_is_new(
         read.clear()
         [answer] = model.generate(Batch.from_ids([conversation]), max_new_tokens=10, eos_token_id=[], **settings)
         if turn and not settings.get("num_beams"):
-            # All but the last token of the answer, which the model did not read before.
+            # All but the last token of the answer: the model has not read the last token.
             assert read[0] == 20 + 1
         assert [answer] == alone(folder, conversation, max_new_tokens=10, eos_token_id=[], **settings)
         conversation += answer
@@ -104,7 +104,7 @@ def test_an_answer_broken_off_is_remembered(folder: Path, model: triform.Model, 
     read.clear()
     going_on = [*prompt, *said]
     assert model.generate(Batch.from_ids([going_on]), max_new_tokens=3) == alone(folder, going_on, max_new_tokens=3)
-    # Two pages were full, and of the third too few rows to be worth a copy.
+    # Two pages were full, and the third has too few rows to be worth a copy.
     assert read[0] == len(going_on) - 64
 
 

@@ -1,4 +1,4 @@
-"""Each processor against its counterpart in `transformers`, on random logits."""
+"""Each processor against the counterpart in `transformers`, on random logits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -31,7 +31,7 @@ LOGITS = RANDOM.normal(0, 3, (6, 50)).astype(np.float32)
 IDS = RANDOM.integers(0, 12, (6, 20)).tolist()
 ALL = np.ones(6, bool)
 RUNS = [(4,), (5, 6), (IDS[0][-1], 7), (*IDS[1][-3:], 8), (*IDS[1][-3:-1], 9), (1, *IDS[2], 3), (*IDS[3], 3)]
-"""Some complete what stands there, one is longer than that."""
+"""Runs of token ids: some complete the sequence, one is longer than the sequence."""
 
 CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
     "repetition": (
@@ -73,7 +73,7 @@ CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
     **{
         f"min_p {p}": (partial(keep_min_p, LOGITS, p), partial(reference.MinPLogitsWarper, p)) for p in (0.0, 0.05, 1.0)
     },
-    # For beams, that they need not all end.
+    # For beams: not every beam has to end.
     **{
         f"beams, {name}": (
             partial(warp, LOGITS, GenerationConfig(do_sample=True, num_beams=2, eos_token_id=(1, 2), **own)),
@@ -109,7 +109,7 @@ def test_equals_are_all_kept_among_the_best() -> None:
 
 
 def test_each_sequence_has_its_own_place() -> None:
-    """A first token, one in the middle and a last one, in one batch."""
+    """One batch holds a first token, a middle token and a last token."""
     limit = Limit(num_tokens=4)
     sequences = [GrowingSequence(ids, start, limit) for ids, start in (([9], 1), ([8, 9], 1), ([7, 7, 1, 2, 3], 2))]
     config = GenerationConfig(
@@ -117,7 +117,7 @@ def test_each_sequence_has_its_own_place() -> None:
     )
     finite = np.isfinite(process(LOGITS[:3], sequences, config))
     assert [np.flatnonzero(row).tolist() for row in finite[[0, 2]]] == [[4], [5]]
-    # Behind a forced first token the text begins, and it is still too short to end.
+    # The text begins after the forced first token, and is still too short to end.
     assert np.flatnonzero(~finite[1]).tolist() == [5, 6]
 
 

@@ -1,4 +1,4 @@
-"""Chance: the probabilities are those asked for, and a sequence draws the same wherever it stands."""
+"""Sampling: the probabilities follow the settings, and the draws of a sequence are independent of the batch."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ def test_draws_follow_the_probabilities(settings: dict[str, Any]) -> None:
         possible = probabilities > 0
         assert not counts[~possible].any()
         expected = probabilities[possible] * len(keys)
-        # Rare ones together, so that the approximation holds.
+        # Rare tokens share a bin, so that the approximation holds.
         rare = expected < 5
         observed = np.append(counts[possible][~rare], counts[possible][rare].sum())
         expected = np.append(expected[~rare], expected[rare].sum())
@@ -82,7 +82,7 @@ def test_steps_and_sequences_draw_independently() -> None:
     numbers = np.array([[uniform(key, step) for step in range(300)] for key in keys])
     assert scipy.stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
     neighbours = [numbers[1:] * numbers[:-1], numbers[:, 1:] * numbers[:, :-1]]
-    # The product of two independent ones is 1/4 on average, with a variance of 7/144.
+    # The product of two independent uniform numbers has mean 1/4 and variance 7/144.
     assert all(abs(each.mean() - 0.25) < 4 * (7 / 144 / each.size) ** 0.5 for each in neighbours)
 
 
@@ -92,7 +92,7 @@ def test_the_same_seed_alone_and_in_a_batch(model: triform.Model) -> None:
     assert together != sample(model, PROMPTS, seed=8)
     assert together[:3] == [sample(model, [prompt], seed=7)[0] for prompt in PROMPTS[:3]]
     assert [together[2], together[0], together[3]] == sample(model, [PROMPTS[2], PROMPTS[0], PROMPTS[3]], seed=7)
-    # Others may end early.
+    # The rest may end early.
     ends = list(range(0, 120, 5))
     for ids, whole in zip(sample(model, PROMPTS, seed=7, eos_token_id=ends), together, strict=True):
         end = next((place for place, token in enumerate(whole) if token in ends), 11)

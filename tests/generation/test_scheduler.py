@@ -1,4 +1,4 @@
-"""What the scheduler does with a budget, a long prompt, a failure: each seen by what it reads and when."""
+"""The scheduler under a budget, a long prompt and a failure, seen by the tokens of each step."""
 
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def test_without_pages_the_youngest_waits_and_all_end(model: triform.Model, monk
     assert preempted
     assert 0 not in preempted
     assert found == run(model.new_scheduler(), make_requests(model, lengths))
-    assert scheduler.pool.num_reused_tokens > 0  # what a preempted request had read was found again
+    assert scheduler.pool.num_reused_tokens > 0  # the prefix cache kept the tokens of the preempted request
     assert len(scheduler.pool.num_users) <= 6
 
 
@@ -121,7 +121,7 @@ def test_requests_that_begin_alike_read_their_prefix_once(model: triform.Model) 
     for request in (first, second, other):
         scheduler.add(request)
     scheduler.step()
-    # The second waits for the pages that the first is reading; the third begins otherwise.
+    # The second waits for the pages of the first; the third has a different beginning.
     assert [len(request.tokens) for request in (first, second, other)] == [1, 0, 1]
     scheduler.step()
     assert [len(request.tokens) for request in (first, second, other)] == [2, 1, 2]

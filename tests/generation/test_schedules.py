@@ -46,12 +46,12 @@ SETTINGS: list[dict[str, Any]] = [
     {"eos_token_id": EOS, "num_beams": 2, "do_sample": True},
     {"eos_token_id": [], "min_new_tokens": 3, "no_repeat_ngram_size": 2},
 ]
-"""What requests may ask for; equal ones are answered in one call, others in calls of their own."""
+"""Settings of requests; one call answers requests with equal settings."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A request as it is drawn: when it comes, and when it is cancelled, if at all."""
+    """A drawn request: the arrival step, and the cancellation step if any."""
 
     prompt: tuple[int, ...]
     settings: int
@@ -93,7 +93,7 @@ def request_of(model: triform.Model, each: Asked) -> Request:
 
 
 def bits(completions: list[Completion]) -> list[Any]:
-    """All of an answer, floats by their bits."""
+    """Return all of an answer, with floats as bits."""
     return [
         (each.ids, each.finish_reason, [x.hex() for x in each.log_probabilities or []], (each.score or 0.0).hex())
         for each in completions
@@ -101,7 +101,7 @@ def bits(completions: list[Completion]) -> list[Any]:
 
 
 def run(scheduler: Scheduler, model: triform.Model, schedule: list[Asked]) -> dict[Asked, list[Any]]:
-    """Every answer that was not cancelled."""
+    """Return every answer except the cancelled."""
     requests = {each: request_of(model, each) for each in schedule}
     step = 0
     while scheduler.has_work or any(each.comes_at >= step for each in schedule):
@@ -125,7 +125,7 @@ ALONE: dict[tuple[str, Asked], list[Any]] = {}
 
 
 def alone(model: triform.Model, each: Asked) -> list[Any]:
-    """The answer to a request that shares its passes and its pages with no other."""
+    """Return the answer to a request without shared passes or pages."""
     key = (model.checkpoint.source, each)
     if key not in ALONE:
         request = request_of(model, each)

@@ -1,4 +1,4 @@
-"""Settings of the checkpoint and of the caller: limits, order, and what is refused."""
+"""Settings of the checkpoint and of the caller: limits, order, and refusals."""
 
 import json
 from dataclasses import fields
@@ -38,7 +38,7 @@ def test_stops_at_each_end_token_and_at_the_limit(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config | {"eos_token_id": None}))
     free = triform.load(folder).generate(PROMPTS, max_new_tokens=20)
     assert [len(ids) for ids in free] == [20, 20, 20]
-    # Whatever the first says third, and the second says fifth, shall now end a text.
+    # The third token of the first and the fifth of the second become end tokens.
     ends = [free[0][2], free[1][4]]
     configure(folder, eos_token_id=ends)
     stopped = triform.load(folder).generate(PROMPTS, max_new_tokens=20)
@@ -182,7 +182,7 @@ def test_the_start_token_is_named_in_the_error(tmp_path: Path) -> None:
 
 
 def documented(setting: Setting) -> str:
-    """The line of a setting in docs/generation-settings.md."""
+    """Return the line of a setting in docs/generation-settings.md."""
     default = "" if setting.default in (None, ()) else f"`{json.dumps(setting.default)}`"
     option = f"`--{setting.name.replace('_', '-')}`" if setting.is_option else ""
     needs = {None: "", "do_sample": " Needs `do_sample`.", "num_beams": " Needs `num_beams` above 1."}[setting.needs]

@@ -1,4 +1,4 @@
-"""Tokens as they come."""
+"""Tokens arrive one at a time."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the goldens ask: each a checkpoint, a task, its inputs and its options. Read by the script and by the tests."""
+"""The cases of the goldens: each a checkpoint, a task, inputs and options. The script and the tests read them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ PREFIXES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """Inputs that one pipeline answers, each with every choice of options."""
+    """Inputs for one pipeline, each run with every choice of options."""
 
     name: str
     task: str
@@ -89,7 +89,7 @@ def _t5_of_tasks(folder: Path, minilm: Path) -> Path:
 
 
 OF_TASKS: list[dict[str, Any]] = [{"max_new_tokens": 12, "num_beams": 2}, {"max_new_tokens": 8, "num_beams": 4}]
-"""On what holds where the caller names no beams and no length, see the docstring of text2text-generation."""
+"""The docstring of text2text-generation gives the defaults of beams and length."""
 
 CASES = [
     Case(name="bert", task="question-answering", make=_bert, inputs=_questions(*TEXTS), options=ANSWERS),

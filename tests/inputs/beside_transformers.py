@@ -1,4 +1,4 @@
-"""One comparison for all tokenizers: ours beside one of transformers, on texts, pairs and back."""
+"""One comparison for all tokenizers: Triform beside transformers, on texts, pairs and decoding."""
 
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +10,7 @@ from triform.inputs import EncodedText, LongInput, Tokenizer
 
 
 def encode(tokenizer: Tokenizer, text: str | tuple[str, str]) -> EncodedText | None:
-    """None where there is no token."""
+    """Encode a text; return None for a text without tokens."""
     try:
         return tokenizer.encode([text])[0]
     except InputError:
@@ -18,7 +18,7 @@ def encode(tokenizer: Tokenizer, text: str | tuple[str, str]) -> EncodedText | N
 
 
 def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()) -> None:
-    """Ids, token type ids, characters, sequence ids, tokens; and the text that comes back."""
+    """Compare ids, token type ids, characters, sequence ids, tokens, words and the decoded text."""
     everything: list[str | tuple[str, str]] = [*TEXTS, *more_texts, *PAIRS]
     for text in everything:
         expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
@@ -39,7 +39,7 @@ def assert_equal(ours: Tokenizer, theirs: Any, *, more_texts: Iterable[str] = ()
 
 
 def assert_threads_agree(tokenizer: Tokenizer) -> None:
-    """Eight threads at once, whole and cut, get what one thread gets."""
+    """Compare eight concurrent threads with one thread, on whole and truncated texts."""
     lines = [f"{text} {number}" for number in range(20) for text in TEXTS]
     alone = [tokenizer.encode([line])[0].ids.tolist() for line in lines]
 

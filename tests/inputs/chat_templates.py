@@ -1,4 +1,4 @@
-"""Chat templates in the manner of published ones: each uses what templates of its kind use."""
+"""Chat templates in the manner of published templates, with the features of each kind."""
 
 LLAMA_2 = """{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}\
 {% set system_message = messages[0]['content'] %}{% else %}{% set loop_messages = messages %}\

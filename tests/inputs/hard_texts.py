@@ -1,4 +1,4 @@
-"""Texts on which tokenizers differ."""
+"""Texts on which tokenizers disagree."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Small SentencePiece models, and one written from a published tokenizer.json."""
+"""Small SentencePiece models, and a model written from a published tokenizer.json."""
 
 import base64
 import io
@@ -16,7 +16,7 @@ CORPUS = [*TEXTS, "the cat sat on the mat", "ein Hund und eine Katze", "un chat 
 
 
 def train(path: Path, **options: Any) -> None:
-    """A model of the hard texts; `options` are the trainer's."""
+    """Train a model on the hard texts; `options` are options of the trainer."""
     model = io.BytesIO()
     sentences = [text for text in CORPUS if text.strip() and "\x00" not in text]
     sentencepiece.SentencePieceTrainer.train(
@@ -31,7 +31,7 @@ def train(path: Path, **options: Any) -> None:
 
 
 def write_unigram(path: Path, tokenizer_json: Path, num_pieces: int) -> None:
-    """The model file that a tokenizer.json was converted from, as far as encoding goes.
+    """Write the model file behind a tokenizer.json, as far as encoding needs.
 
     https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
     """
@@ -49,12 +49,12 @@ def write_unigram(path: Path, tokenizer_json: Path, num_pieces: int) -> None:
 
 
 def read_charsmap(path: Path) -> bytes:
-    """The table by which a model file normalises: normalizer_spec.precompiled_charsmap."""
+    """Read the normalisation table of a model file: normalizer_spec.precompiled_charsmap."""
     return _fields(_fields(path.read_bytes())[3])[2]
 
 
 def _fields(message: bytes) -> dict[int, bytes]:
-    """The strings and messages in a protobuf message, the last of each field."""
+    """Return the strings and messages of a protobuf message, the last of each field."""
     found, place = {}, 0
 
     def number() -> int:
@@ -85,7 +85,7 @@ def _bytes(field: int, content: bytes) -> bytes:
 
 
 def varint(number: int) -> bytes:
-    """A number as protobuf writes it: seven bits at a time, the lowest first."""
+    """Encode a number as a protobuf varint: seven bits at a time, the lowest first."""
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

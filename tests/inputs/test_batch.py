@@ -29,12 +29,12 @@ def test_split_keeps_every_sequence_in_order_and_within_the_budget(rows: list[li
 
 
 class Picture(Source):
-    """A source of another kind than text."""
+    """A source of a kind different from text."""
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 9)), min_size=1, max_size=9), st.integers(1, 20))
 def test_every_array_is_split_with_its_rows(sizes: list[tuple[int, int]], budget: int) -> None:
-    """Some features at each sequence, several at one row, and none at others."""
+    """Sequences have any number of features, several at one row or none."""
     spans = Spans.of_lengths(np.array([rows for rows, _ in sizes]))
     own_rows = [np.arange(count) * rows // max(count, 1) for rows, count in sizes]
     feature_rows = np.concatenate([rows + begin for rows, begin in zip(own_rows, spans.begins, strict=True)])

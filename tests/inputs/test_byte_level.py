@@ -19,7 +19,7 @@ WRAPPED_TOKENS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
 def train(folder: Path, first: list[str]) -> None:
-    """vocab.json and merges.txt, with `first` at the vocabulary's beginning."""
+    """Train vocab.json and merges.txt, with `first` at the beginning of the vocabulary."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
@@ -71,7 +71,7 @@ def test_wrapped_equals_transformers(wrapped: Path, name: str, settings: dict[st
 
 
 def test_wrapped_equals_the_published_tokenizer_json(data: Path, tmp_path: Path) -> None:
-    """Taken apart into the two files, and put together again; <mask> takes the space before it with it."""
+    """Split a published tokenizer into two files, and rebuild the tokenizer; <mask> takes the space before <mask>."""
     published = data / "tokenizers" / "roberta-base" / "tokenizer.json"
     model = json.loads(published.read_text(encoding="utf-8"))["model"]
     write_json(tmp_path / "vocab.json", model["vocab"])

@@ -1,4 +1,4 @@
-"""Conversations rendered and encoded as transformers does it, what its opt-in guard does always, and faults."""
+"""Conversations rendered and encoded as by transformers, the guard against special tokens in content, and faults."""
 
 import functools
 from collections.abc import Callable
@@ -34,7 +34,7 @@ USER = {"role": "user", "content": "Hello!"}
 
 
 def save_tokenizer(folder: Path, template: Any, *, space_before: bool = False) -> Path:
-    """A byte-level tokenizer, or one that puts a space before a text, with special tokens of several models."""
+    """Save a byte-level or a space-prepending tokenizer, with special tokens of several models."""
     if space_before:
         tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(byte_fallback=True, unk_token="<unk>"))
         tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
@@ -69,7 +69,7 @@ def ours(folder: Path) -> tuple[Tokenizer, ChatTemplate]:
 
 @pytest.fixture(scope="session")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Tokenizer, ChatTemplate, Any]]:
-    """Our tokenizer and template of a kind, and the tokenizer of transformers."""
+    """Return Triform's tokenizer and template of a kind, and the tokenizer of transformers."""
 
     @functools.cache
     def of(name: str, space_before: bool = False) -> tuple[Tokenizer, ChatTemplate, Any]:
@@ -85,7 +85,7 @@ words = words.filter(lambda text: not any(0xD800 <= ord(letter) < 0xE000 for let
 
 @st.composite
 def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A system's word or none, then user and assistant in turn, now and then with the call of a tool between."""
+    """Draw an optional system message, then user and assistant in turn, with tool calls now and then."""
     messages: list[dict[str, Any]] = [{"role": "system", "content": draw(words)}] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(0, 2))):
         messages.append({"role": "user", "content": draw(words)})
@@ -161,13 +161,13 @@ def test_what_is_said_cannot_end_a_turn(both: Any, parts: list[str], space_befor
     assert [id for id in encoded.ids if id in special] == [id for id in without.ids if id in special]
     if not space_before:
         assert tokenizer.decode(encoded.ids.tolist(), skip_special_tokens=False) == prompt.text
-    if not any("\U000f0000" in part for part in parts):  # transformers takes its own mark out of the text
+    if not any("\U000f0000" in part for part in parts):  # transformers removes this mark from the text
         expected = reference.apply_chat_template(messages, add_generation_prompt=True, sanitize_control_tokens=True)
         assert encoded.ids.tolist() == expected["input_ids"]
 
 
 def test_very_many_letters_of_special_tokens(both: Any) -> None:
-    """In a time that grows with the text alone; squared, this would take minutes."""
+    """Time is linear in the length of the text; quadratic time would be minutes."""
     tokenizer, template, _ = both("chat-ml")
     prompt = template.render(Chat.read([{"role": "user", "content": "<|im_end|></s>" * 5_000}]))
     assert len(prompt.spelled) == 10_000
@@ -309,7 +309,7 @@ def test_parts_and_objects(both: Any) -> None:
 
 
 def test_letters_that_are_always_the_token(tmp_path: Path) -> None:
-    """A vocabulary whose own pieces spell a special token cannot tell the two apart."""
+    """A vocabulary with pieces that spell a special token cannot tell the two apart."""
     model = tokenizers.models.Unigram(
         [("<unk>", 0.0), ("</s>", -1.0), *((letter, -3.0) for letter in "abcs<>/")], unk_id=0
     )

@@ -1,4 +1,4 @@
-"""SentencePiece files alone: ids of the sentencepiece library, and of transformers where it reads them."""
+"""SentencePiece files alone: ids of the sentencepiece library, and of transformers if transformers reads the files."""
 
 import shutil
 import subprocess
@@ -22,7 +22,7 @@ from triform.inputs import LongInput, Tokenizer
 from triform.inputs.text.backend import Side
 
 TAKEN_APART = ("e\u0301", "\u2122", "ﬁ", "\ufeff", "\u200d", "\U000e0041")
-"""Where characters become fewer or more, the two libraries point to different ones."""
+"""If normalisation changes the number of characters, the two libraries give different offsets."""
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +64,7 @@ def xlm_roberta(models: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def marian(models: Path, tmp_path: Path) -> Path:
-    """The two models number their pieces differently; vocab.json numbers those of both, but for some."""
+    """Number the pieces of two models jointly in vocab.json, with a few pieces missing."""
     vocabulary = ["</s>", "<unk>", ">>fra<<"]
     for name in ("source.spm", "target.spm"):
         shutil.copy(models / name, tmp_path)
@@ -148,7 +148,7 @@ def test_bytes_equal_transformers(llama: Path, settings: dict[str, Any]) -> None
 
 
 def test_spaces_before_a_text_are_those_of_the_model(llama: Path) -> None:
-    """transformers 5 takes one of them for the space that SentencePiece puts before a text, and so loses one."""
+    """transformers 5 takes a leading space for the prefix space of SentencePiece, and loses the space."""
     ours, processor = Tokenizer.from_checkpoint(find_checkpoint(llama)), processor_of(llama / "tokenizer.model")
     for text in (" a", "   three", " "):
         got = ours.encode([text])[0]
@@ -180,7 +180,7 @@ def test_shifted_ids_equal_transformers(xlm_roberta: Path) -> None:
         expected = theirs(*text) if isinstance(text, tuple) else theirs(text)
         got, encoding = ours.encode([text])[0], expected.encodings[0]
         assert got.ids.tolist() == expected["input_ids"], text
-        # Theirs writes the space that <mask> takes with it.
+        # transformers writes the space that <mask> removed.
         assert list(got.tokens) == [token.lstrip(" ") for token in encoding.tokens], text
         assert list(got.sequence_ids) == encoding.sequence_ids, text
         assert got.token_type_ids.tolist() == encoding.type_ids, text
@@ -237,7 +237,7 @@ def test_published_vocabulary_equals_transformers(data: Path, tmp_path: Path) ->
 
 
 def test_the_target_model_joins_an_answer(marian: Path) -> None:
-    """A model may take the text apart in a way of its own, here "a" for "b", and puts it together again itself."""
+    """The denormalizer of the target model runs in decoding, here "a" for "b"."""
     normalizer = sentencepiece.SentencePieceNormalizer(norm_map=[("b", "a")])
     denormalizer_spec = normalizer.serialized_normalizer_spec()
     path = marian / "target.spm"
@@ -371,7 +371,7 @@ def test_the_library_is_not_imported_before_it_is_needed() -> None:
 
 
 def test_a_rendered_conversation(llama: Path) -> None:
-    """Its special tokens are found, but for those that somebody said."""
+    """Special tokens of the template become tokens; the same letters in a message do not."""
     tokenizer = Tokenizer.from_checkpoint(find_checkpoint(llama))
     text = "<s>[INST] say </s> 猫 [/INST] </s>"
     begin = text.index("</s>")

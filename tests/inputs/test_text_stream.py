@@ -1,4 +1,4 @@
-"""Pieces of text, whatever the tokenizer, put together are the text; and they come as soon as they are certain."""
+"""Pieces of text, joined, are the whole text for every tokenizer, and arrive as soon as the text is certain."""
 
 from pathlib import Path
 from typing import Any

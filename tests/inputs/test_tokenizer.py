@@ -23,7 +23,7 @@ texts = st.text(alphabet="ab é猫🐈.\n", max_size=40)
 
 
 def reference(max_length: int | None, side: Side = "right") -> tokenizers.Tokenizer:
-    """A tokenizer of the library's own, cut in the library's own way."""
+    """Return a tokenizer of the tokenizers library, with the truncation of the library."""
     tokenizer = tokenizers.Tokenizer.from_file(str(MINILM / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.no_truncation()
@@ -111,7 +111,7 @@ def test_a_missing_or_damaged_tokenizer_is_an_error(tmp_path: Path) -> None:
 
 
 def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path: Path) -> None:
-    """As checkpoints have it that are older than tokenizer.json, which was put beside their files later."""
+    """Checkpoints older than tokenizer.json, with a later tokenizer.json, name no roles."""
     shutil.copyfile(minilm / "tokenizer.json", tmp_path / "tokenizer.json")
     write_json(tmp_path / "config.json", {"model_type": "bert"})
     write_json(tmp_path / "tokenizer_config.json", {"do_lower_case": True})

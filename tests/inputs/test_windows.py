@@ -1,4 +1,4 @@
-"""Windows of a long text: all of it, in order, with what stands round it in each."""
+"""Windows of a long text: complete, in order, with the surrounding tokens in each window."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ NUM_OTHERS = 5
 
 
 def pair(length: int) -> EncodedText:
-    """[CLS] two tokens [SEP] `length` tokens [SEP]; every id is its place."""
+    """Return [CLS] two tokens [SEP] `length` tokens [SEP], with each position as id."""
     sequence_ids = [None, 0, 0, None, *[1] * length, None]
     ids = np.arange(len(sequence_ids))
     characters = np.stack([ids, ids + 1], axis=-1)
@@ -59,7 +59,7 @@ def test_windows_hold_all_of_the_text_and_share_the_overlap(length: int, room: i
 
 
 def depth(ids: list[int], token: int, *, last: int) -> float:
-    """How far a token is from the nearest edge of a window that is not the text's own; -1 outside."""
+    """Return the distance from a token to the nearest inner edge of a window; -1 outside the window."""
     if token not in ids:
         return -1
     left = token - ids[0] if ids[0] > 4 else np.inf

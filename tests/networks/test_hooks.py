@@ -1,4 +1,4 @@
-"""Hooks on whole models: where they are, what they select, and that looking changes nothing."""
+"""Hooks on whole models: positions, selections, and results unchanged by a hook."""
 
 import re
 from functools import partial
@@ -19,7 +19,7 @@ IDS = [[5, 6, 7, 8, 9, 10, 11], [9], [10, 11, 12, 13]]
 
 
 class Probabilities(Hook):
-    """Keeps what it is shown of attention probabilities, and each pass that it enters."""
+    """A hook records attention probabilities, and each pass through `enter`."""
 
     def __init__(self, selection: bool | Selection = True) -> None:
         self.selection = selection

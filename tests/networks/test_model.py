@@ -1,4 +1,4 @@
-"""The way in: `load`, the calls of a model, what they give back and what they refuse."""
+"""Model loading and calls: results of `load` and of a model, and refusals."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ IDS = [[5, 6, 7, 8], [9], [10, 11, 12]]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(name of a case) → our model of it."""
+    """Return a function from the name of a case to the loaded model."""
     made: dict[str, Model] = {}
 
     def get(name: str) -> Model:
@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 class Recorder(Hook):
-    """A hook that keeps all it sees, and may change one trace point."""
+    """A hook records every value, and may change one trace point."""
 
     def __init__(self, change: str = "", factor: float = 1.0) -> None:
         self.seen: dict[str, list[Array]] = {}

@@ -1,4 +1,4 @@
-"""The models to compare: each family with every variant that its recipe reads."""
+"""The models to compare: each family with every variant in the recipe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ BERT = {
     "intermediate_size": 48,
     "max_position_embeddings": 64,
 }
-# Positions of these begin at 2.
+# The positions of these models begin at 2.
 ROBERTA = {**BERT, "max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}
 MPNET = {**BERT, "max_position_embeddings": 66, "pad_token_id": 1}
 DISTILBERT = {
@@ -105,7 +105,7 @@ def t5(**changes: Any) -> T5Config:
 
 
 def of(config: Any, sizes: dict[str, Any], **changes: Any) -> Callable[[], Any]:
-    """A configuration, made when it is asked for."""
+    """Return a function that makes a configuration."""
     return lambda: config(**{**sizes, **changes})
 
 
@@ -120,7 +120,7 @@ LLAMA3 = {
 
 
 def older_rope(config: dict[str, Any]) -> dict[str, Any]:
-    """The layout before transformers 5: rope_theta at the top, the scaling under rope_scaling."""
+    """Rewrite to the layout before transformers 5: rope_theta at the top, the scaling under rope_scaling."""
     rope = dict(config.pop("rope_parameters"))
     config["rope_theta"] = rope.pop("rope_theta")
     if rope["rope_type"] != "default":
@@ -129,23 +129,23 @@ def older_rope(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def older_t5_v11(config: dict[str, Any]) -> dict[str, Any]:
-    """The layout before transformers 5, which said by tie_word_embeddings not to scale the output."""
+    """Rewrite to the layout before transformers 5: tie_word_embeddings false means an unscaled output."""
     del config["scale_decoder_outputs"]
     config["tie_word_embeddings"] = False
     return config
 
 
 def own_head(model: Any) -> None:
-    """A head of its own, as T5 v1.1 has it."""
+    """Give the model a separate head, as in T5 v1.1."""
     model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
-    # So that saving writes it beside the shared one.
+    # Saving then writes the head beside the shared embedding.
     for name in ("_tied_weights_keys", "all_tied_weights_keys"):
         tied = getattr(model, name)
         setattr(model, name, {target: source for target, source in tied.items() if target != "lm_head.weight"})
 
 
 def with_logits_bias(model: Any) -> None:
-    """A bias on the vocabulary that is not nought."""
+    """Give the vocabulary a bias other than zero."""
     with torch.no_grad():
         model.final_logits_bias.normal_()
 

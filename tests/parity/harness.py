@@ -1,6 +1,6 @@
-"""One harness for all families: a tiny random model of `transformers`, and every way in which Triform must equal it.
+"""A parity harness for all families: a tiny random model of `transformers`, and every way to run the model in Triform.
 
-A new family, or a variant of one, joins by adding a `Case` to `cases.py`.
+A new family or variant needs a `Case` in `cases.py`.
 """
 
 import json
@@ -21,10 +21,10 @@ TOLERANCE = 1e-5
 """max|Δ| relative to max(1, max|reference|): the design's promise."""
 
 NEAR_TIE = 1e-4
-"""Two best logits nearer than this: rounding may choose either, and the texts part ways."""
+"""Least difference of the two best logits; below, rounding may choose either, and the texts diverge."""
 
 LENGTHS = (7, 1, 19, 33, 2)
-"""Of the sequences in a mixed batch, in tokens."""
+"""Lengths of the sequences in a mixed batch, in tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Case:
 
 
 def make_checkpoint(case: Case, folder: Path) -> Any:
-    """Save a random model of the case, and return it as `transformers` reads it back."""
+    """Save a random model of the case, and return the model read back by `transformers`."""
     torch.manual_seed(0)
     model = getattr(transformers, case.model)(case.config())
     randomize(model)
@@ -55,7 +55,7 @@ def make_checkpoint(case: Case, folder: Path) -> Any:
 
 
 def load_reference(case: Case, folder: Path) -> Any:
-    """A checkpoint as `transformers` reads it, which must find all it needs and nothing else."""
+    """Load a checkpoint by `transformers`; fail on a missing or unexpected tensor."""
     model, info = getattr(transformers, case.model).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
@@ -65,7 +65,7 @@ def load_reference(case: Case, folder: Path) -> Any:
 
 
 def randomize(model: Any) -> None:
-    """Numbers with which every parameter matters: norms near 1, biases not 0."""
+    """Fill a model with numbers that give every parameter an effect: norms near 1, biases not 0."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not parameter.requires_grad:  # sinusoids
@@ -78,7 +78,7 @@ def randomize(model: Any) -> None:
 
 
 def assert_close(actual: Any, expected: Any) -> None:
-    """The measure of the design, on arrays of NumPy or of torch."""
+    """Check the largest difference against the tolerance, for arrays of NumPy or torch."""
     actual, expected = (np.asarray(x.detach() if isinstance(x, torch.Tensor) else x) for x in (actual, expected))
     assert actual.shape == expected.shape
     difference = np.abs(actual - expected).max()
@@ -86,7 +86,7 @@ def assert_close(actual: Any, expected: Any) -> None:
 
 
 def random_ids(case: Case, *, lengths: Sequence[int], seed: int = 1) -> list[list[int]]:
-    """Sequences of ids, none of them special."""
+    """Draw sequences of ids without special tokens."""
     vocab_size = case.config().vocab_size
     random = np.random.default_rng(seed)
     return [random.integers(3, vocab_size, length).tolist() for length in lengths]
@@ -95,22 +95,22 @@ def random_ids(case: Case, *, lengths: Sequence[int], seed: int = 1) -> list[lis
 def random_inputs(
     case: Case, model: triform.Model, *, lengths: Sequence[int] | None = None
 ) -> tuple[list[list[int]], list[list[int]] | None]:
-    """What a model is called with: sources, and targets where it reads any."""
+    """Draw inputs for a model: sources, and targets if the model reads targets."""
     lengths = case.lengths if lengths is None else lengths
     sources = random_ids(case, lengths=lengths)
     if isinstance(model.spec.head, spec.SequenceHead) and isinstance(model.spec.head.pooling, spec.LastOf):
         for source in sources:
-            # Two of the token that counts, or one, and others behind it.
+            # The pooled token occurs once or twice, with more tokens after the last.
             source[len(source) // 3] = source[len(source) // 2] = model.spec.head.pooling.token
     if not isinstance(model.spec.form, spec.EncoderDecoder) or model.spec.form.target is not None:
         return sources, None
-    # Targets whose lengths have nothing to do with those of the sources.
+    # The lengths of the targets are independent of the lengths of the sources.
     return sources, random_ids(case, lengths=lengths[::-1], seed=2)
 
 
 @dataclass
 class Reference:
-    """What `transformers` says of one sequence alone."""
+    """The outputs of `transformers` for one sequence alone."""
 
     hidden_states: list[NDArray[np.float32]]
     logits: NDArray[np.float32] | None
@@ -118,7 +118,7 @@ class Reference:
 
 
 def run_reference(model: Any, source: list[int], target: list[int] | None) -> Reference:
-    """One sequence, with no padding."""
+    """Run one sequence without padding."""
     arguments = {"input_ids": torch.tensor([source])}
     if target is not None:
         arguments["decoder_input_ids"] = torch.tensor([target])
@@ -137,7 +137,7 @@ def run_reference(model: Any, source: list[int], target: list[int] | None) -> Re
 
 
 def compare(model: triform.Model, reference: Any, sources: list[list[int]], targets: list[list[int]] | None) -> None:
-    """Run sequences as one packed batch, and compare each with the reference, which runs it alone."""
+    """Run sequences as one packed batch, and compare each with the reference model on the sequence alone."""
     batch = triform.Batch.from_ids(sources)
     target = None if targets is None else triform.Batch.from_ids(targets)
     output = model(batch, target, hidden_states=True)
@@ -164,7 +164,7 @@ def compare(model: triform.Model, reference: Any, sources: list[list[int]], targ
 
 
 def compare_greedy(generated: list[int], expected: list[int], logits: list[NDArray[np.float32]]) -> None:
-    """Token for token, up to the first step at which rounding may choose."""
+    """Compare token for token, up to the first step with a near tie."""
     for step, scores in enumerate(logits):
         best = np.sort(scores)[-2:]
         if best[1] - best[0] < NEAR_TIE:

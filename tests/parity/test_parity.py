@@ -67,7 +67,7 @@ def test_token_by_token_through_the_cache(case: Case, loaded: Any) -> None:
     states = whole.split("last_hidden_state")
     memory = model.encode(triform.Batch.from_ids(sources)) if targets else None
     cache = model.new_cache(len(sequences))
-    # All take their first tokens at once, then one at a time; those that have ended leave.
+    # All sequences read the prompts at once, then one token at a time; finished sequences leave.
     first = [max(1, len(sequence) // 2) for sequence in sequences]
     active = list(range(len(sequences)))
     step = [sequence[:length] for sequence, length in zip(sequences, first, strict=True)]

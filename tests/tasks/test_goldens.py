@@ -1,4 +1,4 @@
-"""Tasks against the pipelines that `transformers` 5 no longer has: answers that 4.x gave, kept in `tests/goldens`."""
+"""Tasks against pipelines missing from `transformers` 5: golden answers of 4.x, kept in `tests/goldens`."""
 
 import json
 from pathlib import Path
@@ -28,9 +28,9 @@ def test_equals_the_pipeline_of_transformers_4(minilm: Path, tmp_path: Path, cas
 
 
 def real_answers(answer: Any, options: dict[str, Any]) -> Any:
-    """What the field lists, without what is no answer, and always as a list where several are asked for.
+    """Drop the filler spans of score 0 from the answers of the pipeline; a list if `top_k` is above 1.
 
-    Where a context allows fewer answers than `top_k`, the pipeline fills up with spans of score 0: of tokens outside
+    If a context has fewer answers than `top_k`, the pipeline fills up with spans of score 0: of tokens outside
     the context, ends before their starts, and spans longer than `max_answer_len`.
     """
     if options.get("top_k", 1) == 1:

@@ -1,4 +1,4 @@
-"""Text longer than the model reads at once: in windows, refused, or cut and said to be."""
+"""Text beyond the context of the model: in windows, refused, or truncated with a warning."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from triform.bulk.formats import as_text
 from triform.errors import InputError, TruncationWarning
 
 LIMIT = 128
-"""Tokens of the models here, [CLS] and [SEP] among them."""
+"""Context of the models here in tokens, [CLS] and [SEP] included."""
 LONG = " ".join(text for text in TEXTS if text) * 14
 LABELS = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 
@@ -29,7 +29,7 @@ def tagger(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def windowed(folder: Path, kind: str, text: str, stride: int) -> tuple[Any, torch.Tensor]:
-    """The whole text's encoding, and per token what `transformers` says of it in the window that shows most around."""
+    """Encode the whole text, and take logits of `transformers` per token from the window with the most context."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = getattr(transformers, kind).from_pretrained(folder).eval()
     whole = tokenizer(text, return_offsets_mapping=True, verbose=False)
@@ -76,7 +76,7 @@ def test_what_fits_is_the_same_with_windows_and_without(tagger: Path) -> None:
 
 @pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
 def test_entities_are_whole_across_borders(tagger: Path, strategy: str) -> None:
-    """Tokens are put together once, over the whole text; the field puts together each window's and then chooses."""
+    """Triform groups tokens once, over the whole text; transformers groups per window and then chooses."""
     stride = 40
     tag = triform.pipeline("ner", model=tagger, ignore_labels=[], stride=stride)
     reference = transformers.pipeline("ner", model=str(tagger), device="cpu", ignore_labels=[])

@@ -23,7 +23,7 @@ TEXTS = [
 
 
 def assert_same(actual: Any, expected: Any) -> None:
-    """Equal to the last character; numbers within 1e-5."""
+    """Compare texts to the last character, and numbers within 1e-5."""
     if isinstance(expected, dict):
         assert set(actual) == set(expected)
         for key in expected:
@@ -39,7 +39,7 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 
 def both(task: str, folder: Path, **options: Any) -> tuple[Any, Any]:
-    """Our pipeline and the reference's."""
+    """Return the pipelines of Triform and of transformers."""
     return triform.pipeline(task, model=folder, **options), transformers.pipeline(task, model=str(folder), device="cpu")
 
 
@@ -166,7 +166,7 @@ def test_fill_mask(minilm: Path, tmp_path: Path) -> None:
     ids=str,
 )
 def test_hard_texts(minilm: Path, tmp_path: Path, task: str, architecture: str, options: dict[str, Any]) -> None:
-    """Accents, emoji, CJK and other scripts, control characters, very long words, blanks, the empty text."""
+    """Accents, emoji, CJK and more scripts, control characters, very long words, blanks, the empty text."""
     labels = {"contradiction": 0, "neutral": 1, "entailment": 2}
     config = {"label2id": labels, "id2label": {number: name for name, number in labels.items()}}
     ours, reference = both(task, checkpoints.bert(architecture, minilm, tmp_path, **config))
@@ -288,7 +288,7 @@ def test_summarization_and_text2text_generation(tmp_path: Path) -> None:
     answer = triform.pipeline("text2text-generation", model=folder, max_new_tokens=12)
     texts = ["The house is wonderful.", "A cat sat."]
     summarize = triform.pipeline("summarization", model=folder, max_new_tokens=12)
-    # The config's settings for the task, and the caller's over them.
+    # The settings of the caller override the task settings of the config.
     beams = [text["summary_text"] for text in summarize(texts, min_new_tokens=0)]
     assert beams == [text["generated_text"] for text in answer(["summarize: " + text for text in texts], num_beams=4)]
     greedy = [text["summary_text"] for text in summarize(texts, num_beams=1, min_new_tokens=0)]

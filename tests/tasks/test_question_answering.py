@@ -1,4 +1,4 @@
-"""What question answering reads and answers; `test_goldens.py` holds it beside the pipeline of `transformers` 4."""
+"""Inputs and answers of question answering; `test_goldens.py` compares with the pipeline of `transformers` 4."""
 
 import inspect
 import itertools
@@ -31,7 +31,7 @@ def answer(folder: Path) -> Any:
 def expected_answers(
     folder: Path, context: str, *, max_length: int, stride: int, max_answer_len: int
 ) -> tuple[dict[str, float], float]:
-    """(words → score, score of no answer), by the tokenizer's own windows and one loop over all pairs."""
+    """Return (words → score, score of no answer), by the windows of the tokenizer and one loop over all pairs."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
     names = {"input_ids", "token_type_ids"} & set(inspect.signature(model.forward).parameters)
@@ -49,7 +49,7 @@ def expected_answers(
     for window, offsets in enumerate(windows["offset_mapping"]):
         with torch.no_grad():
             output = model(**{name: torch.tensor([windows[name][window]]) for name in names})
-        # With a [CLS] in front, that is row 0 of those that count.
+        # A leading [CLS] is row 0 of the scored rows.
         first_row = [0] if windows["input_ids"][window][0] == tokenizer.cls_token_id else []
         rows = [row for row, sequence in enumerate(windows.sequence_ids(window)) if sequence == 1]
         starts, ends = (
@@ -110,7 +110,7 @@ def test_question_and_context_by_themselves(answer: Any) -> None:
 
 @pytest.mark.parametrize("family", ["bart", "t5", "llama"])
 def test_every_form_answers(family: str, tmp_path: Path) -> None:
-    """Only where [CLS] stands in front does it take a share of the probability, and may there be no answer."""
+    """A leading [CLS] takes a share of the probability and permits no answer; a model without [CLS] always answers."""
     make = {
         "bart": lambda: checkpoints.bart("BartForQuestionAnswering", tmp_path),
         "t5": lambda: checkpoints.t5(tmp_path, "T5ForQuestionAnswering"),
@@ -135,7 +135,7 @@ def test_one_window_where_all_fits(answer: Any) -> None:
     given = {"question": QUESTION, "context": TEXTS[1]}
     expected = answer(given, top_k=5)
     assert len(expected) == 5
-    # What would be cut otherwise, is not.
+    # A text within `max_seq_len` is one window, whatever the stride.
     assert answer(given, top_k=5, doc_stride=3, max_seq_len=60) == expected
     assert answer([given, given], top_k=5) == [expected, expected]
     assert list(answer(iter([given]))) == expected[:1]

@@ -1,4 +1,4 @@
-"""The runner alone: chunks, batches and failures, with a task of whole numbers that needs no model."""
+"""The runner alone: chunks, batches and failures, with a task of whole numbers and no model."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -19,7 +19,7 @@ UNREADABLE, UNANSWERABLE = -1, -2
 
 
 class Lengths(Task[Rows, int]):
-    """Answers the length of each input, a sequence of as many ids."""
+    """The task answers the length of each input, a sequence with a number of ids equal to the input."""
 
     name = "lengths"
     input_name = "number"
@@ -49,7 +49,7 @@ class Lengths(Task[Rows, int]):
 
 
 class Sums(Lengths):
-    """Answers the sum of the lengths of an input's sequences, which are 3, 3, … and the rest."""
+    """The task answers the sum of the lengths of an input's sequences: 3, 3, … and the rest."""
 
     several_sequences = True
 

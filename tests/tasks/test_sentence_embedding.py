@@ -70,7 +70,7 @@ def test_long_text_is_refused_or_cut_aloud(embed: Any, reference: Any) -> None:
 
 
 def with_pooling(minilm: Path, folder: Path, **pooling: Any) -> Path:
-    """The model with another 1_Pooling/config.json, with prompts, and without normalisation."""
+    """Save the model with another 1_Pooling/config.json, with prompts, and without normalisation."""
     shutil.copytree(minilm, folder)
     modules = json.loads((folder / "modules.json").read_text())[:2]
     (folder / "modules.json").write_text(json.dumps(modules))
@@ -170,7 +170,7 @@ def test_published_score_through_the_command_line(minilm: Path, data: Path, tmp_
 
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_int8_loses_no_more_than_a_third_of_a_point(engine: str, minilm: Path, data: Path) -> None:
-    """Most of it is lost by the activations: with them in floats it is 81.98."""
+    """Quantized activations cause most of the loss: float activations score 81.98."""
     rows = read_pairs(data)
     embed = triform.pipeline("sentence-embedding", model=minilm, engine=engine, dtype="int8")
     first, second = (embed([row[column] for row in rows]) for column in (6, 7))
@@ -179,13 +179,13 @@ def test_int8_loses_no_more_than_a_third_of_a_point(engine: str, minilm: Path, d
 
 
 def read_pairs(data: Path) -> list[list[str]]:
-    """The test set of STS-B: pairs of sentences in columns 6 and 7, gold scores in column 5."""
+    """Read the test set of STS-B: pairs of sentences in columns 6 and 7, gold scores in column 5."""
     with gzip.open(data / "text" / "stsb" / "stsbenchmark.tsv.gz", "rt", encoding="utf-8") as lines:
         return [row for row in csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE) if row[0] == "test"]
 
 
 def embed_file(model: Path, texts: list[str], folder: Path) -> NDArray[np.float64]:
-    """The vectors of texts, by way of files and `triform run`."""
+    """Embed texts through files and `triform run`."""
     (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
     arguments = ["--model", str(model), "--input", str(folder / "texts.txt"), "--output", str(folder / "vectors.jsonl")]
     arguments.append("--overwrite")

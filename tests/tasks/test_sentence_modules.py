@@ -1,4 +1,4 @@
-"""What sentence-transformers does behind the pooling: dense modules, norms in any order, cut vectors."""
+"""Modules of sentence-transformers behind the pooling: dense modules, norms in any order, truncated vectors."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TEXTS = ["A cat sat on the mat.", "no", "Ein Kätzchen saß auf der Matte — �
 
 
 def save(minilm: Path, folder: Path, *modules: Any, pooling: Any = "mean", **settings: Any) -> Path:
-    """The model with these modules behind its pooling."""
+    """Save the model with these modules behind the pooling."""
     transformer = Transformer(str(minilm))
     reference = SentenceTransformer(
         modules=[transformer, Pooling(384, pooling_mode=pooling), *modules], device="cpu", **settings
@@ -55,7 +55,7 @@ def test_modules_equal_those_of_sentence_transformers(kind: str, minilm: Path, t
             assert actual.shape == expected.shape
             np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-5 * max(1, np.abs(expected).max()))
     assert embed([]).shape == (0, reference.get_embedding_dimension())
-    # A saved model brings its modules along.
+    # A saved model contains the modules.
     embed.model.save(tmp_path / "saved")
     np.testing.assert_array_equal(triform.pipeline("sentence-embedding", model=tmp_path / "saved")(TEXTS), embed(TEXTS))
 

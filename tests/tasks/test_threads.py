@@ -1,4 +1,4 @@
-"""One pipeline, many threads."""
+"""A pipeline shared by many threads."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

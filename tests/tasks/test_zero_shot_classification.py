@@ -70,7 +70,7 @@ def test_needs_a_text_and_a_model_of_entailment(minilm: Path, tmp_path: Path) ->
     classify = triform.pipeline("zero-shot-classification", model=nli(minilm, tmp_path / "nli", NLI))
     with pytest.raises(InputError, match="expected a text, got {'text': 'a'}"):
         classify({"text": "a"}, candidate_labels=LABELS)
-    # The field refuses it too.
+    # transformers raises an error too.
     with pytest.raises(InputError, match="the text is empty, so there is nothing to classify"):
         classify("", candidate_labels=LABELS)
     for names in (["NEG", "POS"], ["entailment"]):

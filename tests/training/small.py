@@ -1,4 +1,4 @@
-"""A small run: a tiny decoder that learns letters, in this process or in others."""
+"""A small training run: a tiny decoder learns letters, in this process or in separate processes."""
 
 import os
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Letters:
 
 
 class NextLetter(Objective[Letters]):
-    """Each letter from those before it; `rng` leaves out some of them."""
+    """An objective predicts each letter from the letters before; `rng` leaves out some of the targets."""
 
     def __init__(self) -> None:
         pass
@@ -62,7 +62,7 @@ def write_lines(path: Path) -> Path:
 
 
 def score(model: Model) -> dict[str, float]:
-    """What rises and falls while the model learns, so that the best is not the last."""
+    """Return a loss that rises and falls during training, so the best checkpoint is not the last."""
     logits = model(Batch.from_ids([[1, 2, 3]])).logits
     return {"loss": float(np.sin(model.engine.to_numpy(logits)).sum())}
 
@@ -70,7 +70,7 @@ def score(model: Model) -> dict[str, float]:
 def train(
     model: Path, texts: Path, output: Path, *, token_budget: int = 64, until: int | None = None, **settings: Any
 ) -> list[Record]:
-    """Train to the end, or until there are so many records: those of this run."""
+    """Train to the end or up to `until` records; return the records of this run."""
     with join_processes() as processes:
         objective = NextLetter()
         loaded = triform.load(model, engine="torch")
@@ -97,7 +97,7 @@ def train(
 
 
 def train_alone(model: Path, texts: Path, output: Path, rank: int = 0, port: int = 0) -> None:
-    """The same in a process of its own, or, with a port, as one of two that train together."""
+    """Train in a separate process, or, with a port, as one of two processes in a joint run."""
     torch.set_num_threads(1)
     if port:
         os.environ |= {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

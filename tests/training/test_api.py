@@ -35,7 +35,7 @@ class Recorder(TrainingObserver):
 
 @pytest.fixture(scope="module")
 def values(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A recipe of values alone, with paths as Python has them."""
+    """Return a recipe of plain values, with paths as Python objects."""
     folder = tmp_path_factory.mktemp("train")
     rows = [{"text": f"{text} {number}", "label": text} for text in ("good", "bad") for number in range(6)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,4 +1,4 @@
-"""Scores of every task, beside what its answers say."""
+"""Scores of every task, compared with the answers of the task."""
 
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def test_perplexity_of_hidden_tokens_is_the_same_each_time(minilm: Path, tmp_pat
     given = rows(*({"text": text} for text in TEXTS))
     first = evaluate(fill, given)
     assert first == evaluate(fill, given)
-    assert first["loss"] == pytest.approx(np.log(30522), rel=0.3)  # it knows nothing
+    assert first["loss"] == pytest.approx(np.log(30522), rel=0.3)  # the model is untrained
 
 
 def test_translations_and_answers(minilm: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The memory that is foretold beside what torch keeps."""
+"""The forecast of memory beside the memory that torch keeps."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ WIDE: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 256, "num_hidden
 
 
 def kept(model: Any, *batches: Batch) -> int:
-    """Bytes that a forward pass holds for its gradients, parameters left out."""
+    """Return the bytes that a forward pass holds for the gradients, without parameters."""
     parameters = {parameter.data_ptr() for parameter in trainable_parameters(model).values()}
     sizes: dict[int, int] = {}
 
@@ -46,7 +46,7 @@ def test_activations(name: str, minilm: Path, tmp_path: Path) -> None:
     batch = Batch.from_ids([[7] * length for length in LENGTHS])
     batches = (batch, batch) if name == "bart" else (batch,)
     told = forecast_memory(model, trainable_parameters(model), sum(LENGTHS))
-    # Of the logits the softmax alone is kept.
+    # Torch keeps only the softmax of the logits.
     assert told.activations + told.logits / 3 == pytest.approx(kept(model, *batches), rel=0.35)
 
 

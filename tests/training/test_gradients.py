@@ -1,4 +1,4 @@
-"""The torch engine learns what transformers learns: losses, gradients, steps; dropout; blocks computed again."""
+"""The torch engine trains as transformers does: losses, gradients, steps; dropout; recomputed blocks."""
 
 import json
 from collections import Counter
@@ -26,7 +26,7 @@ FORMS = [case for case in CASES if case.name in ("bert-masked-lm", "t5-lm", "lla
 
 
 def ours(model: Model, sources: list[list[int]], targets: list[list[int]] | None) -> torch.Tensor:
-    """Something to differentiate that every row of the result is in."""
+    """Return a scalar to differentiate; every row of the result contributes."""
     batches = [triform.Batch.from_ids(ids) for ids in (sources, targets) if ids is not None]
     network: Any = model.network
     output = network(*batches)
@@ -46,7 +46,7 @@ def theirs(reference: Any, sources: list[list[int]], targets: list[list[int]] | 
 
 
 def without_dropout(model: Model) -> Model:
-    """Gradients and precision as in training, the numbers as without."""
+    """Disable dropout, but keep the gradients and the precision of training."""
     model.engine.dropout = lambda x, rate: x  # type: ignore[method-assign]
     attention: Any = model.engine.attention
 
@@ -59,7 +59,7 @@ def without_dropout(model: Model) -> Model:
 
 @contextmanager
 def sites_of_dropout() -> Iterator[Counter[tuple[float, int]]]:
-    """(rate, size of the last axis) → how many numbers some are dropped of."""
+    """Count the numbers passed to dropout, by (rate, size of the last axis)."""
     sites: Counter[tuple[float, int]] = Counter()
     functional = torch.nn.functional
     theirs, ours, attention = functional.dropout, dropout.drop, functional.scaled_dot_product_attention
@@ -95,7 +95,7 @@ def weighed(x: torch.Tensor) -> torch.Tensor:
 def assert_same_gradients(model: Model, reference: Any) -> None:
     named = reference.named_parameters(remove_duplicate=False)
     expected = {name: own.grad for name, own in named if own.grad is not None}
-    # What a bias adds to all keys alike has no gradient but the rounding of large numbers.
+    # A bias that adds the same to all keys has no gradient but rounding errors.
     floor = 1e-2 * max(gradient.abs().max() for gradient in expected.values())
     compared = set()
     for name, parameter in trainable_parameters(model).items():
@@ -176,7 +176,7 @@ def test_half_precision_is_near_and_leaves_gradients_in_float32(case: Case, reco
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_as_much_is_dropped_at_the_same_places(case: Case, tmp_path: Path) -> None:
-    """Every site of dropout in transformers, with its rate and the size of what it drops from."""
+    """Compare every site of dropout with transformers: rate, last axis and count."""
     reference = make_checkpoint(case, tmp_path).train()
     model = load_for_training(tmp_path)
     sources, targets = random_inputs(case, model, lengths=(6, 6))

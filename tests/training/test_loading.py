@@ -1,4 +1,4 @@
-"""Loading for training: a checkpoint as it is, with a new head, or a config alone; and the saved result."""
+"""Loading for training: a whole checkpoint, a checkpoint with a new head, or a config alone; and the saved result."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def assert_same_answers(model: Model, reference: Any, case: Case) -> None:
 
 
 def config_alone(case: Case, folder: Path, **changes: Any) -> Path:
-    """A config.json as transformers writes it for a model of this case, with no weights."""
+    """Write the config.json of transformers for a model of this case, without weights."""
     config = case.config()
     known = {name: value for name, value in changes.items() if name in config.to_dict()}
     model = getattr(transformers, case.model)(type(config)(**{**config.to_dict(), **known}))
@@ -57,7 +57,7 @@ def test_from_nothing_and_back_to_transformers(case: Case, tmp_path: Path) -> No
 
 
 def load_backbone_or_head(case: Case, folder: Path) -> Any:
-    """As transformers reads it, which may miss what nothing asks for: a pooler, sinusoids, an idle second bias."""
+    """Load by transformers; allow missing weights without a use: a pooler, sinusoids, an idle second bias."""
     reference, info = getattr(transformers, case.model).from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
     )
@@ -67,7 +67,7 @@ def load_backbone_or_head(case: Case, folder: Path) -> Any:
     return reference.eval()
 
 
-# The sinusoids that positions of DistilBERT may begin with are not among what Triform begins with.
+# DistilBERT may initialise positions with sinusoids; Triform does not.
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.name != "distilbert-tokens"], ids=lambda case: case.name
 )

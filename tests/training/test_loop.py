@@ -1,4 +1,4 @@
-"""The loop: the same numbers undisturbed, killed and resumed, in one process and in two."""
+"""The training loop: the same numbers undisturbed, killed and resumed, in one process and in two."""
 
 import json
 import multiprocessing
@@ -45,7 +45,7 @@ def run(*arguments: Any) -> Any:
 
 
 def numbers(output: Path) -> list[dict[str, Any]]:
-    """The log without the clock."""
+    """Return the log without the clock."""
     return [
         {key: value for key, value in record.items() if key != "seconds"}
         for record in read_log(output / "training" / "log.jsonl")
@@ -98,7 +98,7 @@ def test_two_processes_have_the_losses_of_one(model: Path, texts: Path, undistur
 
 @pytest.fixture(scope="module")
 def whole(model: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """The numbers of eight steps."""
+    """Return the numbers of eight steps."""
     output = tmp_path_factory.mktemp("whole")
     small.train(model, texts, output, steps=8)
     assert [path.name for path in (output / "training").iterdir() if path.is_dir()] == []
@@ -107,7 +107,7 @@ def whole(model: Path, texts: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture
 def half(model: Path, texts: Path, tmp_path: Path) -> Path:
-    """The same, ended behind the fifth, when there were checkpoints of the second and the fourth."""
+    """Run the same training up to the fifth record, with checkpoints of steps two and four."""
     small.train(model, texts, tmp_path, steps=8, until=5)
     assert [path.name[-1] for path in checkpoints(tmp_path)] == ["2", "4"]
     return tmp_path

@@ -35,7 +35,7 @@ KINDS: list[tuple[str, dict[str, Any]]] = [
 
 
 def shaken(model: Model, seed: int = 5) -> Model:
-    """As if it had been trained: B is no longer 0, and what is trained whole has changed."""
+    """Move every trained parameter, as training would: B is no longer 0, and whole weights change too."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for own in trainable_parameters(model).values():
@@ -69,7 +69,7 @@ def test_gradients_and_answers_equal_those_of_peft(name: str, settings: dict[str
     expected.backward()
     changes = [own for name, own in trainable_parameters(model).items() if "lora" in name]
     squares = sum(own.grad.square().sum().item() for own in changes if own.grad is not None)
-    # Where parts of a fused weight have changes of their own, PEFT also trains what is 0 between them.
+    # If the parts of a fused weight have separate updates, PEFT also trains the zeros between the parts.
     adapted = [own for key, own in reference.named_parameters() if "lora" in key]
     masks = [own != 0 for own in adapted]
     found = sum(own.grad[mask].square().sum().item() for own, mask in zip(adapted, masks, strict=True))

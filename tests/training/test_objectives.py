@@ -1,4 +1,4 @@
-"""Each objective beside transformers or sentence-transformers: what the model is given, and the loss made of it."""
+"""Each objective beside transformers or sentence-transformers: the input of the model, and the loss."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -47,7 +47,7 @@ def loss_of(objective: Objective[Any], model: Model, given: Sequence[Row], seed:
 
 
 class Recorder:
-    """A network that keeps what it is called with."""
+    """A wrapper records the arguments of the network."""
 
     def __init__(self, model: Model) -> None:
         self._network: Any = model.network
@@ -66,7 +66,7 @@ def reference(kind: str, folder: Path) -> Any:
 
 
 def of_sequences(batch: triform.Batch) -> list[dict[str, torch.Tensor]]:
-    """The arguments with which transformers reads each sequence alone."""
+    """Return the arguments of transformers for each sequence alone."""
     return [
         {
             "input_ids": torch.tensor([batch.ids[begin:end].tolist()]),

@@ -1,4 +1,4 @@
-"""Schedules and AdamW beside those of transformers and torch."""
+"""Schedules and AdamW beside transformers and torch."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""DistributedDataParallel sees the parameters: two processes and one have the same losses."""
+"""DistributedDataParallel sees the parameters: two processes have the same losses as a single process."""
 
 import json
 import subprocess

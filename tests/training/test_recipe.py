@@ -1,4 +1,4 @@
-"""Recipes: every key known, every value of its kind, and those of the repository sound."""
+"""Recipes: known keys, values of the right kind, and sound recipes in the repository."""
 
 from pathlib import Path
 

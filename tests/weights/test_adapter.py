@@ -1,4 +1,4 @@
-"""LoRA adapters against PEFT: every layout that Triform reads, and every refusal."""
+"""LoRA adapters against PEFT: every supported layout, and every refusal."""
 
 import json
 import re
@@ -37,7 +37,7 @@ def adapt(reference: Any, folder: Path, **config: Any) -> Any:
     """Put a random adapter on a model of transformers, save the adapter, and return the adapted model."""
     torch.manual_seed(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about embeddings that are saved as well, and what is tied
+        warnings.simplefilter("ignore")  # about saved embeddings and tied weights
         model = peft.get_peft_model(reference, peft.LoraConfig(**{"r": 4, "lora_alpha": 6, **config}))
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -50,7 +50,7 @@ def adapt(reference: Any, folder: Path, **config: Any) -> Any:
 
 
 def check(name: str, folder: Path, **config: Any) -> triform.Model:
-    """Compare a model with a random adapter with the library's; the model."""
+    """Compare a model with a random adapter with the library's model; return the model."""
     reference = adapt(make(name, folder / "base"), folder / "adapter", **config)
     model = triform.load(folder / "base", adapter=folder / "adapter")
     equal(model, reference, name)
@@ -70,7 +70,7 @@ def test_low_ranks(name: str, options: dict[str, Any], tmp_path: Path) -> None:
     plain = triform.load(tmp_path / "base")
     assert set(model.parameters) == set(plain.parameters)
     assert 0 < len(model.blueprint.updates) < len(model.parameters)
-    # Saved, it is a plain checkpoint that needs no adapter.
+    # A saved model is a plain checkpoint without an adapter.
     model.save(tmp_path / "saved")
     again = triform.load(tmp_path / "saved")
     for parameter, value in model.parameters.items():
@@ -139,11 +139,11 @@ def test_a_head_comes_with_the_adapter(base: str, name: str, task: str, modules:
     assert isinstance(named.spec.head, spec.SequenceHead | spec.TokenHead)
     assert named.spec.head.labels == tuple(names.values())
     named.save(tmp_path / "saved")
-    # The head that the base model had is carried along, as by every save.
+    # Saving keeps the head of the base model, as always.
     saved, info = kind.from_pretrained(tmp_path / "saved", attn_implementation="eager", output_loading_info=True)
     assert not info["missing_keys"]
     equal(named, saved.eval(), name)
-    # A task that asks for no head has no use for it.
+    # A task without a head ignores the stored head.
     assert triform.load(tmp_path / "base", adapter=tmp_path / "adapter", with_head=False).spec.head is None
 
 
@@ -281,7 +281,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model and an adapter for it."""
+    """Return a model and a matching adapter."""
     folder = tmp_path_factory.mktemp("sound")
     adapt(make("bert", folder / "base"), folder / "adapter", target_modules=["query", "value"])
     return folder

@@ -38,7 +38,7 @@ def random(*shape: int, seed: int) -> NDArray[np.float32]:
 
 
 def write_adapter(folder: Path, *shapes: tuple[int, ...], **config: Any) -> dict[str, NDArray[np.float32]]:
-    """Write an adapter of one module with random tensors: A, B and, as the third, the magnitude of DoRA."""
+    """Write random tensors of an adapter for one module: A, B and, as the third, the magnitude of DoRA."""
     names = ("lora_A.weight", "lora_B.weight", "lora_magnitude_vector")
     arrays = {name: random(*shape, seed=seed) for seed, (name, shape) in enumerate(zip(names, shapes, strict=False))}
     tensors = {f"base_model.model.h.0.fused.{name}": torch.from_numpy(array) for name, array in arrays.items()}

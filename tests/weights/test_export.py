@@ -1,4 +1,4 @@
-"""Export: checkpoints whole or not at all, over their own folder, with the tensors that the model does not use."""
+"""Export: whole checkpoints or none, over the source folder, with the tensors outside the model."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from triform.weights import open_tensors, write_json, write_tensors
 
 
 def tensors_of(*sizes: int) -> dict[str, StoredTensor]:
-    """Return one float32 tensor for each size."""
+    """Return a float32 tensor for each size."""
     return {
         f"x.{index}": StoredTensor(np.full(size, index, np.float32), Format.FLOAT32) for index, size in enumerate(sizes)
     }
@@ -108,7 +108,7 @@ def test_a_model_is_saved_over_the_folder_it_was_loaded_from(dtype: str, tmp_pat
     model = triform.load(tmp_path, dtype=dtype)
     expected = model(triform.Batch.from_ids(sources)).logits
     model.save(tmp_path)
-    # What is mapped is the old file, which lives on as long as the model does.
+    # The model maps the old file, and keeps the old file alive.
     np.testing.assert_array_equal(model(triform.Batch.from_ids(sources)).logits, expected)
     np.testing.assert_array_equal(triform.load(tmp_path)(triform.Batch.from_ids(sources)).logits, expected)
     assert (tmp_path / "tokenizer.json").read_text() == "{}"

@@ -37,7 +37,7 @@ from triform.weights import (
 HEADS, KEY_HEADS, HEAD_DIM, INPUTS = 4, 2, 3, 5
 WIDTH, KEY_WIDTH = HEADS * HEAD_DIM, KEY_HEADS * HEAD_DIM
 Divide = Callable[[Any], Any]
-"""What a fused linear makes, (1, rows, out) → what its family makes of it, (1, rows, part) each."""
+"""Output of a fused linear, (1, rows, out) → the parts that the family takes, (1, rows, part) each."""
 
 
 def view(*sizes: int) -> Divide:
@@ -45,7 +45,7 @@ def view(*sizes: int) -> Divide:
 
 
 def falcon(*, is_new: bool, has_one_key_head: bool) -> Divide:
-    """Return Falcon's own division. The new decoder repeats keys and values for each query."""
+    """Return the slices of Falcon. The new decoder repeats keys and values for each query."""
     own: Any = SimpleNamespace(
         new_decoder_architecture=is_new,
         multi_query=has_one_key_head,
@@ -131,7 +131,7 @@ def test_experts_that_are_stored_transposed_and_row_by_row_are_divided() -> None
 
 
 def test_a_patch_embedding_is_a_linear() -> None:
-    """ViT: a convolution whose stride is its kernel multiplies each patch with a matrix."""
+    """ViT: a convolution with a stride equal to the kernel multiplies each patch with a matrix."""
     conv = torch.nn.Conv2d(3, 7, kernel_size=2, stride=2)
     image = torch.randn(1, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     rule = Rename("projection.*", "patch.*", layout=(Flatten((3, 2, 2)),))

@@ -1,4 +1,4 @@
-"""Matching of tensors and parameters: old and new names, with and without a prefix, all problems in one error."""
+"""Matching of tensors and parameters: old and new names, prefixes, and all problems in a single error."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -29,7 +29,7 @@ BATCH = triform.Batch.from_ids([[5, 6, 7], [8]])
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache that keeps models of any size."""
+    """Return the folder of a cache for models of any size."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("TRIFORM_CACHE", str(folder))
     monkeypatch.setattr(loading, "LEAST_BYTES", 0)
@@ -77,7 +77,7 @@ def test_each_format_and_each_version_of_a_model_has_its_own_file(model: Path, c
         first = answer(model, dtype=dtype)
         np.testing.assert_array_equal(answer(model, dtype=dtype), first)
     assert len(files(cache)) == 3
-    # Other weights under the same name: a folder that was trained further.
+    # Other weights under the same name, as after more training.
     weights = model / "model.safetensors"
     tensors = read_file(model)
     write_file(model, {name: tensor + 1 if "query.weight" in name else tensor for name, tensor in tensors.items()})
@@ -90,13 +90,13 @@ def test_each_format_and_each_version_of_a_model_has_its_own_file(model: Path, c
 
 
 def damaged(content: bytes) -> Iterator[bytes]:
-    """A file after every kind of accident."""
+    """Yield the content of a file after every kind of accident."""
     start = 8 + int.from_bytes(content[:8], "little")
     random = np.random.default_rng(0)
     for place in (*range(8), *random.integers(8, start, 60), *random.integers(start, len(content), 20)):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(random.integers(8))
-        # A space behind the header that became another blank says the same.
+        # Another blank in place of a space behind the header has the same meaning.
         if flipped[8:start].strip() != content[8:start].strip() or place < 8 or place >= start:
             yield bytes(flipped)
     yield from (b"", content[:7], content[:start], content[:-1], content + b"\0", bytes(len(content)))
@@ -132,7 +132,7 @@ def test_a_file_under_the_name_of_another_is_made_again(model: Path, cache: Path
     expected = [answer(model, dtype=dtype) for dtype in ("float32", "bfloat16")]
     one, other = files(cache)
     kept = one.read_bytes()
-    os.rename(other, one)  # which keeps its seal
+    os.rename(other, one)  # the file keeps the seal
     assert not PackedCache(cache, 10**9).verify()[one]
     for dtype, logits in zip(("float32", "bfloat16"), expected, strict=True):
         np.testing.assert_array_equal(answer(model, dtype=dtype), logits)
@@ -214,7 +214,7 @@ def start(model: Path, before: str) -> subprocess.Popen[str]:
 def test_a_full_disk_is_no_error(model: Path, cache: Path) -> None:
     output, errors = start(model, FULL_DISK).communicate()
     assert float(output) == float(answer(model).astype(float).sum()), errors
-    assert len(files(cache)) == 1  # of this process, none of the other
+    assert len(files(cache)) == 1  # from this process only
 
 
 def test_several_processes_and_threads_may_write_at_once(model: Path, cache: Path) -> None:

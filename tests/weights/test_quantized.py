@@ -1,4 +1,4 @@
-"""Weights in integers: quantized while loading, written for transformers, read back; other formats refused."""
+"""Weights in integers: quantized during loading, written for transformers, read back; unknown formats refused."""
 
 import json
 import tracemalloc
@@ -86,7 +86,7 @@ def test_linears_are_quantized_and_nothing_else(format: Format, tmp_path: Path) 
             stored = model.engine.stored(parameter)
             np.testing.assert_array_equal(stored.array, expected.array)
             np.testing.assert_array_equal(stored.scales, expected.scales)
-    # The tied table is looked up as it is multiplied with.
+    # The tied table serves lookups in the format of the linear.
     table = dequantize(model.engine.stored(model.parameters["embedding.word.weight"]))
     rows = model.engine.embedding(np.array([3, 5]), model.parameters["embedding.word.weight"])
     np.testing.assert_array_equal(rows, table[[3, 5]])
@@ -110,7 +110,7 @@ def test_every_family_in_int8_is_near_float32(case: Case, tmp_path: Path) -> Non
 def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format, tmp_path: Path) -> None:
     """With float activations on both sides, transformers and Triform agree within the tolerance of parity.
 
-    They may be apart by what Triform does beyond, rounding activations to int8; by steps of max / 127 there and
+    Results may differ by Triform's rounding of activations to int8; by steps of max / 127 in transformers and
     max / 127.5 in compressed-tensors; and by bfloat16, in which the latter widens int4 at once.
     """
     load(make_model(name, tmp_path / "floats"), format.name).save(tmp_path / "quantized")
@@ -119,7 +119,7 @@ def test_a_written_checkpoint_is_read_by_transformers(name: str, format: Format,
     assert np.abs(outputs(load(tmp_path / "quantized")) - widened).max() <= 0.05 * greatest
     for at_once in (True, False):
         if name == "t5" and format is Format.INT4 and not at_once:
-            continue  # transformers' T5 asks a packed linear for its weight, which it does not have
+            continue  # transformers' T5 reads `weight` of a packed linear, and fails
         kind, setting = type(MODELS[name]()), transformers.CompressedTensorsConfig(dequantize=at_once)
         reference, info = kind.from_pretrained(
             tmp_path / "quantized", dtype=torch.float32, quantization_config=setting, output_loading_info=True
@@ -147,7 +147,7 @@ def test_what_is_written_is_what_was_loaded(name: str, format: Format, tmp_path:
             assert torch.equal(read_file(tmp_path / folder)[tensor], numbers)
         configs = [json.loads((tmp_path / own / "config.json").read_text()) for own in (folder, "quantized")]
         assert configs[0] == configs[1]
-    # As stored, the language head is in floats; it too is quantized for whoever asks.
+    # The stored language head is in floats; an explicit dtype quantizes the head as well.
     np.testing.assert_array_equal(outputs(load(tmp_path / "quantized", format.name)), outputs(model))
     heads = {own.format for own in again.parameters.values()}
     assert heads == {format, Format.FLOAT32}
@@ -332,11 +332,11 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
-    """One tensor means the largest in float32; the word embedding is as large, and stays mapped."""
+    """The largest float32 tensor adds to the peak; the word embedding is as large, and stays mapped."""
     shape = 16_384, 512
     config = transformers.LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": shape[0], "hidden_size": shape[1]})
     transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
-    triform.load(tmp_path, engine=engine, dtype=format.name)  # what is imported on the way is no part of it
+    triform.load(tmp_path, engine=engine, dtype=format.name)  # imports modules before the measurement
     tracemalloc.start()
     model = triform.load(tmp_path, engine=engine, dtype=format.name)
     held, peak = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""Slices of tensors: every step and every composition has its inverse."""
+"""Slices of tensors: every step and every composition has an inverse."""
 
 import math
 from itertools import permutations, product

@@ -38,7 +38,7 @@ STARS = ("{0}.*.{1}", "*.{0}", "{0}.*", "{0}.*.{1}.*", "{0}_*.{1}*", "*")
 
 
 def resolve(case: Case) -> tuple[spec.Model, WeightTable, dict[str, tuple[int, ...]]]:
-    """Spec, table and parameters of a case, from its config alone."""
+    """Resolve the spec, the table and the parameters of a case from the config alone."""
     written: dict[str, Any] = json.loads(case.config().to_json_string())
     config = case.rewrite_config({**written, "architectures": [case.model]})
     model = families.read_spec(config, "config.json")

@@ -19,7 +19,7 @@ ENTRY = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
 
 
 def bits(tensor: torch.Tensor) -> Any:
-    """The bits of a tensor of any float dtype, as NumPy has them."""
+    """Return the bits of a tensor of any float dtype, as a NumPy array."""
     return tensor.contiguous().view(torch.uint8).numpy()
 
 
@@ -54,7 +54,7 @@ def test_reading_maps_the_file_and_copies_nothing(tmp_path: Path) -> None:
     assert isinstance(base, np.memmap)
     assert np.shares_memory(base, other)
     assert not first.flags.writeable
-    # The mapping is the file: what is written there is seen here.
+    # The mapping shares the file: a write to the file changes the array.
     info = tensors["x"]
     with (tmp_path / "model.safetensors").open("r+b") as stream:
         stream.seek(info.begin)
