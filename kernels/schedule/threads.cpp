@@ -21,9 +21,9 @@ static inline void relax() { std::this_thread::yield(); }
 namespace triform {
 namespace {
 
-// Iterations of a spin before a worker parks: some tens of microseconds, which is as long as Python takes between two
-// kernels. A spinning worker begins the next job at once. A parked one has to be woken by the kernel through the futex
-// of the condition variable.
+// Iterations of a spin before a worker parks: some tens of microseconds, as long as Python takes between two kernels. A
+// spinning worker begins the next job at once. A parked one waits until the operating system wakes it, through the
+// futex of the condition variable.
 constexpr int kSpins = 2000;
 
 // Limits the calls of `asked_to_stop`, which takes the GIL, to ten a second.
