@@ -71,13 +71,16 @@ class HiddenStates(Hook):
         self._seen: dict[str, Array] = {}
 
     def enter(self, stack: str, spans: Spans, starts: Integers) -> None:
+        """Pass the stack, the spans and the (B,) starts on to the inner hook."""
         if self._inner is not None:
             self._inner.enter(stack, spans, starts)
 
     def wants(self, name: str) -> bool | Selection:
+        """Want the recorded trace points, and those of the inner hook."""
         return name in self._names or (self._inner is not None and self._inner.wants(name))
 
     def tensor(self, name: str, value: Array) -> Array:
+        """Show a tensor of any shape to the inner hook, and record the tensor that comes back."""
         if self._inner is not None and self._inner.wants(name):
             value = self._inner.tensor(name, value)
         if name in self._names:
@@ -85,6 +88,7 @@ class HiddenStates(Hook):
         return value
 
     def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
+        """Pass probabilities, (N, Q, K), on to the inner hook."""
         assert self._inner is not None, "only the inner hook wants probabilities"
         return self._inner.probabilities(name, sequence, first_query, value_NQK)
 

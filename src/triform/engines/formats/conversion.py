@@ -12,7 +12,7 @@ BLOCK_NUMBERS = 1 << 20
 
 
 def to_float32(tensor: StoredTensor) -> Floats:
-    """Convert the numbers of a tensor to float32, exactly."""
+    """Convert the numbers of a tensor to float32, exactly: the array has `tensor.shape`."""
     return dequantize(tensor) if tensor.format.is_integer else widen(tensor.array, tensor.format)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class FormatKind(StrEnum):
-    """A format stores floats, or integers that scales multiply."""
+    """A format stores floats, or integers with scales."""
 
     FLOAT = auto()
     INTEGER = auto()
@@ -56,7 +56,7 @@ class Format:
 
     @property
     def numbers_per_element(self) -> int:
-        """The numbers that one element of `storage` holds."""
+        """Numbers in each element of `storage`."""
         return 8 * self.storage.itemsize // self.bits
 
 

@@ -14,7 +14,7 @@ class TypedEngine(
     AttentionOperations[ArrayT],
     AnswerOperations[ArrayT],
 ):
-    """An engine owns arrays and parameters of its own types, and does all arithmetic on them.
+    """An engine owns arrays and parameters of engine-specific types, and does all arithmetic on them.
 
     A new engine implements the abstract operations. The other operations are compositions of these; an engine may
     fuse them, as long as the result stays the same.
