@@ -50,7 +50,7 @@ class Memory(Protocol):
     """The cross-attention's keys and values of the sequences of a pass."""
 
     def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
-        """Return the keys and values of a layer, projecting encoder states that have not been projected yet.
+        """Return the keys and values of a layer; encoder states without a projection are projected first.
 
         `is_hooked` tells that a hook may change what `project` returns.
         """

@@ -63,7 +63,7 @@ def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array
 
 
 class HiddenStates(Hook):
-    """A recorder of the tensors at some trace points, behind an optional hook that may change them."""
+    """A recorder of the tensors at some trace points, after an optional inner hook."""
 
     def __init__(self, names: Collection[str], inner: Hook | None) -> None:
         self._names = list(names)
@@ -76,11 +76,11 @@ class HiddenStates(Hook):
             self._inner.enter(stack, spans, starts)
 
     def wants(self, name: str) -> bool | Selection:
-        """Want the recorded trace points, and those of the inner hook."""
+        """Want the recorded trace points, and the trace points of the inner hook."""
         return name in self._names or (self._inner is not None and self._inner.wants(name))
 
     def tensor(self, name: str, value: Array) -> Array:
-        """Show a tensor of any shape to the inner hook, and record the tensor that comes back."""
+        """Show a tensor of any shape to the inner hook, and record the returned tensor."""
         if self._inner is not None and self._inner.wants(name):
             value = self._inner.tensor(name, value)
         if name in self._names:

@@ -27,7 +27,7 @@ class Scope:
         return replace(self, stack=f"{name}.")
 
     def top(self) -> "Scope":
-        """Return to the stack's top, for parameters that layers share."""
+        """Return to the stack's top, for parameters shared by layers."""
         return replace(self, path="")
 
     @property

@@ -130,7 +130,7 @@ class PackedCache:
         return {path: _is_sound(path) for path in sorted(self.folder.glob(FILES))}
 
     def clear(self) -> list[Path]:
-        """Delete all files, also half-written ones; return their paths."""
+        """Delete all files, half-written files too; return their paths."""
         paths = [*self.folder.glob(FILES), *self._half_written()]
         for path in paths:
             path.unlink(missing_ok=True)

@@ -42,8 +42,8 @@ def dequantize(weight: StoredTensor) -> Floats:
 def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats]:
     """Quantize each row by the greatest magnitude: q = rint(x · (127 / max|x|)), scale = max|x| / 127.
 
-    Shapes: (rows, I) → (rows, I) and (rows,). A row and its scale are zero where 127 / max|x| would be infinite. A
-    row with NaN or infinity has the scale NaN.
+    The shapes are (rows, I) → (rows, I) and (rows,). A row and its scale are zero where 127 / max|x| would be infinite.
+    A row with NaN or infinity has the scale NaN.
     """
     greatest = np.abs(x).max(axis=-1, initial=0)
     is_finite = np.isfinite(greatest)
