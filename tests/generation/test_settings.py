@@ -145,7 +145,9 @@ def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -
 
 def test_impossible_settings_of_a_checkpoint_name_the_file(folder: Path) -> None:
     configure(folder, top_p=7)
-    with pytest.raises(UnsupportedModelError, match=r"generation_config.json: top_p=7: expected .* correct it in a copy"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"generation_config.json: top_p=7: expected .* correct it in a copy"
+    ):
         triform.load(folder).generate(PROMPTS)
 
 

@@ -1,4 +1,4 @@
-"""The KV cache maps each sequence to the pages of its keys and values, as an operating system maps memory.
+"""The KV cache maps each sequence to pages of keys and values.
 
 Paged attention: Kwon et al. 2023, arXiv:2309.06180.
 """
@@ -56,7 +56,7 @@ class KeyValueCache:
             self._extend(-(-lengths // size))
             self._flat = None
         pages, spans = self._flatten()
-        # The position of each new token in its sequence, and from it the page and the row in the page.
+        # Position of each new token in its sequence → page and row in the page.
         ends = counts.cumsum()
         positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
         slots = pages[spans.begins.repeat(counts) + positions // size] * size + positions % size

@@ -24,7 +24,7 @@ from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
 MAX_NEW_TOKENS = 256
-"""Limit of new tokens where neither the caller nor the checkpoint sets one, as in the pipelines of transformers."""
+"""Default limit of new tokens for caller and checkpoint without a limit, as in the pipelines of transformers."""
 
 NOT_IMPLEMENTED: Mapping[str, Any] = {
     "encoder_repetition_penalty": 1.0,
@@ -53,7 +53,7 @@ class ContextEnd(StrEnum):
     ERROR = "error"
     """Refuse a limit that the caller sets beyond the context; any other limit ends at the context."""
     STOP = "stop"
-    """End at the context, even if the caller sets a longer limit; the answer says so."""
+    """End at the context, even if the caller sets a longer limit, with `FinishReason.CONTEXT`."""
     SLIDE = "slide"
     """Continue: a full context is cut to its last half, and that half is read again."""
 

@@ -21,7 +21,7 @@ PREFIX_BYTES = 512 << 20
 """Most bytes of cached pages without a user, kept for later requests."""
 
 MIN_COPIED_ROWS = 8
-"""Fewest matching rows for which a page is copied. To recompute fewer rows costs about as much as the copy."""
+"""Fewest matching rows for which a page is copied. Computing fewer rows costs about as much as the copy."""
 
 MAX_CHILDREN = 32
 """Most pages behind a prefix to compare token by token, the latest first."""

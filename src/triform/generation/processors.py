@@ -41,7 +41,7 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
     if config.suppress_tokens:
         logits_BV = suppress(logits_BV, config.suppress_tokens, np.ones(len(sequences), bool))
     if config.begin_suppress_tokens:
-        # Behind a forced first token, the beginning is the token after.
+        # After a forced first token, the next token counts as the beginning.
         forced = config.forced_bos_token_id is not None
         at_begin = rows([each.num_new == int(forced and each.prompt_length == 1) for each in sequences])
         logits_BV = suppress(logits_BV, config.begin_suppress_tokens, at_begin)

@@ -69,7 +69,7 @@ class EncoderMemory:
     def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
         """Return the keys and values of a layer, and keep them for later passes unless a hook sees them."""
         if is_hooked:
-            # A hook may change them in this pass alone: they are not kept for the next.
+            # A hook may change keys and values, so these are for this pass only.
             key, value = project(self._states_SD)
             return PackedKeyValues(key, value, self._spans)
         if layer not in self._key_values:

@@ -16,7 +16,7 @@ class EncoderOutput:
     last_hidden_state: Array
     """(T, D) packed"""
     spans: Spans
-    """Which rows belong to which sequence."""
+    """The rows of each sequence."""
     hidden_states: tuple[Array, ...] | None = None
     """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
     memory: EncoderMemory = field(repr=False)
@@ -37,15 +37,15 @@ class Output:
     last_hidden_state: Array
     """(T, D) packed"""
     spans: Spans
-    """Which rows of `last_hidden_state` belong to which sequence."""
+    """The rows of each sequence in `last_hidden_state`."""
     logits: Array | None = None
-    """(T, V) of a token-level head, or those rows asked for; (B, labels) of a sequence-level head; None without one."""
+    """(T, V) of a token-level head, or the rows of `logits_at`; (B, labels) of a sequence head; None without a head."""
     logits_spans: Spans | None = None
-    """Which rows of `logits` belong to which sequence."""
+    """The rows of each sequence in `logits`."""
     hidden_states: tuple[Array, ...] | None = None
     """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
     encoder: EncoderOutput | None = None
-    """What the decoder saw, in an encoder-decoder."""
+    """The encoder's output, in an encoder-decoder."""
 
     def split(self, name: str) -> list[Array]:
         """Split "last_hidden_state", (T, D), or "logits", (T, V), into an array for each sequence."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from triform.engines import Engine, Parameter, ParameterRole
 
 ParameterSource = Callable[[str, tuple[int, ...], ParameterRole], Parameter]
-"""(canonical name, shape, role) → the parameter; asked again for a name, it answers with the same one."""
+"""(canonical name, shape, role) → the parameter; the same object for each call with a name."""
 
 
 @dataclass(frozen=True, slots=True)

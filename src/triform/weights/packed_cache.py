@@ -38,7 +38,7 @@ ALIGNMENT = 64
 """Bytes of a cache line of the processor, and of a vector of AVX-512."""
 FILES = "[0-9a-f]" * 32 + ".safetensors"
 ABANDONED = 3600
-"""Seconds since its last write after which a half-written file counts as abandoned."""
+"""Seconds without a write after which a half-written file counts as abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,7 +38,7 @@ class Format:
     scales: "Format | None" = None
     """The format of the scales that integers are multiplied by; None for floats."""
     group_size: int | None = None
-    """Inputs that share a scale; None where all inputs of an output channel share one."""
+    """Inputs that share a scale; None for one scale per output channel."""
     has_zero_points: bool = False
     """Integers are stored with an offset for each scale."""
 

@@ -21,12 +21,12 @@ class NativeParameter:
     and their scales."""
     format: Format
     code: _kernels.Format
-    """The format as kernels know it."""
+    """The code of the format in the kernels."""
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
-    """The packed array as the kernels of linears take it; None where it is not packed."""
+    """The packed array for the kernels of linears; None if not packed."""
     vector: Floats | None = None
-    """The numbers as all other kernels take them; None where the tensor has more than one axis."""
+    """The numbers of a vector in float32, for all other kernels; None for a matrix."""
 
     @property
     def is_packed(self) -> bool:

@@ -22,4 +22,4 @@ class TypedEngine(
 
 
 Engine = TypedEngine[Any, Any]
-"""An engine as layers and upper floors see one, whose arrays and parameters are opaque."""
+"""The engine type of layers and upper floors, with opaque arrays and parameters."""

@@ -90,7 +90,7 @@ class KeysAndValues(NamedTuple):
 
 
 LayerCache = KeysAndValues
-"""The cache of one layer, as a sum type: each kind of cache is a class with its own fields.
+"""The cache of one layer, as a sum type: each kind of cache is a class.
 
 Latent rows (multi-head latent attention) and recurrent states would be further members. A format of the cached numbers
 would be a field of a member.

@@ -101,7 +101,7 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
 
     def shared(self, compute: Callable[[], T]) -> T:
         """Compute once, and keep the activations from `checkpoint`."""
-        # Own hooks take precedence over those of checkpoint(), which would keep nothing.
+        # These hooks take precedence over the hooks of checkpoint(), which would drop the activations.
         with saved_tensors_hooks(_itself, _itself):
             return compute()
 

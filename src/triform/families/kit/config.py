@@ -1,4 +1,4 @@
-"""Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
+"""Typed reads of config.json: every key must be read, expected or ignored."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
