@@ -187,7 +187,7 @@ def test_an_unknown_revision_is_named(elsewhere: Elsewhere) -> None:
 
 def test_an_unknown_model_is_named_with_what_to_check(elsewhere: Elsewhere) -> None:
     message = elsewhere.refuse("org/nothing")
-    assert "no folder 'org/nothing' here, and no model of that id on the Hub" in message
+    assert "'org/nothing' is neither a folder here nor a model on the Hub" in message
     assert "Check the spelling; for a private" in message
 
 
@@ -326,7 +326,7 @@ def test_a_relative_folder_goes_before_a_model_of_that_id(tmp_path: Path, monkey
 @pytest.mark.parametrize("model", ["/no/such", "./nothing", "../nothing", "~/nothing", "a/b/c", Path("org/name")])
 def test_a_missing_folder_is_not_looked_for_on_the_hub(model: str | Path) -> None:
     with pytest.raises(
-        ModelNotFoundError, match=r"There is no folder .*\. Name an existing folder, or a Hub id"
+        ModelNotFoundError, match=r"Folder .* does not exist\. Name an existing folder, or a Hub id"
     ) as raised:
         find_checkpoint(model)
     assert str(Path(model).expanduser()) in str(raised.value)

@@ -9,7 +9,7 @@
     │   ├── TokenizerError         a tokenizer that is missing or damaged
     │   └── WrongTaskError         the model has no head for what was asked of it
     ├── EngineError          the engine cannot do what was asked of it                             exit code 5
-    └── NonFiniteError       the arithmetic ended in NaN or infinity: there is no answer           exit code 6
+    └── NonFiniteError       the arithmetic ended in NaN or infinity                               exit code 6
 
     UserWarning
     ├── TruncationWarning    text was cut, as the caller allowed
@@ -66,7 +66,7 @@ class EngineError(TriformError):
 
 
 class NonFiniteError(TriformError, ArithmeticError):
-    """A result holds NaN or infinity, so there is no answer to give."""
+    """A result holds NaN or infinity, so the model has not answered."""
 
     exit_code = 6
 

@@ -36,7 +36,7 @@ class Files:
 
     @property
     def index(self) -> str:
-        """Which shard has which tensor."""
+        """Index of the shards: tensor name → file."""
         return f"{self.weights}.index.json"
 
     @property
@@ -64,14 +64,14 @@ class Checkpoint:
     """The commit on the Hub; None for a local folder."""
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether the folder holds a file of this name."""
         return (self.folder / name).is_file()
 
     def read_json(self, name: str) -> Any:
         """The contents of a JSON file.
 
         Raises:
-            ModelNotFoundError: there is no such file.
+            ModelNotFoundError: the file does not exist.
             UnsupportedModelError: it is not JSON, or cannot be read.
         """
         path = self.folder / name
@@ -117,7 +117,9 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Fi
     if folder.is_file():
         raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds {files.config} and {files.weights}.")
     if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or str(model).count("/") > 1:
-        raise ModelNotFoundError(f"There is no folder {folder}. Name an existing folder, or a Hub id such as org/name.")
+        raise ModelNotFoundError(
+            f"The folder {folder} does not exist. Name an existing folder, or a Hub id such as org/name."
+        )
     return _find_on_hub(model, revision, files)
 
 
@@ -184,7 +186,7 @@ def _has_weights(folder: Path, files: Files) -> bool:
         shards = strict_json.read(folder / files.index)["weight_map"].values()
         return all((folder / shard).is_file() for shard in shards)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return True  # whoever reads the weights says what is wrong with the index
+        return True  # the reader of the weights reports a damaged index
 
 
 def _explain_missing(model: str, revision: str | None, files: Files) -> str:
@@ -217,7 +219,7 @@ def _explain(model: str, revision: str | None, error: Exception) -> str:
             return f"{model} has no revision {revision!r}. Name a branch, tag or commit that exists."
         case RepositoryNotFoundError():
             return (
-                f"There is no folder {model!r} here, and no model of that id on the Hub. "
+                f"{model!r} is neither a folder here nor a model on the Hub. "
                 "Check the spelling; for a private model set HF_TOKEN."
             )
         case _ if constants.HF_HUB_OFFLINE:

@@ -13,7 +13,7 @@ def read(path: Path) -> Any:
     """The contents of a JSON file.
 
     Raises:
-        FileNotFoundError: there is no such file, or it is a folder, a pipe or a device.
+        FileNotFoundError: the file does not exist, or is a folder, a pipe or a device.
         ValueError: it is too large to be one, no UTF-8, or what `loads` refuses.
         OSError: it cannot be read.
     """
@@ -54,7 +54,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _number(text: str) -> float:

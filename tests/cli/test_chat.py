@@ -56,7 +56,7 @@ def test_a_conversation(folder: Path, terminal: Callable[..., Terminal], tmp_pat
     person.type(f"/save {saved}\n")
     person.read_until("error: /save .*: File exists")
     person.type("/hepl\n")
-    person.read_until("'/hepl' is no command(.|\n)*/reset(.|\n)*\r\n> ")
+    person.read_until("'/hepl' is not a command(.|\n)*/reset(.|\n)*\r\n> ")
     person.type("/reset\n")
     person.type("And?\n")
     person.read_until("cut off")
@@ -140,7 +140,7 @@ def test_every_setting_that_can_be_streamed_is_an_option(folder: Path) -> None:
 
 def test_faults_end_a_pipe(folder: Path, tmp_path: Path) -> None:
     for arguments, stdin, code, message in (
-        ((folder,), "/hepl", 3, "'/hepl' is no command"),
+        ((folder,), "/hepl", 3, "'/hepl' is not a command"),
         ((folder, "--temperature", "0.5"), "Hello", 3, "no effect without do_sample=True"),
         ((folder,), f"/save {tmp_path}/no/such", 3, "No such file or directory"),
         ((checkpoints.llama("LlamaForCausalLM", tmp_path),), "Hello", 4, "has no chat template"),

@@ -168,7 +168,7 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["run", "embed", "x", "-m", "/no/such"], 4, "error: There is no folder /no/such"),
+        (["run", "embed", "x", "-m", "/no/such"], 4, "error: Folder /no/such does not exist"),
         (["run", "fill-mask", "x", "-m", "MINILM"], 4, "cannot do fill-mask"),
         (
             ["run", "embed", "x " * 300, "-m", "MINILM"],
@@ -189,8 +189,8 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
         (["run", "embed", "x"], 2, "Missing option '--model'"),
         (["run", "embed", "x", "-m", "MINILM", "--long-input", "window"], 2, "not one of 'error', 'truncate'"),
         (["run", "no-such-task", "x"], 2, "No such command 'no-such-task'"),
-        (["describe", "/no/such"], 4, "There is no folder"),
-        (["tokenize", "/no/such", "x"], 4, "There is no folder"),
+        (["describe", "/no/such"], 4, "Folder /no/such does not exist"),
+        (["tokenize", "/no/such", "x"], 4, "Folder /no/such does not exist"),
     ],
 )
 def test_failures_are_one_message_and_an_exit_code(minilm: Path, arguments: list[str], code: int, message: str) -> None:

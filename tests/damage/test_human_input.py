@@ -172,7 +172,7 @@ def nested(depth: int) -> Any:
 @pytest.mark.parametrize("value", [nested(100_000), 10**5000], ids=["nested", "number"])
 def test_a_conversation_beyond_json(tasks: dict[str, Task[Any, Any]], value: Any) -> None:
     message = {"role": "user", "content": "Hello", "x": value}
-    with pytest.raises(InputError, match="is no JSON"):
+    with pytest.raises(InputError, match="is not JSON"):
         tasks["text-generation"]([message])
 
 

@@ -38,7 +38,7 @@ def test_errors() -> None:
     assert "sentiment, entities, translation, story" in err
     code, out, err = triform_command("demo", "sentiment", " ")
     assert (code, out) == (3, "")
-    assert "error: There is no text." in err
+    assert "error: The text is empty." in err
     code, _, err = triform_command("demo", "sentiment", "word " * 300)
     assert code == 3
     assert "tokens" in err

@@ -75,7 +75,7 @@ def test_text_without_a_token_is_an_error() -> None:
 
 
 def test_half_a_surrogate_pair_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"Text 1 is no Unicode text: '\\ud83d' at character 2 is half of a pair"):
+    with pytest.raises(InputError, match=r"Text 1 is not Unicode text: '\\ud83d' at character 2 is half of a pair"):
         TOKENIZER.encode(["whole", "ab\ud83d"])
 
 

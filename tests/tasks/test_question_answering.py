@@ -154,7 +154,7 @@ def test_one_window_where_all_fits(answer: Any) -> None:
         (
             {"question": "a", "context": "b " * 140},
             {"doc_stride": 124},
-            "overlap of 124 tokens is no less than the 124",
+            "overlap of 124 tokens is not below the 124",
         ),
         ({"question": "a", "context": "b"}, {"long_input": "truncate"}, "'truncate': expected one of window, error"),
         (

@@ -149,7 +149,7 @@ def _obey(text: str, conversation: Conversation) -> bool:
         case "/exit", "":
             raise typer.Exit
         case _:
-            raise InputError(f"{text!r} is no command. The commands are:\n{COMMANDS}")
+            raise InputError(f"{text!r} is not a command. The commands are:\n{COMMANDS}")
     return True
 
 

@@ -10,7 +10,7 @@ from triform.tasks.generative.text_generation import TextGeneration, TextGenerat
 
 
 class Conversation:
-    """What has been said so far, by a person and by a model in turn.
+    """A conversation so far: messages of a person and of a model in turn.
 
     Raises:
         TokenizerError: the model has no chat template.
@@ -60,7 +60,7 @@ class Conversation:
             yield (rest := words.finish())
             said += rest
         except Exception:
-            self.num_tokens = 0  # what failed is no answer
+            self.num_tokens = 0  # a failed answer is not kept
             raise
         finally:
             if self.num_tokens:

@@ -73,10 +73,10 @@ class Walker:
         """Answer a text and keep the tensors of each step.
 
         Raises:
-            InputError: there is no text, or more text than the model can read.
+            InputError: the text is empty, or more text than the model can read.
         """
         if not text.strip():
-            raise InputError(f"There is no text. Type one, such as: {self.demo.example}")
+            raise InputError(f"The text is empty. Type a text, such as: {self.demo.example}")
         task, options = self.task, self.task.options
         batch = task.preprocess([text], options)
         if len(batch) > 1:

@@ -15,7 +15,7 @@ Features = NDArray[np.float32]
 
 
 class Source:
-    """Human input of one sequence, kept with a batch so that answers can point back into the input.
+    """Human input of a sequence, kept with a batch so that answers can point back into the input.
 
     Each kind of input has a subclass: texts have `EncodedText`.
     """
@@ -68,14 +68,14 @@ class Batch:
         sequences: Iterable[Sequence[int] | Integers],
         token_type_ids: Iterable[Sequence[int] | Integers] | None = None,
     ) -> "Batch":
-        """Pack B sequences of ids.
+        """Pack B sequences of ids: T ids in all, (T,).
 
         Arguments:
             sequences: B lists or arrays of ids, none empty.
             token_type_ids: lists or arrays of the same lengths; without them every token type is 0.
 
         Raises:
-            InputError: no sequence, an empty sequence, ids that are no whole numbers, or lengths that differ.
+            InputError: no sequence, an empty sequence, ids that are not whole numbers, or lengths that differ.
         """
         rows = [_integers(ids, f"sequence {b}") for b, ids in enumerate(sequences)]
         if not rows:

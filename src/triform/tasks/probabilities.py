@@ -7,7 +7,7 @@ Numbers = NDArray[np.float64]
 
 
 def softmax(logits: NDArray[np.floating]) -> Numbers:
-    """exp(x) / Σ exp(x) over the last axis."""
+    """exp(x) / Σ exp(x) over the last axis: (…, labels) → (…, labels), the same shape."""
     shifted = np.asarray(logits, np.float64)
     exponentials = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     probabilities: Numbers = exponentials / exponentials.sum(axis=-1, keepdims=True)
@@ -15,5 +15,5 @@ def softmax(logits: NDArray[np.floating]) -> Numbers:
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Numbers:
-    """1 / (1 + exp(−x)), without overflow for very negative x."""
+    """1 / (1 + exp(−x)) of each element, the same shape, without overflow for very negative x."""
     return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64)))

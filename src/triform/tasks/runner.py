@@ -24,7 +24,7 @@ CHUNK_SIZE = 256
 
 
 class ErrorPolicy(StrEnum):
-    """The error policy: what happens at an input that cannot be answered."""
+    """The error policy for an input that cannot be answered."""
 
     STOP = "stop"
     """The run ends there; the inputs before it are answered."""
@@ -53,7 +53,7 @@ class Steps(Protocol[Answer]):
 
 
 class Runner(Generic[Answer]):
-    """Answers inputs by one task with the options of one call.
+    """Answers inputs by a task with the options of a call.
 
     Inputs are read and preprocessed a chunk at a time. A batch of one input's sequences is never divided among answers,
     but its forward passes are, by the token budget.

@@ -131,7 +131,7 @@ class Training(Generic[E]):
         return Log(self.folder / "log.jsonl" if self._processes.is_first else None, step=self.state.step)
 
     def _end(self) -> Record:
-        """Draw the curve, and save the model if there are no evaluations."""
+        """Draw the curve, and save the model if evaluations have not done so."""
         if self._processes.is_first:
             draw_curve(read_log(self.folder / "log.jsonl"), self.folder / "curve.png")
             if self._evaluate is None:

@@ -97,7 +97,7 @@ class Tokenizer:
             only_first: cut only the first text of a pair, and not the longer text first.
 
         Raises:
-            InputError: an input that is no text, a text without a token, or too long a text.
+            InputError: an input that is not a text, a text without a token, or too long a text.
         """
         for number, text in enumerate(texts):
             _check(number, text)
@@ -218,8 +218,8 @@ def _check(number: int, text: Text) -> None:
             part.encode()
         except UnicodeEncodeError as error:
             raise InputError(
-                f"Text {number} is no Unicode text: {part[error.start]!r} at character {error.start} is half of a pair "
-                "of surrogates. Leave it out, or decode the text again with the right encoding."
+                f"Text {number} is not Unicode text: {part[error.start]!r} at character {error.start} is half of a "
+                "pair of surrogates. Leave it out, or decode the text again with the right encoding."
             ) from error
 
 

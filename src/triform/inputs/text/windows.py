@@ -46,7 +46,7 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
         )
     overlap = min(OVERLAP, room // 2) if overlap is None else overlap
     if overlap >= room:
-        raise InputError(f"The overlap of {overlap} tokens is no less than the {room} that a window has room for.")
+        raise InputError(f"The overlap of {overlap} tokens is not below the {room} tokens that a window has room for.")
     starts = range(begin, end - overlap, room - overlap)
     # One window's share ends and the next one's begins in the middle of their overlap.
     borders = [0, *(start + (overlap + 1) // 2 for start in starts[1:]), len(text.ids)]
@@ -58,7 +58,7 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
 
 
 def merge_windows(batch: Batch, rows: NDArray[np.floating]) -> Iterator[tuple[EncodedText, NDArray[np.floating]]]:
-    """Yield every whole text of a batch, and the row of each of its n tokens from the window that answers for it.
+    """Yield whole texts with the rows of their tokens, an array of shape (n, …), each row from the window responsible for it.
 
     Arguments:
         batch: texts, and all windows of each text that was cut.

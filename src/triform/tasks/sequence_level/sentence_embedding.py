@@ -26,7 +26,7 @@ class VectorOptions(TextOptions):
     prompt: str | None = option(None, "Text to put before each input, as some models were trained with.")
     prompt_name: str | None = option(None, "One of the prompts that the model brings, by its name.")
     truncate_dim: int | None = option(
-        None, "Keep only so many of the first numbers, for models trained to allow it (Matryoshka).", minimum=1
+        None, "Keep this many of the first numbers, for models trained to allow it (Matryoshka).", minimum=1
     )
 
 

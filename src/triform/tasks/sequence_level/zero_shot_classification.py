@@ -98,7 +98,7 @@ def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
     """Read the labels to choose from; a single text is split at commas.
 
     Raises:
-        InputError: there is no label, or a label that is no text.
+        InputError: labels are missing, or a label is not a text.
     """
     given = options.candidate_labels
     labels = [label.strip() for label in given.split(",") if label.strip()] if isinstance(given, str) else given

@@ -47,4 +47,5 @@ class FeatureExtraction(TextTask[Rows, NDArray[np.float32]]):
         return states
 
     def postprocess(self, batch: Batch, tensors: Rows, options: FeatureExtractionOptions) -> list[NDArray[np.float32]]:
+        """Split the packed rows (T, D) into an array (n, D) for each text."""
         return [states for _, states in merge_windows(batch, tensors)]

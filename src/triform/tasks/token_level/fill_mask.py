@@ -103,7 +103,7 @@ class FillMask(TextTask[Rows, Any]):
         mask = self.tokenizer.special("mask_token")
         if mask is None:
             raise TokenizerError(
-                "The tokenizer names no mask_token in tokenizer_config.json, so there is no gap to fill."
+                "The tokenizer names no mask_token in tokenizer_config.json, so the text has nothing to fill."
             )
         return mask
 

@@ -152,7 +152,7 @@ def words(tokens: list[Token]) -> list[list[Token]]:
 
 
 def of_word(tokens: list[Token], strategy: Aggregation) -> Numbers:
-    """Combine the probabilities of a word's tokens, (labels,)."""
+    """Combine the probabilities of a word's tokens into an array of shape (labels,)."""
     rows = np.array([token.probabilities for token in tokens])
     if strategy is Aggregation.AVERAGE:
         mean: Numbers = rows.mean(axis=0)

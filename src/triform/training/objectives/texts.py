@@ -130,7 +130,7 @@ def naming_row(row: Row) -> Iterator[None]:
 
 
 def pack(ids: Sequence[Integers], token_type_ids: Sequence[Integers] | None = None) -> Batch:
-    """Pack sequences of ids, each (n,), into one batch."""
+    """Pack sequences of ids, each of shape (n,), into one batch."""
     return Batch.from_ids(ids, token_type_ids)
 
 
