@@ -141,7 +141,7 @@ def test_every_setting_that_can_be_streamed_is_an_option(folder: Path) -> None:
 def test_faults_end_a_pipe(folder: Path, tmp_path: Path) -> None:
     for arguments, stdin, code, message in (
         ((folder,), "/hepl", 3, "'/hepl' is not a command"),
-        ((folder, "--temperature", "0.5"), "Hello", 3, "of no use without do_sample=True"),
+        ((folder, "--temperature", "0.5"), "Hello", 3, "no effect without do_sample=True"),
         ((folder,), f"/save {tmp_path}/no/such", 3, "No such file or directory"),
         ((checkpoints.llama("LlamaForCausalLM", tmp_path),), "Hello", 4, "has no chat template"),
     ):

@@ -133,8 +133,8 @@ def test_a_checkpoint_that_asks_for_sampling_gets_it(folder: Path) -> None:
         ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences=3: expected at most num_beams=2"),
         ({"num_return_sequences": 2}, "num_return_sequences=2: expected at most num_beams=1"),
         ({"min_new_tokens": 5, "max_new_tokens": 4}, "min_new_tokens=5: expected at most max_new_tokens=4"),
-        ({"top_p": 0.9, "temperature": 0.7}, "temperature, top_p: of no use without do_sample=True"),
-        ({"length_penalty": 2.0}, "length_penalty: of no use without num_beams"),
+        ({"top_p": 0.9, "temperature": 0.7}, "temperature, top_p: no effect without do_sample=True"),
+        ({"length_penalty": 2.0}, "length_penalty: no effect without num_beams"),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -145,7 +145,9 @@ def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -
 
 def test_impossible_settings_of_a_checkpoint_name_the_file(folder: Path) -> None:
     configure(folder, top_p=7)
-    with pytest.raises(UnsupportedModelError, match=r"generation_config.json: top_p=7: expected .* mend it in a copy"):
+    with pytest.raises(
+        UnsupportedModelError, match=r"generation_config.json: top_p=7: expected .* correct it in a copy"
+    ):
         triform.load(folder).generate(PROMPTS)
 
 

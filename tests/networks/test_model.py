@@ -204,7 +204,7 @@ def test_each_form_says_how_it_is_called(models: Any) -> None:
         models("t5-lm")(batch, Batch.from_ids([[1]]))
     with pytest.raises(InputError, match="reads one batch"):
         models("bert")(batch, batch)
-    with pytest.raises(InputError, match="an encoder sees whole sequences"):
+    with pytest.raises(InputError, match="this model reads whole sequences"):
         models("bert")(batch, cache=models("llama-lm").new_cache(3))
     with pytest.raises(WrongTaskError, match="encode is for encoder-decoders"):
         models("bert").encode(batch)
@@ -250,9 +250,9 @@ def test_not_a_number_is_an_error_and_no_answer(tmp_path: Path) -> None:
     case = Case(name="nan", model="LlamaForCausalLM", config=BY_NAME["llama-lm"].config, prepare=spoil)
     make_checkpoint(case, tmp_path)
     model = triform.load(tmp_path)
-    with pytest.raises(NonFiniteError, match="holds NaN or infinity, so it is no answer"):
+    with pytest.raises(NonFiniteError, match="the result holds NaN or infinity. Check the weights"):
         model(Batch.from_ids(IDS))
-    with pytest.raises(NonFiniteError, match="no next token"):
+    with pytest.raises(NonFiniteError, match="no token can be chosen"):
         model.generate(Batch.from_ids(IDS))
 
 

@@ -33,7 +33,7 @@ ENGINES = ("native", "reference", "torch")
 
 
 def create_engine(name: str = "auto") -> Engine:
-    """Make an engine by its name, one of `ENGINES` or "auto".
+    """Make an engine by name: a member of `ENGINES`, or "auto".
 
     "torch" takes a GPU if there is one; "torch:cpu", "torch:cuda:1" and the like name a device, and "native:avx2" an
     instruction set.

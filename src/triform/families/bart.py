@@ -29,7 +29,7 @@ def encoder_decoder(
     embedding_norm: spec.LayerNorm | None,
     context_length: int,
 ) -> spec.EncoderDecoder:
-    """Return both stacks, for this family and its descendants."""
+    """Return both stacks, for this family and descendants."""
     config.expect("is_encoder_decoder", True)
     config.expect("is_decoder", False)
     config.expect("normalize_before", False)

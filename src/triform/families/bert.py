@@ -31,7 +31,7 @@ def encoder(
     num_segments: int | None,
     relative_bias: spec.RelativeBias | None = None,
 ) -> spec.Encoder:
-    """Return the encoder, for this family and its descendants."""
+    """Return the encoder, for this family and descendants."""
     config.expect("is_decoder", False)
     config.expect("is_encoder_decoder", False)
     config.expect("add_cross_attention", False)

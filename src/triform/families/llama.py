@@ -31,7 +31,7 @@ def decoder(
     windows: Sequence[int | None] | None = None,
     has_head_norm: bool = False,
 ) -> spec.Decoder:
-    """Return the decoder, for this family and its descendants.
+    """Return the decoder, for this family and descendants.
 
     Arguments:
         config: the config.json.

@@ -8,7 +8,7 @@ from triform.families.kit.heads import backbone, last_token_head, span_head, tok
 
 
 def form(config: Config, architecture: str) -> spec.Decoder:
-    """Return a decoder in which some blocks may have an attention window."""
+    """Return a decoder with an attention window in some blocks, if config.json asks for windows."""
     return llama.decoder(config, biases=frozenset({"query", "key", "value"}), windows=windows(config))
 
 

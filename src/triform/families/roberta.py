@@ -21,7 +21,7 @@ def form(config: Config, architecture: str) -> spec.Encoder:
 
 
 def language_head(config: Config) -> spec.LanguageHead:
-    """Return the head for masked tokens. Its activation is GELU, whatever the blocks have."""
+    """Return the head for masked tokens. The activation is GELU, for any activation of the blocks."""
     return masked_language_head(config, spec.Activation.GELU, bert.norm(config))
 
 

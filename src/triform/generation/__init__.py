@@ -1,4 +1,4 @@
-"""Step 2, repeated: a KV cache, the choice of the next token, and requests that share passes (continuous batching)."""
+"""Generation repeats step 2: the KV cache, the choice of the next token, and continuous batching of requests."""
 
 from triform.generation.cache import KeyValueCache, new_cache
 from triform.generation.config import ContextEnd, GenerationConfig

@@ -1,4 +1,4 @@
-"""One step of several requests: logits → the next tokens, for requests with equal settings in one call."""
+"""A step of several requests: logits → next tokens. Requests with equal settings share one call."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -14,17 +14,17 @@ from triform.generation.stopping import Stopping
 
 
 def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[Request, list[int]]:
-    """Choose the next tokens of requests and append them.
+    """Choose the next tokens of requests from logits of shape (rows, V), and append the tokens.
 
-    A request whose choice fails, as with NaN among its logits, ends with that error; the others go on.
+    A request whose choice fails, for example on NaN in its logits, ends with that error; other requests continue.
 
     Arguments:
-        engine: of the logits.
+        engine: the engine of the logits.
         logits: (rows, V), one row for each sequence of the requests in order.
-        requests: all that have read all their tokens.
+        requests: requests without unread tokens.
 
     Returns:
-        For each request, the branch that each of its sequences continues; 0 where a prompt has just branched.
+        For each request, the parent branch of each of its sequences; 0 for a prompt that has just branched.
     """
     first_row = 0
     rows: dict[Request, list[int]] = {}
@@ -38,7 +38,7 @@ def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[
             request.branch()
             rows[request] *= len(request.sequences)
         groups.setdefault(id(request.rule), []).append(request)
-    # The clock is asked once, so that sequences of one call end together.
+    # The clock is read once, so that all sequences of a call end together.
     is_late = {stopping: stopping.is_out_of_time() for stopping in {request.stopping for request in requests}}
     parents: dict[Request, list[int]] = {}
     for group in groups.values():
@@ -53,7 +53,7 @@ def _advance_group(
     rows: Mapping[Request, list[int]],
     is_late: Mapping[Stopping, bool],
 ) -> dict[Request, list[int]]:
-    """Advance requests whose settings are equal as far as the choice of a token goes."""
+    """Advance requests with equal settings for the choice of a token."""
     chosen_rows = [row for request in group for row in rows[request]]
     is_all = chosen_rows == list(range(logits.shape[0]))
     own_logits = logits if is_all else engine.rows(logits, np.array(chosen_rows))

@@ -18,53 +18,53 @@ from triform.generation.sequence import Completion, FinishReason, GrowingSequenc
 from triform.generation.stopping import Stopping
 
 OUT_OF_THE_RACE = -1e9
-"""Added to the score of a beam that must not be chosen while there is another."""
+"""Penalty for a beam to choose only if no other beam is left."""
 
 
 class Candidate(NamedTuple):
-    """A token that may follow one of the beams of a prompt."""
+    """A candidate for the next token of a beam."""
 
     parent: int
-    """Which of the beams."""
+    """Number of the beam."""
     token: int
     log_probability: float
-    """Of the token, as the model gave it."""
+    """Log-probability of the token, before any setting changed it."""
     score: float
-    """Of the beam with this token, as the settings change it."""
+    """Score of the beam with this token, after the settings changed it."""
 
 
 @dataclass(slots=True)
 class Beams:
-    """The beams of one prompt."""
+    """The beams of a prompt."""
 
     growing: list[GrowingSequence]
-    """`num_beams` of them, the best first."""
+    """`num_beams` sequences, the best first."""
     key: int
-    """For whatever is drawn."""
+    """Random key, for sampling."""
     scores: list[float]
-    """(num_beams,) their log-probabilities."""
+    """(num_beams,) log-probabilities of the beams."""
     finished: list[Completion] = field(default_factory=list)
-    """At most `num_beams`, the best first."""
+    """At most `num_beams` answers, the best first."""
     is_done: bool = False
 
     @classmethod
     def of_prompt(cls, growing: list[GrowingSequence], key: int) -> "Beams":
-        """Begin with equal beams, of which only the first may be continued."""
+        """Begin with equal beams. All but the first get a penalty, so the first step continues only the first."""
         return cls(growing, key, [0.0, *[OUT_OF_THE_RACE] * (len(growing) - 1)])
 
     def advance(
         self, candidates: Sequence[Candidate], config: GenerationConfig, stopping: Stopping, *, out_of_time: bool
     ) -> list[int]:
-        """Choose the beams that go on, and keep those that are whole.
+        """Choose the next beams, and store the finished ones.
 
         Arguments:
             candidates: the best first.
             config: the settings.
-            stopping: what ends a sequence.
-            out_of_time: whether all end with this token.
+            stopping: the rules that end a sequence.
+            out_of_time: whether all sequences end with this token.
 
         Returns:
-            (num_beams,) which of the beams each of the new ones continues; their last ids are the new tokens.
+            (num_beams,) the number of the old beam that each new beam continues.
         """
         parents = self.growing
         reasons = [stopping.reason(parents[each.parent], each.token, out_of_time=out_of_time) for each in candidates]
@@ -83,7 +83,7 @@ class Beams:
     def _finish(
         self, candidates: Sequence[Candidate], reasons: Sequence[FinishReason | None], config: GenerationConfig
     ) -> None:
-        """Of the `num_beams` best candidates those that have ended are answers, unless better ones are known."""
+        """Store the ended candidates among the `num_beams` best; keep the `num_beams` best answers."""
         for each, reason in zip(candidates[: config.num_beams], reasons, strict=False):
             if reason is not None:
                 whole = self.growing[each.parent].lengthened(each.token, each.log_probability)
@@ -99,7 +99,7 @@ class Beams:
         del self.finished[config.num_beams :]
 
     def _can_improve(self, config: GenerationConfig) -> bool:
-        """Whether a growing beam could still become one of the answers; with a length penalty, a guess."""
+        """Check whether a growing beam can still become an answer; with a length penalty this is a heuristic."""
         if len(self.finished) < config.num_beams:
             return True
         if config.early_stopping is True:
@@ -114,7 +114,9 @@ class Beams:
 def best_candidates(
     engine: Engine, logits_BV: Array, prompts: Sequence[Beams], config: GenerationConfig
 ) -> list[list[Candidate]]:
-    """For each prompt as many candidates as can end at once, and enough to go on with: the best first.
+    """Find the best candidates of each prompt, best first: (P · num_beams, V) logits → P lists.
+
+    There are enough candidates for `num_beams` beams to continue even if each beam meets every end token.
 
     Raises:
         NonFiniteError: the logits are not finite.
@@ -134,7 +136,7 @@ def best_candidates(
         known, tokens = engine.top_log_probabilities(logits_BV, count)
         check_finite(not np.isnan(known).any())
         weights = known
-    # Of each beam the best are known; of these, the best of all. Among equals, the better beam's come first.
+    # Merge the best of each beam to the best of the prompt. On equal scores, the better beam comes first.
     num_prompts, width = len(prompts), tokens.shape[1]
     sums = weights.reshape(num_prompts, -1) + np.repeat(scores_PM, width, axis=1)
     places = np.argsort(-sums, axis=1, kind="stable")[:, :count]
@@ -145,9 +147,9 @@ def best_candidates(
 
 
 def _weigh(engine: Engine, known_BV: Floats, prompts: Sequence[Beams], config: GenerationConfig) -> Floats:
-    """The log-probabilities of the next tokens, as the settings change them."""
+    """Apply the settings to the log-probabilities of the next tokens: (B, V) → (B, V)."""
     weighed_BV = process(known_BV, [each for beams in prompts for each in beams.growing], config)
-    # One beam may come to an end of its own; a prompt needs one that goes on.
+    # A single beam may have no token left; a prompt needs at least one.
     check_left(weighed_BV.reshape(len(prompts), -1))
     if config.do_sample:
         weighed_BV = warp(weighed_BV, config)
@@ -159,7 +161,7 @@ def _weigh(engine: Engine, known_BV: Floats, prompts: Sequence[Beams], config: G
 def _drawn(
     known_BV: Floats, weighed_BV: Floats, scores_PM: Floats, prompts: Sequence[Beams], count: int
 ) -> list[list[Candidate]]:
-    """Candidates drawn by their probability among those of all beams, in the order in which they were drawn."""
+    """Sample candidates by probability from all beams of a prompt, in the order of drawing."""
     candidates = []
     sums_PMV = weighed_BV.reshape(*scores_PM.shape, -1) + scores_PM[:, :, None]
     known_PMV = known_BV.reshape(sums_PMV.shape)
@@ -172,5 +174,5 @@ def _drawn(
 
 
 def _penalized(score: float, length: int, config: GenerationConfig) -> float:
-    """In float32, as the reference implementation compares them."""
+    """Divide a score by length^length_penalty, in float32 as the reference implementation does."""
     return float(np.float32(score) / np.float32(length**config.length_penalty))

@@ -1,4 +1,7 @@
-"""KV cache: which pages of a pool hold the keys and values of which sequence."""
+"""The KV cache maps each sequence to pages of keys and values.
+
+Paged attention: Kwon et al. 2023, arXiv:2309.06180.
+"""
 
 import numpy as np
 
@@ -11,10 +14,10 @@ NO_PAGE = -1
 
 
 class KeyValueCache:
-    """The pages of B growing sequences.
+    """The KV cache of B growing sequences, as pages of a pool.
 
-    Sequences may share pages: beams share what they have in common, and requests share prefixes. A sequence that
-    writes into a shared page gets a copy first (copy-on-write).
+    Sequences may share pages: beams share their common tokens, and requests share prefixes. Before a sequence writes
+    into a shared page, the cache copies the page (copy-on-write).
     """
 
     def __init__(self, pool: PagePool, num_sequences: int) -> None:
@@ -22,23 +25,23 @@ class KeyValueCache:
         self._page_size = pool.page_size
         self.lengths: Integers = np.zeros(num_sequences, np.int64)
         self._pages: Integers = np.zeros((num_sequences, 0), np.int64)
-        """(B, most pages of a sequence) the page numbers of each sequence, then `NO_PAGE`."""
+        """(B, most pages of a sequence) page numbers of each sequence, padded with `NO_PAGE`."""
         self._may_share_last = False
-        """Whether a page that is not full may have several users."""
+        """Whether a page with free rows may have several users."""
         self._flat: tuple[Integers, Spans] | None = None
-        """The pages of all sequences end to end; None once they have changed."""
+        """The pages of all sequences end to end, computed when needed; None after a change."""
 
     @property
     def store(self) -> KeyValueStore:
-        """Where keys and values lie."""
+        """The store of the pages of keys and values."""
         return self.pool.store
 
     def reserve(self, counts: Integers) -> PageTable:
-        """Find pages for `counts` (B,) new tokens; they count once `commit` says so.
+        """Reserve pages for `counts` (B,) new tokens. `commit` counts the tokens after the pass.
 
         Raises:
-            InputError: the batch has another number of sequences than the cache.
-            OutOfPagesError: the pool's budget does not allow so many pages; the cache is as before.
+            InputError: batch and cache differ in the number of sequences.
+            OutOfPagesError: the pages exceed the pool's budget; the cache is unchanged.
         """
         if len(counts) != len(self.lengths):
             raise InputError(
@@ -53,24 +56,24 @@ class KeyValueCache:
             self._extend(-(-lengths // size))
             self._flat = None
         pages, spans = self._flatten()
-        # The position of each new token in its sequence, and from it the page and the row in the page.
+        # Position of each new token in its sequence → page and row in the page.
         ends = counts.cumsum()
         positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
         slots = pages[spans.begins.repeat(counts) + positions // size] * size + positions % size
         return PageTable(pages, spans, lengths, slots)
 
     def reading_table(self) -> PageTable:
-        """Tell where the keys of all sequences lie, for a pass that adds none."""
+        """Make the page table of all sequences, for a pass without new keys."""
         return PageTable(*self._flatten(), self.lengths, np.zeros(0, np.int64))
 
     def commit(self, counts: Integers) -> None:
-        """Count the tokens that were reserved: they are written."""
+        """Add `counts` (B,) to the lengths, after the pass has written the reserved tokens."""
         self.lengths = self.lengths + counts
 
     def keep(self, sequences: Integers) -> None:
-        """Go on with some sequences, in the order given; one may be named twice, and its pages are shared.
+        """Keep the sequences with these numbers, (B,), in the order given; repeated numbers share pages.
 
-        Pages that no sequence uses any more go back to the pool.
+        Pages without a user go back to the pool.
         """
         before = self._pages
         self._pages = before[sequences]
@@ -79,16 +82,16 @@ class KeyValueCache:
         self._settle(before)
 
     def truncate(self, lengths: Integers) -> None:
-        """Forget the tokens of each sequence from `lengths` (B,) on."""
+        """Cut each sequence to at most `lengths` (B,) tokens."""
         before = self._pages.copy()
         self.lengths = np.minimum(self.lengths, lengths)
         self._may_share_last = True
         self._settle(before)
 
     def append(self, prefix: Prefix) -> int:
-        """Add a sequence that begins with a prefix of the pool, and return how many tokens it holds.
+        """Add a sequence with a prefix from the pool, and return the number of cached tokens.
 
-        Full pages are shared; a page of which only the first rows fit is copied.
+        Full pages are shared. A page of which only the first rows match is copied, unless the budget is used up.
         """
         nothing = np.zeros(0, np.int64)
         self.pool.exchange(nothing, np.array(prefix.pages, np.int64))
@@ -108,11 +111,11 @@ class KeyValueCache:
         return length
 
     def page(self, sequence: int, place: int) -> int:
-        """Return the number of one page of a sequence."""
+        """Return the number of the page at a place of a sequence."""
         return int(self._pages[sequence, place])
 
     def _settle(self, before: Integers) -> None:
-        """Take pages behind each sequence's length off it, as a failed pass leaves them, and tell the pool."""
+        """Drop the pages beyond each length, which a failed pass leaves, and update the users in the pool."""
         counts = -(-self.lengths // self._page_size)
         self._pages = self._pages[:, : counts.max(initial=0)]
         self._pages[np.arange(self._pages.shape[1]) >= counts[:, None]] = NO_PAGE
@@ -126,14 +129,14 @@ class KeyValueCache:
         return self._flat
 
     def _unshare_last_pages(self, counts: Integers) -> None:
-        """Copy the last page of each sequence that is about to write into it, unless it is the page's only user."""
+        """Copy-on-write: copy the last page of each sequence that will write into a page with other users."""
         places, begun = np.divmod(self.lengths, self._page_size)
         writers = np.flatnonzero((begun > 0) & (counts > 0))
         pages = self._pages[writers, places[writers]]
         order = np.argsort(pages, kind="stable")
         pages, writers = pages[order], writers[order]
         nth_writer = np.arange(len(pages)) - np.searchsorted(pages, pages)
-        # The last of its users may write into the page itself.
+        # If all users write, the last one keeps the page itself.
         copies = nth_writer < self.pool.num_users[pages] - 1
         pages, writers = pages[copies], writers[copies]
         if len(pages):
@@ -145,7 +148,7 @@ class KeyValueCache:
         self._may_share_last = not bool((counts > 0).all())
 
     def _extend(self, counts: Integers) -> None:
-        """Give each sequence so many pages."""
+        """Give each sequence at least `counts` (B,) pages."""
         width = max(int(counts.max(initial=0)), self._pages.shape[1])
         self._widen(width)
         is_missing = (self._pages == NO_PAGE) & (np.arange(width) < counts[:, None])
@@ -158,17 +161,17 @@ class KeyValueCache:
 
 
 def new_cache(engine: Engine, stack: spec.Stack, num_sequences: int) -> KeyValueCache:
-    """Make an empty cache for the self-attention of a decoder's stack, with a pool of its own."""
+    """Make an empty cache for the self-attention of a decoder's stack, with a new pool."""
     return KeyValueCache(PagePool(engine, self_attention_layers(stack)), num_sequences)
 
 
 def self_attention_layers(stack: spec.Stack) -> list[KeysAndValues]:
-    """Describe what the store keeps for each self-attention of a stack."""
+    """Describe the cache of each self-attention of a stack, for the store."""
     return _layers(stack, spec.SelfAttention)
 
 
 def cross_attention_layers(stack: spec.Stack) -> list[KeysAndValues]:
-    """Describe what the store keeps for each cross-attention of a stack."""
+    """Describe the cache of each cross-attention of a stack, for the store."""
     return _layers(stack, spec.CrossAttention)
 
 

@@ -1,4 +1,4 @@
-"""The next token of each sequence: the best one, or one drawn by its probability."""
+"""The choice of the next token of each sequence: the most probable token (greedy), or a sampled one."""
 
 from collections.abc import Sequence
 
@@ -19,10 +19,12 @@ def choose(
     keys: Sequence[int],
     config: GenerationConfig,
 ) -> tuple[list[int], list[float]]:
-    """Choose the next token of each sequence, drawn with the sequence's key if at all.
+    """Choose the next token of each sequence, greedy or sampled: (B, V) logits → (B,) tokens.
+
+    Sampling uses the random key of each sequence.
 
     Returns:
-        (B,) tokens, and the log-probabilities that the model gave them.
+        (B,) tokens, and their log-probabilities (B,) before any setting changed the logits.
 
     Raises:
         NonFiniteError: the logits are not finite.
@@ -45,10 +47,12 @@ def choose(
 
 
 def check_finite(is_finite: bool) -> None:
-    """Refuse logits that are not all finite.
+    """Refuse logits with NaN or infinity.
 
     Raises:
-        NonFiniteError: they are not.
+        NonFiniteError: `is_finite` is False.
     """
     if not is_finite:
-        raise NonFiniteError("The logits hold NaN or infinity, so there is no next token. Are the weights sound?")
+        raise NonFiniteError(
+            "The logits hold NaN or infinity, so no token can be chosen. Check the weights and their dtype."
+        )

@@ -1,4 +1,4 @@
-"""Settings of generation: the names of the field, each declared once with default, rule and help."""
+"""Settings of generation, under the names of transformers, each declared once with default, rule and help."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
 MAX_NEW_TOKENS = 256
-"""Limit of new tokens where neither the caller nor the checkpoint sets one, as in the pipelines of the field."""
+"""Default limit of new tokens for caller and checkpoint without a limit, as in the pipelines of transformers."""
 
 NOT_IMPLEMENTED: Mapping[str, Any] = {
     "encoder_repetition_penalty": 1.0,
@@ -44,22 +44,22 @@ NOT_IMPLEMENTED: Mapping[str, Any] = {
     "watermarking_config": None,
     "dola_layers": None,
 }
-"""Settings of the field that this version does not implement, with the values at which they change no answer."""
+"""Settings of transformers without an implementation here → the value without an effect."""
 
 
 class ContextEnd(StrEnum):
-    """Policy for new tokens beyond the model's context."""
+    """Policy at the end of the model's context."""
 
     ERROR = "error"
     """Refuse a limit that the caller sets beyond the context; any other limit ends at the context."""
     STOP = "stop"
-    """End at the context, even if the caller sets a longer limit; the answer says so."""
+    """End at the context, even if the caller sets a longer limit, with `FinishReason.CONTEXT`."""
     SLIDE = "slide"
-    """Go on: when the context is full, all but its last half is forgotten, and that half is read again."""
+    """Continue: a full context is cut to its last half, and that half is read again."""
 
 
 MAX_BEAMS, MAX_ANSWERS = 1000, 10_000
-"""Each sequence has a cache of its own, so that a typing error would fill any memory."""
+"""Limits against typing errors: each sequence needs its own pages of the KV cache."""
 
 
 CONTEXT_END = Rule(
@@ -79,9 +79,9 @@ class Setting(NamedTuple):
     rule: Rule
     help: str
     is_option: bool
-    """Whether tasks and the command line have an option of this name; `generate_kwargs` takes any setting."""
+    """Whether tasks and the command line have an option of this name; `generate_kwargs` accepts every setting."""
     needs: str | None
-    """Setting without which this one has no effect: `do_sample`, or `num_beams` greater than 1."""
+    """Required setting: `do_sample`, or `num_beams` greater than 1; None for no requirement."""
 
 
 def setting(default: Any, rule: Rule, help: str, *, is_option: bool = False, needs: str | None = None) -> Any:
@@ -91,9 +91,9 @@ def setting(default: Any, rule: Rule, help: str, *, is_option: bool = False, nee
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationConfig:
-    """Settings of generation, declared once: options, command line, help and docs are derived from the fields.
+    """Settings of generation. Options, command line, help and docs are derived from the fields.
 
-    A setting that changes logits also has its line in `changes_logits`, and its arithmetic in `processors.py`.
+    A setting that changes logits also needs a line in `changes_logits`, and arithmetic in `processors.py`.
 
     Raises:
         InputError: a setting is impossible, alone or with another.
@@ -103,11 +103,11 @@ class GenerationConfig:
         None, at_least(1), "Most tokens to add; by default as the model says, or 256.", is_option=True
     )
     max_length: int | None = setting(
-        None, at_least(1), "Most tokens, prompt or decoder start token included; max_new_tokens goes before it."
+        None, at_least(1), "Most tokens, prompt or decoder start token included; max_new_tokens takes precedence."
     )
     min_new_tokens: int | None = setting(None, at_least(0), "Fewest tokens to add.", is_option=True)
     min_length: int = setting(
-        0, at_least(0), "Fewest tokens, prompt or decoder start token included; min_new_tokens goes before it."
+        0, at_least(0), "Fewest tokens, prompt or decoder start token included; min_new_tokens takes precedence."
     )
     eos_token_id: tuple[int, ...] = setting((), TOKENS, "End tokens: any of them ends a sequence.")
     stop_strings: tuple[str, ...] = setting((), TEXTS, "Texts that end a sequence once the new text holds one of them.")
@@ -221,7 +221,7 @@ class GenerationConfig:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> "GenerationConfig":
-        """Read a checkpoint's settings from generation_config.json, or from config.json as older checkpoints have them.
+        """Read a checkpoint's settings from generation_config.json, or from config.json in older checkpoints.
 
         Raises:
             UnsupportedModelError: a setting is impossible, or not implemented in this version.
@@ -234,7 +234,7 @@ class GenerationConfig:
             if own.get(key, neutral) not in (neutral, []):
                 raise UnsupportedModelError(
                     f"{where}: {key} = {own[key]!r} changes the answers, and this version does not implement it. "
-                    "To generate without it, take it out of a copy of the file."
+                    "To generate without it, remove it from a copy of the file."
                 )
         for key in ("eos_token_id", "decoder_start_token_id", "bos_token_id"):
             own.setdefault(key, config.get(key))
@@ -243,10 +243,10 @@ class GenerationConfig:
         try:
             return cls(**_converted({key: own[key] for key in own if key in SETTINGS}))
         except InputError as error:
-            raise UnsupportedModelError(f"{where}: {error} To generate, mend it in a copy of the file.") from error
+            raise UnsupportedModelError(f"{where}: {error} To generate, correct it in a copy of the file.") from error
 
     def updated(self, settings: Mapping[str, Any]) -> "GenerationConfig":
-        """Lay the caller's settings over these; None leaves a setting as it is.
+        """Return a copy with the caller's settings; None leaves a setting unchanged.
 
         Raises:
             InputError: a setting is unknown, impossible, or has no effect.
@@ -257,7 +257,7 @@ class GenerationConfig:
             if name not in SETTINGS:
                 raise InputError(f"generate has no setting {name}. It has {', '.join(SETTINGS)}.")
         chosen = _converted(settings)
-        # A limit of one kind goes before the checkpoint's limit of the other.
+        # The caller's limit of one kind overrides the checkpoint's limit of the other kind.
         for name, other in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
             if name in chosen:
                 chosen.setdefault(other, None)
@@ -266,15 +266,14 @@ class GenerationConfig:
         return updated
 
     def limit(self, prompt_length: int, context_length: int | None) -> Limit:
-        """Compute how many tokens may follow a prompt: by the caller, else by the checkpoint, else `MAX_NEW_TOKENS`.
+        """Compute the most tokens after a prompt: from the caller, else the checkpoint, else `MAX_NEW_TOKENS`.
 
         Arguments:
             prompt_length: tokens of the prompt.
             context_length: tokens of the model's context; None for no limit.
 
         Raises:
-            InputError: the caller's limit leads beyond the context and `at_context_end` is `error`, or it leaves no
-                token.
+            InputError: the caller's limit exceeds the context with `at_context_end` at `error`, or allows no token.
         """
         is_callers = bool(self.given & {"max_new_tokens", "max_length"})
         limit = self.max_new_tokens
@@ -296,12 +295,12 @@ class GenerationConfig:
         return Limit(num_tokens=max(1, int(room)), reason=FinishReason.CONTEXT)
 
     def least(self, prompt_length: int) -> int:
-        """Compute how many tokens must follow a prompt before an end token may."""
+        """Compute the fewest tokens after a prompt before an end token."""
         return self.min_length - prompt_length if self.min_new_tokens is None else self.min_new_tokens
 
     @property
     def changes_logits(self) -> bool:
-        """True if a setting changes the logits before a token is chosen."""
+        """True if a setting changes the logits before the choice of a token."""
         return bool(
             self.min_new_tokens
             or self.min_length
@@ -318,15 +317,15 @@ class GenerationConfig:
         """Refuse settings of the caller without effect.
 
         Raises:
-            InputError: there are some.
+            InputError: naming the settings and the remedy.
         """
         for needed, is_met, remedy in (
             ("do_sample", self.do_sample, "do_sample=True"),
             ("num_beams", self.num_beams > 1, "num_beams greater than 1"),
         ):
-            vain = sorted(name for name in self.given if SETTINGS[name].needs == needed)
-            if vain and not is_met:
-                raise InputError(f"{', '.join(vain)}: of no use without {remedy}.")
+            unused = sorted(name for name in self.given if SETTINGS[name].needs == needed)
+            if unused and not is_met:
+                raise InputError(f"{', '.join(unused)}: no effect without {remedy}.")
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -338,5 +337,5 @@ SETTINGS: Mapping[str, Setting] = {
 
 
 def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert values to the form of the fields; None values are left out."""
+    """Convert values to the types of the fields, without the None values."""
     return {name: SETTINGS[name].rule.convert(value) for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""The two calls that generation makes of a network, whichever form it has."""
+"""The interface of networks for generation: `decode`, and `encode` for an encoder-decoder."""
 
 from typing import Protocol
 
@@ -19,11 +19,11 @@ class GenerativeDecoder(Protocol):
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """Read tokens behind those in the cache: (T,) ids → logits (len(logits_at), V)."""
+        """Compute new tokens behind the cached tokens: (T,) ids → logits (len(logits_at), V)."""
 
 
 class SourceEncoder(Protocol):
     """The encoder of an encoder-decoder."""
 
     def encode(self, source: Batch, *, hidden_states: bool = False, hook: Hook | None = None) -> EncoderOutput:
-        """Read sources: (S,) ids → states (S, D)."""
+        """Encode sources: (S,) ids → states (S, D)."""

@@ -1,4 +1,7 @@
-"""Pages of a key/value store: reference counts, a prefix cache, a byte budget. Knows nothing of what pages hold."""
+"""Pages of a key/value store: reference counts, a prefix cache, a byte budget.
+
+This module handles page numbers only; the engine's store holds the keys and values.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -15,31 +18,31 @@ ROOT = b""
 """The key of the empty prefix."""
 
 PREFIX_BYTES = 512 << 20
-"""Most bytes of pages that are kept for later requests after their sequences have ended."""
+"""Most bytes of cached pages without a user, kept for later requests."""
 
 MIN_COPIED_ROWS = 8
-"""A shorter beginning of a page is read again: to copy the page of every layer costs about as much."""
+"""Fewest matching rows for which a page is copied. Computing fewer rows costs about as much as the copy."""
 
 MAX_CHILDREN = 32
-"""How many pages behind one prefix are compared token by token; the latest come first."""
+"""Most pages behind a prefix to compare token by token, the latest first."""
 
 MIN_GROWTH = 8
 """Fewest pages by which a store grows."""
 
 
 class OutOfPagesError(Exception):
-    """The pool cannot hand out so many pages within its budget. The scheduler makes room; users never see it."""
+    """The budget of a pool is used up. The scheduler preempts a request then; users never see this error."""
 
 
 class Prefix(NamedTuple):
-    """The longest beginning of a prompt that the pool holds."""
+    """The longest cached prefix of a prompt."""
 
     pages: list[int]
     """Full pages, in order."""
     key: bytes
-    """The key of the last of them."""
+    """The key of the last full page."""
     partial_page: int | None
-    """A page of which the first `num_partial` rows follow, to be copied."""
+    """The next page, to be copied, if its first `num_partial` rows match; None without a match."""
     num_partial: int
     num_tokens: int
     """Tokens of all pages together."""
@@ -52,29 +55,30 @@ class CachedPage:
     parent: bytes
     """The key of the tokens before the page."""
     tokens: tuple[int, ...]
-    """At most `page_size`; rows behind them may hold anything."""
+    """At most `page_size` tokens; later rows of the page may hold anything."""
     key: bytes | None
     """The key of all tokens up to the end of the page; None for a page that is not full."""
 
 
 def page_key(parent: bytes, tokens: Sequence[int]) -> bytes:
-    """Digest the tokens of a full page and of all pages before it, so that equal keys mean equal prefixes."""
+    """Hash the tokens of a full page and of all pages before: equal keys mean equal prefixes."""
     return blake2b(parent + np.asarray(tokens, "<i8").tobytes(), digest_size=16).digest()
 
 
 @dataclass(eq=False)
 class PagePool:
-    """Hands out the pages of one store, counts their users, and finds pages of prefixes that were read before.
+    """A pool allocates the pages of a store, counts their users, and finds cached prefixes.
 
-    A page is free, in use by one or more sequences, or cached: in use by none, but found by its tokens. Cached pages
-    are given up first, the least recently used before others. Rows of a page are only ever appended, so the first n
-    rows of a page hold the same tokens for as long as the page is in use or cached.
+    A page is in one of three states: free, in use by one or more sequences, or cached, which means unused but found by
+    its tokens. If the budget is used up or the cached pages exceed `PREFIX_BYTES`, cached pages are evicted, the least
+    recently used first. Rows of a page are only appended, so the first n rows hold the same tokens for as long as the
+    page is in use or cached.
 
     Arguments:
         engine: makes the store.
-        layers: what the store keeps for each layer.
+        layers: the cache of each layer.
         budget: most bytes of pages, or None for no limit.
-        keeps_prefixes: whether pages of ended sequences are kept to be found again.
+        keeps_prefixes: whether the pages of ended sequences stay in a prefix cache.
     """
 
     engine: Engine
@@ -82,34 +86,34 @@ class PagePool:
     budget: int | None = None
     keeps_prefixes: bool = False
     num_reused_tokens: int = 0
-    """Tokens of prompts that were found in the pool and not read again, since the pool was made."""
+    """Prompt tokens found in the prefix cache and not computed again, since the pool was made."""
     _by_key: dict[bytes, int] = field(default_factory=dict)
-    """Key → the full page that holds the last tokens of that prefix."""
+    """Key → full page with the last tokens of the prefix."""
     _children: dict[bytes, dict[int, tuple[int, ...]]] = field(default_factory=dict)
-    """Key → the cached pages that come next, each with its tokens."""
+    """Key of a prefix → cached pages behind the prefix → tokens of the page."""
     _cached: dict[int, CachedPage] = field(default_factory=dict)
-    """Page → what the prefix cache knows of it, whether a sequence uses it or not."""
+    """Page → entry of the prefix cache, for pages in use too."""
     _unused: "OrderedDict[int, None]" = field(default_factory=OrderedDict)
-    """Cached pages that no sequence uses, the least recently used first."""
+    """Cached pages without a user, the least recently used first."""
 
     def __post_init__(self) -> None:
         self.page_size = self.engine.page_size
         self.store = self.engine.key_value_store(self.layers)
         self.num_users: Integers = np.zeros(0, np.int64)
-        """For each page of the store, how many sequences use it."""
+        """(pages,) the number of sequences that use each page of the store."""
         page_bytes = max(1, self.store.page_bytes)
         self.max_pages = None if self.budget is None else self.budget // page_bytes
         self._max_unused = PREFIX_BYTES // page_bytes if self.keeps_prefixes else 0
 
     def num_available(self) -> int | None:
-        """Count the pages that `take` can still hand out; None where no budget limits them."""
+        """Count the pages that `take` can still allocate; None without a budget."""
         return None if self.max_pages is None else self.max_pages - int(np.count_nonzero(self.num_users))
 
     def take(self, count: int) -> Integers:
-        """Hand out pages with one user each, the lowest numbers first, so that neighbours lie together.
+        """Allocate pages with a single user each: numbers of shape (count,), the lowest first for contiguous sequences.
 
         Raises:
-            OutOfPagesError: the budget does not allow so many.
+            OutOfPagesError: the pages exceed the budget.
         """
         available = self.num_available()
         if available is not None and count > available:
@@ -127,7 +131,7 @@ class PagePool:
         return taken
 
     def exchange(self, released: Integers, acquired: Integers) -> None:
-        """Count one user less for each page of `released`, and one more for each of `acquired`; pages may repeat."""
+        """Remove a user from each page of `released` and add one for each of `acquired`, (P,) each, repeats allowed."""
         size = len(self.num_users)
         change = np.bincount(acquired, minlength=size) - np.bincount(released, minlength=size)
         self.num_users += change
@@ -135,7 +139,7 @@ class PagePool:
             return
         for page in np.flatnonzero(change > 0).tolist():
             self._unused.pop(page, None)
-        # Later pages of a sequence are given up before those that they continue.
+        # Later pages of a sequence are evicted before earlier ones, which other sequences may share.
         is_idle = self.num_users[released] == 0
         for page in released[is_idle][::-1].tolist():
             if page in self._cached:
@@ -145,12 +149,12 @@ class PagePool:
             self._forget(next(iter(self._unused)))
 
     def copy_page(self, source: int) -> int:
-        """Hand out a page with the contents of another.
+        """Allocate a page with a copy of the contents of `source`.
 
         Raises:
-            OutOfPagesError: the budget does not allow one.
+            OutOfPagesError: the page exceeds the budget.
         """
-        # The copied page must not be given up for its own copy.
+        # A user protects the source from eviction while the copy is allocated.
         self.num_users[source] += 1
         try:
             own = self.take(1)
@@ -160,7 +164,7 @@ class PagePool:
         return int(own[0])
 
     def add_prefix(self, page: int, parent: bytes, tokens: Sequence[int]) -> bytes:
-        """Make a page findable by its tokens, and return the key of the prefix that it ends, or of its parent."""
+        """Add a page to the prefix cache. Return the key of the prefix with this page; `parent` for a partial page."""
         if not self.keeps_prefixes:
             return ROOT
         is_full = len(tokens) == self.page_size
@@ -176,11 +180,11 @@ class PagePool:
         return parent if key is None else key
 
     def find_prefix(self, ids: Sequence[int], keys: Sequence[bytes]) -> Prefix:
-        """Find the longest beginning of a prompt in the pool, but never all of it: the last token's logits are wanted.
+        """Find the longest cached prefix of a prompt, without the last token: its logits are needed.
 
         Arguments:
             ids: the prompt.
-            keys: of its full pages, as `prompt_keys` gives them.
+            keys: keys of the full pages of the prompt, from `prompt_keys`.
         """
         size, limit = self.page_size, len(ids) - 1
         pages: list[int] = []
@@ -201,11 +205,11 @@ class PagePool:
         return Prefix(pages, key, best, num_partial, len(pages) * size + num_partial)
 
     def num_known(self, keys: Sequence[bytes]) -> int:
-        """Count the pages at the beginning of a prompt that the pool holds."""
+        """Count the cached pages at the beginning of a prompt."""
         return next((place for place, key in enumerate(keys) if key not in self._by_key), len(keys))
 
     def prompt_keys(self, ids: Sequence[int]) -> list[bytes]:
-        """Compute the keys of all full pages of a prompt; none where the pool keeps no prefixes."""
+        """Compute the keys of all full pages of a prompt; empty without a prefix cache."""
         keys: list[bytes] = []
         if self.keeps_prefixes:
             for end in range(self.page_size, len(ids) + 1, self.page_size):
@@ -213,12 +217,12 @@ class PagePool:
         return keys
 
     def forget_prefixes(self) -> None:
-        """Empty the prefix cache; pages in use stay."""
+        """Empty the prefix cache; pages in use keep their contents."""
         for page in list(self._cached):
             self._forget(page)
 
     def shrink(self) -> None:
-        """Give memory back when no sequence uses a page: the store keeps the cached pages alone."""
+        """Free memory if no sequence uses a page: only the cached pages stay in the store."""
         if self.num_users.any() or len(self.num_users) <= max(2 * len(self._unused), MIN_GROWTH):
             return
         kept = list(self._unused)
@@ -236,7 +240,7 @@ class PagePool:
         return islice(reversed(self._children.get(key, {}).items()), MAX_CHILDREN)
 
     def _has_beginning(self, parent: bytes, tokens: Sequence[int]) -> bool:
-        """Tell whether a cached page behind this prefix begins with these tokens."""
+        """Check whether a cached page behind this prefix begins with these tokens."""
         return any(known[: len(tokens)] == tuple(tokens) for _, known in self._latest_children(parent))
 
     def _free_pages(self) -> Integers:
@@ -245,9 +249,9 @@ class PagePool:
         return np.flatnonzero(is_free)
 
     def _grow(self, missing: int) -> None:
-        """Make the store larger by `missing` pages or more, as far as the budget goes."""
+        """Grow the store by at least `missing` pages, within the budget."""
         num_pages = len(self.num_users)
-        # Doubling keeps the copies of a growing store to a constant number for each page.
+        # Doubling: each page is copied a constant number of times on average while the store grows.
         target = num_pages + max(num_pages, missing, MIN_GROWTH)
         if self.max_pages is not None:
             target = min(target, self.max_pages)
@@ -256,7 +260,7 @@ class PagePool:
             self.num_users = np.append(self.num_users, np.zeros(target - num_pages, np.int64))
 
     def _forget(self, page: int) -> None:
-        """Take a page out of the prefix cache."""
+        """Remove a page from the prefix cache."""
         known = self._cached.pop(page)
         self._unused.pop(page, None)
         if known.key is not None:
@@ -268,7 +272,7 @@ class PagePool:
 
 
 def _common_length(first: Sequence[int], second: Sequence[int]) -> int:
-    """Count the tokens with which both begin."""
+    """Count the tokens of the common prefix."""
     for place, (a, b) in enumerate(zip(first, second, strict=False)):
         if a != b:
             return place

@@ -1,6 +1,6 @@
-"""Logits → logits that settings have changed. Pure functions on (B, V) float32, in NumPy whatever the engine.
+"""Logits processors: pure functions on (B, V) float32, in NumPy on every engine.
 
-Each has its counterpart, and `process` and `warp` their order, in `transformers/generation/logits_process.py`.
+Functions and their order follow `transformers/generation/logits_process.py`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Rows = NDArray[np.bool_]
 
 
 def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: GenerationConfig) -> Floats:
-    """What all ways of choosing share, in the order of transformers."""
+    """Apply the settings for greedy choice, sampling and beams: (B, V) → (B, V), in the order of transformers."""
 
     def rows(is_meant: list[bool]) -> Rows:
         return np.array(is_meant)
@@ -41,7 +41,7 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
     if config.suppress_tokens:
         logits_BV = suppress(logits_BV, config.suppress_tokens, np.ones(len(sequences), bool))
     if config.begin_suppress_tokens:
-        # A forced first token is not the beginning: what follows it is.
+        # After a forced first token, the next token counts as the beginning.
         forced = config.forced_bos_token_id is not None
         at_begin = rows([each.num_new == int(forced and each.prompt_length == 1) for each in sequences])
         logits_BV = suppress(logits_BV, config.begin_suppress_tokens, at_begin)
@@ -49,10 +49,10 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
 
 
 def check_left(logits_BV: Floats) -> None:
-    """Refuse rows in which the settings have left nothing.
+    """Refuse rows (B, V) without a token above −∞.
 
     Raises:
-        InputError: there is one.
+        InputError: the settings leave no token to choose.
     """
     if not (logits_BV > -np.inf).any(axis=-1).all():
         raise InputError(
@@ -61,8 +61,8 @@ def check_left(logits_BV: Floats) -> None:
 
 
 def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
-    """What only sampling does, in the order of transformers."""
-    # Beams need a token beside all end tokens, so as not to end against their will.
+    """Apply temperature, top-k, top-p and min-p, for sampling: (B, V) → (B, V), in the order of transformers."""
+    # With beams, one token more than the end tokens must stay, so that a beam can continue.
     least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos_token_id))
     if config.temperature != 1:
         logits_BV = logits_BV / np.float32(config.temperature)
@@ -86,7 +86,7 @@ def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty
 
 
 def ban_repeated_ngrams(logits_BV: Floats, ids: Sequence[Sequence[int]], size: int) -> Floats:
-    """No token that would end a run of `size` tokens seen before."""
+    """Set to −∞ each token that would repeat an n-gram of `size` tokens."""
     out = logits_BV.copy()
     for row, seen in zip(out, ids, strict=True):
         if len(seen) < size:
@@ -98,7 +98,7 @@ def ban_repeated_ngrams(logits_BV: Floats, ids: Sequence[Sequence[int]], size: i
 
 
 def ban_runs(logits_BV: Floats, ids: Sequence[Sequence[int]], runs: Sequence[Sequence[int]]) -> Floats:
-    """No token that would end one of these runs; ids beyond the vocabulary cannot come anyway."""
+    """Set to −∞ each token that would complete a banned run of tokens. Ids outside the vocabulary are ignored."""
     out = logits_BV.copy()
     for row, seen in zip(out, ids, strict=True):
         for *beginning, last in runs:
@@ -108,7 +108,7 @@ def ban_runs(logits_BV: Floats, ids: Sequence[Sequence[int]], runs: Sequence[Seq
 
 
 def suppress(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
-    """None of these tokens in these rows; ids beyond the vocabulary cannot come anyway."""
+    """Set these tokens to −∞ in these rows, (B,) flags. Ids outside the vocabulary are ignored."""
     if not rows.any():
         return logits_BV
     out = logits_BV.copy()
@@ -118,7 +118,7 @@ def suppress(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
 
 
 def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
-    """Nothing but these tokens in these rows.
+    """Allow only these tokens in these rows, (B,) flags.
 
     Raises:
         InputError: an id outside the vocabulary.
@@ -134,15 +134,15 @@ def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
 
 
 def keep_top_k(logits_BV: Floats, k: int) -> Floats:
-    """The k greatest of each row, and whatever equals the least of them. Fan et al. 2018."""
+    """Keep the k greatest logits of each row, ties with the k-th included. Fan et al. 2018."""
     k = min(k, logits_BV.shape[1])
     return _where(logits_BV, logits_BV >= np.partition(logits_BV, -k)[:, -k, None])
 
 
 def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """The least probable tokens go, as long as they reach no more than 1 − p together. Holtzman et al. 2020.
+    """Remove the least probable tokens, up to a total probability of 1 − p (nucleus). Holtzman et al. 2020.
 
-    `least` tokens stay in any case.
+    At least `least` tokens stay.
     """
     order = np.argsort(logits_BV, axis=-1, kind="stable")
     ascending = softmax(np.take_along_axis(logits_BV, order, axis=-1))
@@ -154,7 +154,7 @@ def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
 
 
 def keep_min_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """Tokens at least p times as probable as the best, and the `least` best. Nguyen et al. 2024."""
+    """Keep tokens at least p times as probable as the best token, and the `least` best. Nguyen et al. 2024."""
     probabilities = softmax(logits_BV)
     kept = probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True)
     if least > 1:
@@ -163,7 +163,7 @@ def keep_min_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
 
 
 def softmax(logits_BV: Floats) -> Floats:
-    """Probabilities of each row."""
+    """Compute the probabilities of each row: (B, V) → (B, V)."""
     exponentials = np.exp(logits_BV - logits_BV.max(axis=-1, keepdims=True))
     probabilities: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities

@@ -1,4 +1,4 @@
-"""A request: one prompt, its own settings, and the answers to it."""
+"""A request: a prompt, its settings and its answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -20,48 +20,48 @@ class GeneratedToken(NamedTuple):
     """Number of the sequence in its call: prompt · num_return_sequences + answer."""
     id: int
     log_probability: float | None = None
-    """Log-probability that the model gave the token, before any setting changed it; if asked for."""
+    """Log-probability of the token, before any setting changed it; None unless requested."""
     finish_reason: FinishReason | None = None
-    """Cause that ended the sequence, with its last token."""
+    """Reason for the end of the sequence, with the last token; else None."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class Request:
-    """One prompt on its way to `num_return_sequences` answers.
+    """A prompt, and the state of its `num_return_sequences` answers.
 
-    A request reads its prompt once and then branches: into answers that are drawn independently, or into the beams of
-    a search. Branches take their steps together and share the pages of what they have in common.
+    A request reads the prompt once (prefill) and then branches: into independently sampled answers, or into beams.
+    Branches decode in the same steps and share the pages of their common tokens.
     """
 
     prompt: Sequence[int]
-    """Ids that the decoder begins with; for an encoder-decoder its start token."""
+    """Ids at the beginning of the decoder; the start token for an encoder-decoder."""
     source: Batch | None = None
-    """One sequence for the encoder of an encoder-decoder."""
+    """A batch of one sequence for the encoder, in an encoder-decoder."""
     config: GenerationConfig
     stopping: Stopping
     keys: Sequence[int]
-    """Random key of each answer; beams of one prompt draw with the first."""
+    """Random key of each answer; all beams use the first."""
     limit: Limit
     number: int = 0
-    """Number of the first answer, which `GeneratedToken.sequence` counts from."""
+    """Number of the first answer, for `GeneratedToken.sequence`."""
     log_probabilities: bool = False
-    """Whether tokens and completions bring log-probabilities."""
+    """Whether tokens and completions have log-probabilities."""
 
     sequences: list[GrowingSequence] = field(init=False)
-    """The branches that go on, one row of the KV cache each."""
+    """The unfinished branches, one row of the KV cache each."""
     beams: Beams | None = field(default=None, init=False)
-    """The state of beam search, once the prompt is read."""
+    """The state of beam search, after the prompt is read."""
     tokens: list[GeneratedToken] = field(default_factory=list, init=False)
-    """Tokens that the caller has not taken yet."""
+    """Generated tokens not yet taken by the caller."""
     error: TriformError | None = field(default=None, init=False)
-    """Why the request failed."""
+    """The error of a failed request."""
     num_cached_tokens: int = field(default=0, init=False)
-    """Tokens of the prompt that were found in the prefix cache."""
+    """Tokens of the prompt found in the prefix cache."""
     is_finished: bool = field(default=False, init=False)
     order: int = field(default=0, init=False)
     """Place in the order of arrival, set by the scheduler."""
     rule: GenerationConfig = field(init=False)
-    """The settings that decide which token is chosen; the scheduler gives equal ones to requests as one object."""
+    """The settings for the choice of a token. The scheduler makes equal rules the same object."""
     page_keys: list[bytes] = field(default_factory=list, init=False)
     """Keys of the full pages of the prompt, set by the scheduler."""
     _has_branched: bool = field(default=False, init=False)
@@ -73,7 +73,7 @@ class Request:
 
     @property
     def num_branches(self) -> int:
-        """Count the sequences that the prompt branches into: beams, or answers."""
+        """Count the branches of the prompt: beams, or answers."""
         return self.config.num_beams if self.config.num_beams > 1 else self.config.num_return_sequences
 
     @property
@@ -84,21 +84,21 @@ class Request:
 
     @property
     def is_unread(self) -> bool:
-        """Tell whether the prompt has not been read to its end, so that no token has followed yet."""
+        """Check whether the prompt still has unread tokens (prefill)."""
         return not self._has_branched
 
     @property
     def slides(self) -> bool:
-        """Tell whether a full context forgets its beginning."""
+        """Check whether the sequences slide at the end of the context."""
         return self.config.at_context_end is ContextEnd.SLIDE
 
     @property
     def num_source_tokens(self) -> int:
-        """Count the tokens that the encoder reads."""
+        """Count the tokens of the source."""
         return 0 if self.source is None else len(self.source.ids)
 
     def branch(self) -> None:
-        """Copy the sequence of the prompt for every answer or beam."""
+        """Copy the sequence of the prompt for each answer or beam."""
         [prompt] = self.sequences
         self._has_branched = True
         is_search = self.config.num_beams > 1
@@ -107,7 +107,7 @@ class Request:
             self.beams = Beams.of_prompt(self.sequences, self.keys[0])
 
     def add_tokens(self, tokens: Sequence[int], known: Sequence[float], *, out_of_time: bool) -> list[int]:
-        """Take the next token of each branch, and return the places of the branches that go on."""
+        """Append the next token of each branch, and return the places of the unfinished branches."""
         going = []
         for place, (sequence, token, log_probability) in enumerate(zip(self.sequences, tokens, known, strict=True)):
             reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
@@ -127,7 +127,7 @@ class Request:
         return going
 
     def add_candidates(self, candidates: Sequence[Candidate], *, out_of_time: bool) -> list[int]:
-        """Choose the next beams among candidates, the best first, and return the place that each continues."""
+        """Choose the next beams among candidates, best first, and return the parent of each beam."""
         beams = self.beams
         assert beams is not None, "only beams have candidates"
         parents = beams.advance(candidates, self.config, self.stopping, out_of_time=out_of_time)
@@ -138,18 +138,18 @@ class Request:
         return parents
 
     def take_tokens(self) -> list[GeneratedToken]:
-        """Return the tokens that have come since the last call."""
+        """Return the tokens generated since the last call."""
         tokens = list(self.tokens)
         self.tokens.clear()
         return tokens
 
     def fail(self, error: TriformError) -> None:
-        """End without an answer."""
+        """End the request with an error."""
         self.error, self.sequences, self.is_finished = error, [], True
 
 
 def choice_rule(config: GenerationConfig) -> GenerationConfig:
-    """Leave out the settings that do not take part in the choice of a token, such as limits."""
+    """Reset the settings without influence on the choice of a token, for example limits."""
     return replace(
         config,
         max_new_tokens=None,
@@ -178,17 +178,17 @@ def requests_of(
     Arguments:
         batch: prompts, or for an encoder-decoder the sources.
         config: settings, the same for all.
-        stopping: rules that end a sequence, whose clock all requests share.
-        context_length: the decoder's, in tokens.
+        stopping: rules that end a sequence; all requests share their clock.
+        context_length: the context of the decoder, in tokens; None for no limit.
         reads_source: whether the model is an encoder-decoder.
-        log_probabilities: whether tokens and completions bring log-probabilities.
+        log_probabilities: whether tokens and completions have log-probabilities.
 
     Raises:
         InputError: the caller's limit leads beyond the context, or the settings do not fit the form of the model.
     """
     if reads_source and config.at_context_end is ContextEnd.SLIDE:
         raise InputError(
-            'at_context_end="slide": the decoder of an encoder-decoder would forget where it began. '
+            'at_context_end="slide": the decoder of an encoder-decoder needs its start token in the context. '
             'Set at_context_end="stop".'
         )
     num_keys = 1 if config.num_beams > 1 else config.num_return_sequences

@@ -6,23 +6,23 @@ from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 MAX_WHOLE = 2**1000
-"""Whole numbers beyond float64 cannot be compared with it."""
+"""Limit of whole numbers, within the range of float64."""
 
 
 class Rule(NamedTuple):
     """Rule for the values of a setting."""
 
     expected: str
-    """Allowed values, for people."""
+    """Allowed values in words, for messages and docs."""
     accepts: Callable[[Any], bool]
     convert: Callable[[Any], Any] = lambda value: value
-    """Converts a value as callers and JSON write it to the value that is stored."""
+    """Converts a value from callers or JSON to the stored value."""
     minimum: int | None = None
-    """Smallest whole number."""
+    """Smallest allowed whole number; None for other kinds of values."""
 
 
 def number(expected: str, accepts: Callable[[float], bool] = lambda value: True) -> Rule:
-    """Make the rule for finite numbers of a range."""
+    """Make the rule for finite numbers in a range."""
 
     def is_one(value: Any) -> bool:
         if not isinstance(value, Real) or isinstance(value, bool):
@@ -35,7 +35,7 @@ def number(expected: str, accepts: Callable[[float], bool] = lambda value: True)
 
 
 def at_least(minimum: int, maximum: int = 2**31 - 1) -> Rule:
-    """Make the rule for whole numbers of a range."""
+    """Make the rule for whole numbers in a range."""
 
     def is_one(value: Any) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool) and minimum <= int(value) <= maximum

@@ -1,4 +1,4 @@
-"""The requests that share the passes of a decoder: their rows, their pages, and the sources they read."""
+"""The running batch: requests in shared passes of a decoder, with their rows, pages and sources."""
 
 from collections.abc import Mapping, Sequence
 from itertools import groupby
@@ -17,11 +17,11 @@ from triform.generation.sources import SourceMemory
 from triform.inputs import Batch
 
 MIN_PROMPT_TOKENS = 32
-"""Fewest tokens of prompts in a pass, if any are to be read, however many sequences are decoding."""
+"""Fewest prompt tokens in a pass with unread prompts, for any number of decoding sequences."""
 
 
 class RunningBatch:
-    """Requests whose sequences are the rows of one KV cache, row by row, request by request."""
+    """Running requests. Row r of the KV cache holds sequence r of all requests in order."""
 
     def __init__(
         self,
@@ -35,13 +35,13 @@ class RunningBatch:
     ) -> None:
         self.requests: list[Request] = []
         self._rows: list[tuple[Request, GrowingSequence]] = []
-        """The owner and the tokens of each row of the cache."""
+        """The request and the sequence of each row of the KV cache."""
         self._engine = engine
         self._context_length = stack.context_length
         self._decoder = decoder
         self._encoder = encoder
         self._hook = hook
-        # The decoder of an encoder-decoder depends on the source too, so prompts with equal tokens share nothing.
+        # In an encoder-decoder the decoder's states depend on the source too, so equal tokens do not mean equal pages.
         keeps_prefixes = encoder is None and hook is None
         self.pool = PagePool(engine, self_attention_layers(stack), byte_budget, keeps_prefixes)
         self.source_pool = PagePool(engine, cross_attention_layers(stack), byte_budget)
@@ -52,15 +52,15 @@ class RunningBatch:
         return len(self._rows)
 
     def num_unread(self) -> list[int]:
-        """Count the tokens that each row has not read yet."""
+        """Count the unread tokens of each row."""
         known = self._cache.lengths.tolist()
         return [len(row.ids) - row.num_forgotten - n for (_, row), n in zip(self._rows, known, strict=True)]
 
     def add(self, requests: Sequence[Request]) -> None:
-        """Encode the sources of requests, and give each of their sequences a row, which begins with a known prefix.
+        """Encode the sources of requests, and add a row with the cached prefix for each sequence.
 
         Raises:
-            OutOfPagesError: the pool has no pages for the sources; nothing has changed.
+            OutOfPagesError: the source pool has too few pages; the batch is unchanged.
         """
         if self._encoder is not None and self._memory is not None:
             sources = Batch.concatenate([request.source for request in requests if request.source is not None])
@@ -84,13 +84,13 @@ class RunningBatch:
         self.pool.num_reused_tokens += num_found
 
     def remove(self, requests: Sequence[Request]) -> None:
-        """Take requests out as they are, and give their pages back."""
+        """Remove requests, and return their pages to the pool."""
         kept = [row for row, (owner, _) in enumerate(self._rows) if owner not in requests]
         self.requests = [request for request in self.requests if request not in requests]
         self._keep_rows(kept)
 
     def slide(self) -> None:
-        """Make sequences that fill the context forget all but the last half, which is read anew."""
+        """Slide full sequences: drop all but the last half of the context, and read that half again."""
         context = self._context_length
         if context is None or not any(request.slides for request in self.requests):
             return
@@ -104,18 +104,18 @@ class RunningBatch:
                 sequence.page_key = ROOT
 
     def read(self, token_budget: int) -> tuple[list[Request], Array]:
-        """Run one pass over all rows.
+        """Run a pass over all rows: prompts in chunks within the token budget, and a token of each decoding row.
 
         Returns:
-            The requests that have read all their tokens, and the logits (rows, V) behind the last token of each row.
+            The requests without unread tokens, and logits of shape (rows, V), of the last token of each of their rows.
 
         Raises:
-            OutOfPagesError: the pool has no pages for the new tokens; nothing has changed.
+            OutOfPagesError: the pool has too few pages for the new tokens; the batch is unchanged.
         """
         ids, is_ready = self._plan(token_budget)
         batch = Batch.from_sound_ids(ids)
         last = batch.spans.ends - 1
-        # A pass over the first part of a prompt needs no logits, but the head takes at least one row.
+        # A pass with unfinished prompts only needs no logits, but the head takes at least one row.
         logits_at = last[np.array(is_ready)] if any(is_ready) else last[-1:]
         num_full_pages = self._cache.lengths // self.pool.page_size
         with self._engine.inference():
@@ -131,11 +131,11 @@ class RunningBatch:
         return ready, output.logits
 
     def _plan(self, token_budget: int) -> tuple[list[list[int]], list[bool]]:
-        """Share the token budget among the rows: the ids that each row reads, and whether it has no more."""
+        """Chunked prefill: divide the token budget among rows. Return ids for each row, and whether these are all."""
         spare = max(token_budget - len(self._rows), MIN_PROMPT_TOKENS)
         ids, is_ready = [], []
         for (request, row), unread in zip(self._rows, self.num_unread(), strict=True):
-            # Branches take their steps together, so each reads all it has.
+            # Branches of a request decode in the same steps, so each reads all its unread tokens.
             count = min(unread, 1 + spare) if request.is_unread else unread
             spare = max(spare - count + 1, 0)
             end = len(row.ids) - unread + count
@@ -144,10 +144,10 @@ class RunningBatch:
         return ids, is_ready
 
     def keep(self, parents: Mapping[Request, Sequence[int]]) -> None:
-        """Go on with the branches that requests have chosen.
+        """Keep the branches chosen by requests, and drop all other rows.
 
         Arguments:
-            parents: for each request that took a step, the branch that each of its sequences continues.
+            parents: for each request with a step, the parent branch of each of its sequences.
         """
         kept: list[int] = []
         first = 0
@@ -162,7 +162,7 @@ class RunningBatch:
         self._keep_rows(kept)
 
     def shrink(self) -> None:
-        """Give memory back that no row uses."""
+        """Free the memory of unused pages."""
         self.pool.shrink()
         self.source_pool.shrink()
 
@@ -175,7 +175,7 @@ class RunningBatch:
         self._rows = [(request, sequence) for request in self.requests for sequence in request.sequences]
 
     def _add_full_pages(self, num_before: Integers) -> None:
-        """Tell the pool the tokens of pages that have become full in this pass."""
+        """Add the pages filled in this pass to the prefix cache."""
         size = self.pool.page_size
         num_now = self._cache.lengths // size
         for row in np.flatnonzero(num_now > num_before).tolist():
@@ -187,7 +187,7 @@ class RunningBatch:
                 sequence.page_key = self.pool.add_prefix(page, sequence.page_key, tokens)
 
     def _add_last_pages(self, rows: Sequence[int]) -> None:
-        """Tell the pool the tokens of the last page of rows, where it is not full."""
+        """Add the last page of these rows, if partly filled, to the prefix cache."""
         for row in rows:
             _, sequence = self._rows[row]
             length = int(self._cache.lengths[row])

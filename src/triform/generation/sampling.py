@@ -1,4 +1,4 @@
-"""Chance, keyed so that a sequence draws the same alone, in any batch, and whatever else has ended."""
+"""Random numbers with a key for each sequence: a sequence draws the same numbers alone and in any batch."""
 
 import os
 from collections import Counter
@@ -14,15 +14,15 @@ from triform.inputs import Batch
 
 
 def sequence_keys(batch: Batch, num_return_sequences: int, seed: int | None) -> list[int]:
-    """A key for each answer: of the seed, the ids of its prompt, and how many equal prompts have been answered before.
+    """Compute a random key for each answer, from the seed, the ids of the prompt, and a count of equal prompts.
 
     Arguments:
-        batch: B prompts; where one comes twice, the second goes on where a longer row of answers to it would.
+        batch: B prompts. Equal prompts share one count, so a repeated prompt continues the answers of the first.
         num_return_sequences: answers to each prompt.
-        seed: None for another one each time.
+        seed: None for a random seed.
 
     Returns:
-        B · num_return_sequences keys, those of the first prompt first.
+        B · num_return_sequences keys, in the order of the prompts.
     """
     chosen = int.from_bytes(os.urandom(8)) if seed is None else seed
     answered: Counter[bytes] = Counter()
@@ -37,7 +37,7 @@ def sequence_keys(batch: Batch, num_return_sequences: int, seed: int | None) -> 
 
 
 def uniform(key: int, step: int) -> float:
-    """A number from 0 up to 1, always the same for a key and a step."""
+    """Draw a number in [0, 1), always the same for a key and a step."""
     return _generator(key, step).random()
 
 
@@ -47,16 +47,16 @@ def _generator(key: int, step: int) -> "np.random.Generator":
 
 
 def draw(logits_BV: Floats, numbers: Sequence[float]) -> list[int]:
-    """For each row the token at which its cumulative probability passes the row's number."""
+    """Sample a token in each row by inverse transform: (B, V) logits and B uniform numbers → B tokens."""
     cumulative: NDArray[np.float64] = np.cumsum(softmax(logits_BV), axis=-1, dtype=np.float64)
     cumulative /= cumulative[:, -1:]
     return [int(row.searchsorted(number, side="right")) for row, number in zip(cumulative, numbers, strict=True)]
 
 
 def draw_several(logits: Floats, k: int, *, key: int, step: int) -> Integers:
-    """`k` places of a vector, drawn one after another by their probability, none of them twice.
+    """Sample k places of a vector by probability, without replacement: (V,) logits → (k,).
 
-    The greatest of logits with Gumbel noise, in order: Kool et al. 2019, section 2.3.
+    Gumbel top-k: the k greatest of logits with Gumbel noise, in order. Kool et al. 2019, section 2.3.
     """
     noise = _generator(key, step).gumbel(size=len(logits))
     return np.argsort(-(logits + noise), kind="stable")[:k]

@@ -1,8 +1,9 @@
-"""Continuous batching: requests join, leave and share the passes of one decoder, and their answers stay the same.
+"""Continuous batching: requests join and leave the shared passes of a decoder at any step. Yu et al. 2022 (Orca).
 
-Each step is one pass of the decoder over all running requests: one token of each sequence that is decoding, and as
-many tokens of prompts as the token budget leaves room for. On a batch-invariant engine the answer to a request has the
-same bits whichever other requests share its passes.
+A step is a pass over all running requests: one token of each decoding sequence, and prompt tokens up to the token
+budget (chunked prefill). Without pages for the next step, the youngest request is preempted: its pages are freed, and
+its tokens are read again later. On a batch-invariant engine the answer to a request has the same bits in
+any batch.
 """
 
 import threading
@@ -19,20 +20,20 @@ from triform.generation.request import GeneratedToken, Request
 from triform.generation.running import RunningBatch
 
 TOKEN_BUDGET = 2048
-"""Tokens of a pass: enough for matrix products to run at full speed on a CPU, few enough to keep streams even."""
+"""Most tokens of a pass: enough for fast matrix products on a CPU, few enough for a short time per step."""
 
 
 class Scheduler:
-    """Runs requests on one decoder. Threads may share a scheduler: a thread that needs a token takes a step for all.
+    """A scheduler runs requests on a decoder. Threads may share a scheduler: any waiting thread steps for all.
 
     Arguments:
-        engine: of the network.
-        stack: the decoder's.
+        engine: the engine of the network.
+        stack: the spec of the decoder's stack.
         decoder: the network with a language head.
-        encoder: the encoder whose states the decoder reads, in an encoder-decoder.
+        encoder: the encoder, in an encoder-decoder.
         token_budget: most tokens of a pass; each running sequence gets at least one.
         byte_budget: most bytes of keys and values, of self-attention and of cross-attention each; None for no limit.
-        hook: sees every pass, and may change it; then no prefix is shared.
+        hook: sees, and may change, every pass; the prefix cache is off with a hook.
     """
 
     def __init__(
@@ -51,9 +52,9 @@ class Scheduler:
         self._context_length = stack.context_length
         self._running = RunningBatch(engine, stack, decoder, encoder, byte_budget=byte_budget, hook=hook)
         self._waiting: list[Request] = []
-        """In the order of arrival."""
+        """Waiting requests, in the order of arrival."""
         self._being_read: dict[bytes, Request] = {}
-        """Key of a page that is still to be read → the request that reads it, for which others with it wait."""
+        """Key of an unread page → the request that reads the page; requests with the same page wait."""
         self._rules: dict[GenerationConfig, GenerationConfig] = {}
         self._num_added = 0
         self._lock = threading.RLock()
@@ -65,14 +66,14 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Tell whether a request waits or runs."""
+        """Check for waiting or running requests."""
         return bool(self._waiting or self._running.requests)
 
     def add(self, request: Request) -> None:
         """Queue a request.
 
         Raises:
-            InputError: the byte budget is too small for the request even alone.
+            InputError: the request alone exceeds the byte budget.
         """
         with self._lock:
             self._check_fits(request)
@@ -83,7 +84,7 @@ class Scheduler:
             self._waiting.append(request)
 
     def cancel(self, request: Request) -> None:
-        """Take a request out, wherever it stands; its pages go back to the pool."""
+        """Remove a waiting or running request, and return the pages to the pool."""
         with self._lock:
             request.is_finished = True
             if request in self._waiting:
@@ -93,9 +94,9 @@ class Scheduler:
             self._settle()
 
     def step(self) -> list[GeneratedToken]:
-        """Run one pass of the decoder, and return the tokens that were chosen, in the order of the requests.
+        """Run a pass of the decoder, and return the new tokens in the order of the requests.
 
-        `Request.tokens` gets them too. A request that fails gets an `error`, and the others go on.
+        The tokens are also in `Request.tokens`. A failed request has an `error`; other requests continue.
         """
         with self._lock:
             try:
@@ -112,17 +113,17 @@ class Scheduler:
                     for token in request.tokens[before:]
                 ]
             except BaseException:
-                # A pass that broke off has changed no request: each can be read again.
+                # An interrupted pass has changed no request: the tokens can be read again.
                 self._preempt(self._running.requests)
                 raise
             finally:
                 self._settle()
 
     def run(self, requests: Sequence[Request]) -> Generator[GeneratedToken]:
-        """Add requests and yield their tokens as they come; closing the generator cancels what has not ended.
+        """Add requests and yield their tokens. Closing the generator cancels unfinished requests.
 
         Raises:
-            NonFiniteError, InputError: of the first request that fails, after the tokens that came before.
+            NonFiniteError, InputError: the error of the first failed request, after all earlier tokens.
         """
         try:
             for request in requests:
@@ -144,7 +145,7 @@ class Scheduler:
                     self.cancel(request)
 
     def _admit(self) -> None:
-        """Move waiting requests to the running ones, as far as the token budget and the pages go."""
+        """Admit waiting requests to the running batch, within the token budget and the free pages."""
         budget = self.token_budget - sum(self._running.num_unread())
         admitted: list[Request] = []
         for request in self._waiting:
@@ -152,7 +153,7 @@ class Scheduler:
                 break
             missing = request.page_keys[self.pool.num_known(request.page_keys) :] if request.is_unread else []
             if missing and missing[0] in self._being_read:
-                continue  # another request reads what both begin with
+                continue  # another request reads the common prefix; wait for its pages
             self._being_read.update(dict.fromkeys(missing, request))
             admitted.append(request)
             num_known = (len(request.page_keys) - len(missing)) * self.pool.page_size
@@ -166,17 +167,17 @@ class Scheduler:
             try:
                 return self._running.read(self.token_budget)
             except OutOfPagesError:
-                # The youngest gives its pages back, so the oldest always goes on.
+                # Preempt the youngest request, so that the oldest always continues.
                 self._preempt([max(self._running.requests, key=lambda request: request.order)])
 
     def _preempt(self, requests: Sequence[Request]) -> None:
-        """Take running requests back to the waiting ones; they keep their tokens, which are read again later."""
+        """Preempt running requests: free their pages, and queue them again. Their tokens are read again later."""
         going = [request for request in requests if not request.is_finished]
         self._running.remove(requests)
         self._waiting = sorted([*self._waiting, *going], key=lambda request: request.order)
 
     def _settle(self) -> None:
-        """Forget pages that nobody reads any more, and give memory back once all requests have ended."""
+        """Drop entries of `_being_read` without a reader, and free memory after the last request."""
         reading = [request for request in self._running.requests if request.is_unread]
         if self._being_read:
             self._being_read = {key: each for key, each in self._being_read.items() if each in reading}
@@ -185,7 +186,7 @@ class Scheduler:
             self._rules.clear()
 
     def _have_pages(self, requests: Sequence[Request]) -> bool:
-        """Tell whether the pools have pages for the prompts and sources of requests beside what is running."""
+        """Check whether the pools have pages for new requests beside the running ones."""
         if self.pool.max_pages is None or (len(requests) == 1 and not self._running.requests):
             return True
         own = sum(self._num_pages(len(each.ids)) + 1 for request in requests for each in request.sequences)

@@ -1,14 +1,14 @@
-"""A sequence while it grows, and the answer that it becomes. Knows nothing of models."""
+"""A growing sequence, and the finished answer."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 
 class FinishReason(StrEnum):
-    """The cause that ended a sequence."""
+    """The reason for the end of a sequence."""
 
     STOP = "stop"
-    """The model, by an end token, or a text that the caller stops at."""
+    """An end token, or a stop string of the caller."""
     LENGTH = "length"
     """The limit of new tokens."""
     CONTEXT = "context"
@@ -19,44 +19,44 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """The number of tokens that may follow a prompt."""
+    """The most tokens after a prompt."""
 
     num_tokens: int
     reason: FinishReason = FinishReason.LENGTH
-    """Why not more."""
+    """The reason that an answer at the limit gives."""
 
 
 @dataclass(slots=True)
 class GrowingSequence:
-    """The ids of a decoder so far."""
+    """The ids of a sequence: the prompt and the generated tokens."""
 
     ids: list[int]
-    """The prompt, or a decoder's start token, and the tokens that have followed."""
+    """The prompt, or the decoder start token, then the generated tokens."""
     prompt_length: int
     limit: Limit
     log_probabilities: list[float] = field(default_factory=list)
-    """Log-probabilities of the tokens that have followed, before any setting changed them."""
+    """Log-probabilities of the generated tokens, before any setting changed them."""
     num_forgotten: int = 0
-    """Tokens at the beginning that the decoder no longer sees."""
+    """Tokens at the beginning outside the sliding context."""
     answer: int = 0
-    """Number of the answer among those to one prompt."""
+    """Number of the answer to its prompt, from 0."""
     page_key: bytes = b""
-    """Key of the full pages that the prefix cache knows, as `pages.page_key` chains them."""
+    """Key of the full pages in the prefix cache, from `pages.page_key`."""
 
     @property
     def num_new(self) -> int:
-        """Count the tokens that have followed."""
+        """Count the generated tokens."""
         return len(self.ids) - self.prompt_length
 
     def lengthened(self, token: int, log_probability: float) -> "GrowingSequence":
-        """Copy the sequence, with one more token."""
+        """Copy the sequence, and append a token to the copy."""
         copy = self.copy(self.answer)
         copy.ids.append(token)
         copy.log_probabilities.append(log_probability)
         return copy
 
     def copy(self, answer: int) -> "GrowingSequence":
-        """Copy the sequence, to become another answer."""
+        """Copy the sequence as the answer number `answer`."""
         return GrowingSequence(
             self.ids.copy(),
             self.prompt_length,
@@ -69,23 +69,23 @@ class GrowingSequence:
 
     @property
     def new_ids(self) -> list[int]:
-        """Return the tokens that have followed."""
+        """Return the generated tokens."""
         return self.ids[self.prompt_length :]
 
     @property
     def is_at_limit(self) -> bool:
-        """Tell whether no more tokens may follow."""
+        """Check whether the limit is reached."""
         return self.num_new >= self.limit.num_tokens
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """A whole answer."""
+    """A finished answer."""
 
     ids: list[int]
-    """New ids, an end token included."""
+    """Generated ids, an end token included."""
     finish_reason: FinishReason
     log_probabilities: list[float] | None = None
-    """Log-probabilities that the model gave the ids, before any setting changed them; if asked for."""
+    """Log-probabilities of the ids, before any setting changed them; None unless requested."""
     score: float | None = None
-    """Score of beam search: the sum of the log-probabilities that settings have changed, over length^length_penalty."""
+    """Score of beam search: the sum of the changed log-probabilities, divided by length^length_penalty."""

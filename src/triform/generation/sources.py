@@ -1,4 +1,4 @@
-"""Cross-attention's keys and values of the sources that requests read, in pages of a pool."""
+"""The cross-attention cache: keys and values of the encoded sources, in pages of a pool."""
 
 from collections.abc import Sequence
 
@@ -13,26 +13,26 @@ NO_PREFIX = Prefix(pages=[], key=b"", partial_page=None, num_partial=0, num_toke
 
 
 class SourceMemory:
-    """The sources of B sequences: each is projected to keys and values once, in the first pass of its decoder.
+    """Keys and values of the sources of B sequences, projected once, in the first pass of the decoder.
 
-    Row b belongs to row b of the decoder's KV cache. Beams of one source share its pages.
+    Row b belongs to row b of the decoder's KV cache. Beams of one source share pages.
     """
 
     def __init__(self, pool: PagePool) -> None:
         self._cache = KeyValueCache(pool, 0)
         self._table: PageTable | None = None
-        """Where the keys of all rows lie; None once the rows have changed."""
+        """Page table of all rows, computed when needed; None after a change."""
         self._new_states: Array | None = None
-        """(S, D) states of sources that no layer, or not every layer, has projected yet."""
+        """(S, D) states of new sources, until every layer has projected them."""
         self._new_table: PageTable | None = None
         self._projected: set[int] = set()
         """Layers that have projected the new states."""
 
     def append(self, states_SD: Array, spans: Spans, num_rows: Sequence[int]) -> None:
-        """Add encoded sources, with so many rows for each.
+        """Add encoded sources, (S, D) states, with `num_rows` rows for each source.
 
         Raises:
-            OutOfPagesError: the pool's budget does not allow so many pages; nothing has been added.
+            OutOfPagesError: the pages exceed the pool's budget; the memory is unchanged.
         """
         num_before = len(self._cache.lengths)
         for _ in range(len(spans)):
@@ -51,12 +51,12 @@ class SourceMemory:
             self.keep(rows)
 
     def keep(self, rows: Integers) -> None:
-        """Go on with some rows, in the order given; one may be named twice, and its pages are shared."""
+        """Keep the rows with these numbers, (B,), in the order given; repeated numbers share pages."""
         self._cache.keep(rows)
         self._table = None
 
     def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
-        """Return the keys and values of one layer for all rows; a hook sees those of a source when they are made."""
+        """Return the keys and values of a layer for all rows. New states are projected, and shown to a hook, first."""
         if self._new_states is not None and layer not in self._projected:
             assert self._new_table is not None
             key, value = project(self._new_states)

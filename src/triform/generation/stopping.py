@@ -11,11 +11,11 @@ Decode = Callable[[Sequence[int]], str]
 
 
 class Stopping:
-    """The rules of one call. `max_time` counts from the making of this object.
+    """The stopping rules of a call. `max_time` counts from the creation of this object.
 
     Arguments:
         config: the settings.
-        decode: turns ids into text, where there are stop strings.
+        decode: turns ids into text; needed for stop strings only.
     """
 
     def __init__(self, config: GenerationConfig, decode: Decode | None) -> None:
@@ -27,11 +27,11 @@ class Stopping:
         self._deadline = None if config.max_time is None else time.monotonic() + config.max_time
 
     def is_out_of_time(self) -> bool:
-        """Tell whether all sequences must end; asked once a step, so that they end together."""
+        """Check whether `max_time` is over. Called once a step, so all sequences end together."""
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def reason(self, sequence: GrowingSequence, token: int, *, out_of_time: bool = False) -> FinishReason | None:
-        """Tell why a sequence that takes this token goes no further, or None where it goes on."""
+        """Return the reason to end a sequence with this token, or None to continue."""
         if token in self._end_tokens or (self._stop_strings and self._ends_in_a_stop_string(sequence, token)):
             return FinishReason.STOP
         if sequence.num_new + 1 >= sequence.limit.num_tokens:

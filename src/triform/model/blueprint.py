@@ -18,12 +18,12 @@ class Blueprint:
 
     checkpoint: Checkpoint
     config: Mapping[str, Any]
-    """Contents of config.json, with the head that was asked for."""
+    """Contents of config.json, with the requested head."""
     spec: spec.Model
     table: WeightTable
     """Names of the family's tensors in checkpoints and in Triform."""
     tensors: Tensors
-    """Tensors of the checkpoint, with the ones that an adapter brings; empty for a model without weights."""
+    """Tensors of the checkpoint and of an adapter; empty for a model without weights."""
     declared: Mapping[str, Declaration]
     """Canonical name → shape and role of every parameter."""
     assignment: Assignment

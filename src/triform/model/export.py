@@ -134,9 +134,9 @@ def _config(blueprint: Blueprint, tensors: Mapping[str, StoredTensor], format: F
     config = {key: value for key, value in blueprint.config.items() if key != QUANTIZATION_KEY}
     floats = {tensor.format for tensor in tensors.values() if not tensor.format.is_integer}
     if blueprint.updates and len(floats) > 1:
-        floats = {Format.FLOAT32}  # else what the adapter changed would be rounded when it is read
+        floats = {Format.FLOAT32}  # else the reader would round the changed weights
     if len(floats) == 1:
-        # transformers loads in the dtype that the config names, whatever the file holds.
+        # transformers loads in the dtype of the config, for any dtype in the file.
         config["torch_dtype" if "torch_dtype" in config else "dtype"] = floats.pop().name
     if format is not None:
         config[QUANTIZATION_KEY] = quantization_config(format, _modules_in_floats(blueprint, tensors))

@@ -46,7 +46,7 @@ class Origin:
     with_head: bool = True
     """Whether the model has a head, or is the backbone alone."""
     new_head: NewHead | None = None
-    """Head in place of the one that config.json names."""
+    """Head instead of the head in config.json."""
     adapter: Adapter | None = None
     """LoRA adapter to merge into the weights."""
 

@@ -28,7 +28,7 @@ from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Ou
 
 
 class Model:
-    """A transformer of one of the three forms: Batch → tensors."""
+    """A transformer of any of the three forms: Batch → tensors."""
 
     def __init__(
         self, blueprint: Blueprint, engine: Engine, network: Network, parameters: Mapping[str, Parameter]
@@ -69,18 +69,18 @@ class Model:
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """One forward pass.
+        """Run a forward pass: (T,) ids → hidden states (T, D), and logits if the model has a head.
 
         Arguments:
-            source: the batch; for an encoder-decoder what the encoder reads, or what `encode` made of it.
-            target: for an encoder-decoder the decoder's ids as fed, one sequence for each of the source.
-            cache: of `new_cache`; each sequence goes on where the cache left it.
-            hidden_states: whether to keep those of every layer.
-            logits_at: the rows of the packed batch whose logits are wanted, ascending; without it all.
+            source: the batch; for an encoder-decoder the sources, or the result of `encode`.
+            target: for an encoder-decoder the decoder's input ids, one sequence for each source.
+            cache: a cache of `new_cache`; sequence b continues sequence b of the cache.
+            hidden_states: whether to return the hidden states of every layer.
+            logits_at: the rows of the packed batch to compute logits for, ascending; None for all rows.
             hook: sees, and may change, the tensors at the trace points.
 
         Raises:
-            InputError: ids outside the vocabulary, too long a sequence, a target missing or not wanted.
+            InputError: ids outside the vocabulary, a sequence longer than the context, a missing or superfluous target.
             NonFiniteError: the result holds NaN or infinity.
         """
         arguments: dict[str, Any] = {"hidden_states": hidden_states, "logits_at": logits_at, "hook": hook}
@@ -106,7 +106,7 @@ class Model:
         return output
 
     def encode(self, source: Batch, *, hidden_states: bool = False, hook: Hook | None = None) -> EncoderOutput:
-        """The encoder of an encoder-decoder alone.
+        """Run the encoder of an encoder-decoder: (S,) ids → states (S, D).
 
         Raises:
             WrongTaskError: the model is of another form.
@@ -125,7 +125,7 @@ class Model:
         return new_cache(self.engine, self.spec.output_stack, num_sequences)
 
     def generate(self, batch: Batch, *, max_new_tokens: int | None = None, **settings: Any) -> list[list[int]]:
-        """Return the ids of `complete`: the new ones of each sequence, an end token included, the prompt not."""
+        """Return the generated ids of `complete`, without the prompt; an end token is included."""
         return [completion.ids for completion in self.complete(batch, max_new_tokens=max_new_tokens, **settings)]
 
     def complete(
@@ -137,21 +137,21 @@ class Model:
         hook: Hook | None = None,
         **settings: Any,
     ) -> list[Completion]:
-        """Generate what follows each sequence; several answers to one come in a row.
+        """Generate a continuation of each sequence. Several answers to a prompt stand together.
 
-        Calls of several threads share the passes of the model (continuous batching), and prompts share what an earlier
-        prompt or answer had in common with them (prefix cache). Neither changes an answer.
+        Calls of several threads share the passes of the model (continuous batching), and prompts reuse pages of earlier
+        prompts and answers with an equal beginning (prefix cache). Both leave every answer unchanged.
 
         Arguments:
             batch: the prompts; for an encoder-decoder the encoder's sources.
             max_new_tokens: most tokens of an answer; without it the limit of the checkpoint's generation_config.json,
-                or else 256. `at_context_end` says what happens where the context has no room for them.
-            log_probabilities: whether to keep those that the model gave each token, before any setting changed them.
-            hook: sees every pass, and may change it. Such a call shares no passes and no prefixes with others.
-            settings: any other of `GenerationConfig`, over those of the checkpoint; None leaves one as it is.
+                or else 256. `at_context_end` sets the policy at the end of the context.
+            log_probabilities: whether to return the log-probability of each token, before any setting changed it.
+            hook: sees, and may change, every pass. A call with a hook shares no passes and no prefixes.
+            settings: other settings of `GenerationConfig`, instead of the checkpoint's; None keeps the checkpoint's.
 
         Raises:
-            WrongTaskError: the model has no language head, or is no decoder.
+            WrongTaskError: the model is not a decoder with a language head.
             InputError: an unknown or impossible setting, a limit beyond the context, or ids outside the vocabulary.
             NonFiniteError: the logits hold NaN or infinity.
         """
@@ -170,7 +170,7 @@ class Model:
         hook: Hook | None = None,
         **settings: Any,
     ) -> Generator[GeneratedToken]:
-        """Yield the tokens of `complete` as they come: (sequence, id, log-probability if asked for, finish reason).
+        """Yield the tokens of `complete` in the order of generation: (sequence, id, log-probability, finish reason).
 
         Closing the iterator ends the work.
 
@@ -189,29 +189,29 @@ class Model:
         """The settings of the checkpoint's generation_config.json, read once.
 
         Raises:
-            UnsupportedModelError: the file asks for something that this version lacks, or that is impossible.
+            UnsupportedModelError: a setting is not implemented in this version, or is impossible.
         """
         return GenerationConfig.from_checkpoint(self.checkpoint)
 
     def new_scheduler(self, *, byte_budget: int | None = None, hook: Hook | None = None) -> Scheduler:
-        """Make a scheduler of requests, with a KV cache of its own.
+        """Make a scheduler of requests, with a new KV cache.
 
         Arguments:
             byte_budget: most bytes of keys and values; None for no limit.
-            hook: sees every pass, and may change it.
+            hook: sees, and may change, every pass.
 
         Raises:
-            WrongTaskError: the model has no language head, or is no decoder.
+            WrongTaskError: the model is not a decoder with a language head.
         """
         network = self._generative_network()
         encoder = network if isinstance(network, EncoderDecoder) else None
         return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
 
     def new_requests(self, batch: Batch, *, log_probabilities: bool = False, **settings: Any) -> list[Request]:
-        """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as `complete` has."""
+        """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as in `complete`."""
         network = self._generative_network()
         config = self.generation_config.updated(settings)
-        # Special tokens may be what the caller stops at.
+        # A stop string may be a special token.
         decode = partial(self._tokenizer.decode, skip_special_tokens=False) if config.stop_strings else None
         requests = requests_of(
             batch,
@@ -225,7 +225,7 @@ class Model:
         return requests
 
     def _scheduler(self, hook: Hook | None) -> Scheduler:
-        # Where other sequences of a pass change the last bits of an answer, calls do not share passes.
+        # Calls share passes only if other sequences cannot change the bits of an answer.
         if hook is not None or not self.engine.is_batch_invariant:
             return self.new_scheduler(hook=hook)
         with self._lock:
@@ -260,6 +260,6 @@ class Model:
     def _check_finite(self, values: Any) -> None:
         if not self.engine.all_finite(values):
             raise NonFiniteError(
-                f"{self.checkpoint.source}: the result holds NaN or infinity, so it is no answer. Are the weights "
-                f"sound, and is their range within what dtype {next(iter(self.parameters.values())).format} can hold?"
+                f"{self.checkpoint.source}: the result holds NaN or infinity. Check the weights, and whether dtype "
+                f"{next(iter(self.parameters.values())).format} can hold their range."
             )

@@ -12,7 +12,7 @@ LANGUAGE_HEAD = "language_head.weight"
 
 
 def word_embedding(model: spec.Model) -> str:
-    """Find the canonical name of the word embedding, which a tied head shares."""
+    """Find the canonical name of the word embedding, shared with a tied head."""
     return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
 
 
@@ -46,7 +46,7 @@ def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: A
 def untie(
     model: spec.Model, table: WeightTable, tensors: Tensors, config: Mapping[str, Any], adapter: Adapter | None
 ) -> spec.Model:
-    """Untie the head where checkpoint, adapter or config have a separate one, whatever the family's spec says.
+    """Untie the head if checkpoint, adapter or config have a separate head, against the family's spec.
 
     A checkpoint says so by a head that differs from its word embedding, as in transformers 5 and in T5 v1.1; an adapter
     by a change of one of them. Without weights, `tie_word_embeddings` of config.json decides.

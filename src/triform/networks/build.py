@@ -38,7 +38,7 @@ class Declaration:
 
 
 def declare(model: spec.Model, engine: Engine) -> dict[str, Declaration]:
-    """List the parameters of a spec by canonical name, in the order in which data meets them; nothing is loaded."""
+    """List the parameters of a spec by canonical name, in the order of the forward pass; nothing is loaded."""
     declared: dict[str, Declaration] = {}
 
     def record(name: str, shape: tuple[int, ...], role: ParameterRole) -> Declaration:

@@ -50,14 +50,14 @@ class Memory(Protocol):
     """The cross-attention's keys and values of the sequences of a pass."""
 
     def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
-        """Return the keys and values of a layer, projecting encoder states that have not been projected yet.
+        """Return the keys and values of a layer; encoder states without a projection are projected first.
 
         `is_hooked` tells that a hook may change what `project` returns.
         """
 
 
 class EncoderMemory:
-    """An encoder's last hidden states, and the cross keys and values that decoder layers have made of them."""
+    """An encoder's last hidden states, and the cross keys and values that decoder layers make from the states."""
 
     def __init__(self, engine: Engine, states_SD: Array, spans: Spans) -> None:
         self._engine = engine
@@ -67,8 +67,9 @@ class EncoderMemory:
         self._key_values: dict[int, KeyValues] = {}  # of all sequences, by layer; shared with selections
 
     def compute_key_values(self, layer: int, project: ProjectKeyValues, *, is_hooked: bool) -> KeyValues:
+        """Return the keys and values of a layer, and keep them for later passes unless a hook sees them."""
         if is_hooked:
-            # A hook may change them in this pass alone: they are not kept for the next.
+            # A hook may change keys and values, so these are for this pass only.
             key, value = project(self._states_SD)
             return PackedKeyValues(key, value, self._spans)
         if layer not in self._key_values:
@@ -78,7 +79,7 @@ class EncoderMemory:
         return made if self._chosen is None else made.select(self._chosen)
 
     def select(self, sequences: Integers) -> "EncoderMemory":
-        """Return the memory of some sequences, in the order given; one may be named twice. Nothing is copied."""
+        """Select the memory of sequences, (B,) numbers in the order given with repeats allowed, without a copy."""
         selected = EncoderMemory(self._engine, self._states_SD, self._spans.select(sequences))
         selected._all_spans, selected._key_values = self._all_spans, self._key_values
         selected._chosen = sequences if self._chosen is None else self._chosen[sequences]
@@ -123,14 +124,14 @@ class ForwardContext:
         return self._starts + self.spans.lengths
 
     def positions(self) -> Integers:
-        """Positions of the rows, (T,): the batch's own, or else counted from 0 in each sequence."""
+        """Positions of the rows, (T,): from the batch if given, or else counted from 0 in each sequence."""
         if self._positions is not None and len(self._positions):
             return self._positions
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
         return np.arange(len(first_rows)) - first_rows
 
     def compute_once(self, key: Hashable, compute: Callable[[], T]) -> T:
-        """Compute a value for the first layer that asks, and return the same value to the next."""
+        """Compute a value at the first call with this key, and return the same value to later layers."""
         if key not in self._shared:
             self._shared[key] = compute()
         shared: T = self._shared[key]
@@ -153,7 +154,7 @@ class ForwardContext:
         return self._hook is not None and bool(self._hook.wants(name))
 
     def apply_hook(self, name: str, value: Array) -> Array:
-        """Show a tensor of any shape to a hook that wants this trace point; return the tensor to go on with."""
+        """Show a tensor of any shape to the hook if wanted; return the tensor, perhaps changed."""
         if self._hook is not None and self._hook.wants(name):
             return self._hook.tensor(name, value)
         return value

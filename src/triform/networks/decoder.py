@@ -39,12 +39,12 @@ class Decoder:
         logits_at: Integers | None = None,
         hook: Hook | None = None,
     ) -> Output:
-        """Run the network as generation does, which gives an encoder-decoder's decoder a memory."""
+        """Run the network for generation: (T,) ids → Output, logits (len(logits_at), V). `memory` must be None."""
         assert memory is None, "a decoder-only network has no cross-attention"
         return self(target, cache=cache, logits_at=logits_at, hook=hook)
 
     def check_input(self, batch: Batch) -> None:
-        """Refuse the prompts of a generation that the model has no rows for, or that are longer than its context.
+        """Refuse prompts of a generation with ids outside the vocabulary, or longer than the context.
 
         Raises:
             InputError: naming the sequence and the token.

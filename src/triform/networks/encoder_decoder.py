@@ -73,13 +73,13 @@ class EncoderDecoder:
         hook: Hook | None = None,
         head_ids: Integers | None = None,
     ) -> Output:
-        """Run the decoder alone, over cross keys and values that `memory` holds."""
+        """Run the decoder over the cross keys and values of `memory`: (T,) ids → Output, logits (len(logits_at), V)."""
         states, layers = self._decoder(target, cache=cache, memory=memory, hook=hook, hidden_states=hidden_states)
         ids = target.ids if head_ids is None else head_ids
         return with_head(self._head, states, ids, target.spans, logits_at=logits_at, hidden_states=layers)
 
     def check_input(self, batch: Batch) -> None:
-        """Refuse the sources of a generation that the model has no rows for, or that are longer than its context.
+        """Refuse sources of a generation with ids outside the vocabulary, or longer than the context.
 
         Raises:
             InputError: naming the sequence and the token.

@@ -16,7 +16,7 @@ class EncoderOutput:
     last_hidden_state: Array
     """(T, D) packed"""
     spans: Spans
-    """Which rows belong to which sequence."""
+    """The rows of each sequence."""
     hidden_states: tuple[Array, ...] | None = None
     """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
     memory: EncoderMemory = field(repr=False)
@@ -37,15 +37,15 @@ class Output:
     last_hidden_state: Array
     """(T, D) packed"""
     spans: Spans
-    """Which rows of `last_hidden_state` belong to which sequence."""
+    """The rows of each sequence in `last_hidden_state`."""
     logits: Array | None = None
-    """(T, V) of a token-level head, or those rows asked for; (B, labels) of a sequence-level head; None without one."""
+    """(T, V) of a token-level head, or the rows of `logits_at`; (B, labels) of a sequence head; None without a head."""
     logits_spans: Spans | None = None
-    """Which rows of `logits` belong to which sequence."""
+    """The rows of each sequence in `logits`."""
     hidden_states: tuple[Array, ...] | None = None
     """(T, D) after the embedding and after each block, the last one after the final norm; if asked for."""
     encoder: EncoderOutput | None = None
-    """What the decoder saw, in an encoder-decoder."""
+    """The encoder's output, in an encoder-decoder."""
 
     def split(self, name: str) -> list[Array]:
         """Split "last_hidden_state", (T, D), or "logits", (T, V), into an array for each sequence."""
@@ -63,7 +63,7 @@ def _split(output: Any, name: str, spans: dict[str, Spans | None]) -> list[Array
 
 
 class HiddenStates(Hook):
-    """A recorder of the tensors at some trace points, behind an optional hook that may change them."""
+    """A recorder of the tensors at some trace points, after an optional inner hook."""
 
     def __init__(self, names: Collection[str], inner: Hook | None) -> None:
         self._names = list(names)
@@ -71,13 +71,16 @@ class HiddenStates(Hook):
         self._seen: dict[str, Array] = {}
 
     def enter(self, stack: str, spans: Spans, starts: Integers) -> None:
+        """Pass the stack, the spans and the (B,) starts on to the inner hook."""
         if self._inner is not None:
             self._inner.enter(stack, spans, starts)
 
     def wants(self, name: str) -> bool | Selection:
+        """Want the recorded trace points, and the trace points of the inner hook."""
         return name in self._names or (self._inner is not None and self._inner.wants(name))
 
     def tensor(self, name: str, value: Array) -> Array:
+        """Show a tensor of any shape to the inner hook, and record the returned tensor."""
         if self._inner is not None and self._inner.wants(name):
             value = self._inner.tensor(name, value)
         if name in self._names:
@@ -85,6 +88,7 @@ class HiddenStates(Hook):
         return value
 
     def probabilities(self, name: str, sequence: int, first_query: int, value_NQK: Array) -> Array:
+        """Pass probabilities, (N, Q, K), on to the inner hook."""
         assert self._inner is not None, "only the inner hook wants probabilities"
         return self._inner.probabilities(name, sequence, first_query, value_NQK)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from triform.engines import Engine, Parameter, ParameterRole
 
 ParameterSource = Callable[[str, tuple[int, ...], ParameterRole], Parameter]
-"""(canonical name, shape, role) → the parameter; asked again for a name, it answers with the same one."""
+"""(canonical name, shape, role) → the parameter; the same object for each call with a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Scope:
         return replace(self, stack=f"{name}.")
 
     def top(self) -> "Scope":
-        """Return to the stack's top, for parameters that layers share."""
+        """Return to the stack's top, for parameters shared by layers."""
         return replace(self, path="")
 
     @property

@@ -77,7 +77,7 @@ class Stack:
         return context.apply_hook(f"{self._name}last_hidden_state", x)
 
     def check_input(self, batch: Batch, lengths: Integers) -> None:
-        """Refuse a batch that the embedding cannot read, that exceeds the context, or whose positions have no effect.
+        """Refuse a batch with input unfit for the embedding, beyond the context, or with positions without an effect.
 
         Arguments:
             batch: the rows of a pass.

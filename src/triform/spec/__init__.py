@@ -1,4 +1,4 @@
-"""What a model IS: frozen dataclasses in the field's own words; no arrays, no engine.
+"""The spec describes a model: frozen dataclasses in the terms of the field; no arrays, no engine.
 
 Every transformer here is a stack of blocks, every block a tuple of residual steps, and one step covers them all:
 

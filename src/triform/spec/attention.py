@@ -23,7 +23,7 @@ class Causal:
 
 
 Mask = Bidirectional | Causal
-"""Which keys a query sees."""
+"""The keys visible to a query."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ Core = SelfAttention | CrossAttention | AnyFeedForward
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Residual:
-    """x ← residual_norm(x + post_norm(core(pre_norm(x)))), where an absent norm is the identity.
+    """x ← residual_norm(x + post_norm(core(pre_norm(x)))), with the identity for an absent norm.
 
     `pre_norm` is the arrangement of T5 and Llama (Xiong et al. 2020), `residual_norm` that of BERT and of
     Vaswani et al. 2017, `post_norm` that of OLMo 2 and, beside `pre_norm`, of Gemma 2.

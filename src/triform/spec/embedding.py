@@ -20,11 +20,11 @@ class TokenEmbedding:
     """Multiplies the word vectors: √hidden_size in Marian."""
     position: Learned | Sinusoidal | None = None
     num_segments: int | None = None
-    """Rows of the segment table, which `token_type_ids` name; None where the model has no such table."""
+    """Rows of the segment table, for `token_type_ids`; None for no segment table."""
     norm: Norm | None = None
     dropout: float = 0.0
-    """Of the result, while training."""
+    """Dropout rate of the result, while training."""
 
 
 Embedding = TokenEmbedding
-"""A union of all members; embeddings of patches and of audio frames join it with the first family that needs one."""
+"""A union of all embeddings. Patches of images and frames of audio will be further members."""

@@ -1,4 +1,4 @@
-"""What stands on top of the last hidden states."""
+"""Heads on top of the last hidden states."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,20 +35,20 @@ class TokenHead:
     labels: tuple[str, ...]
     bias: bool = True
     dropout: float = 0.0
-    """Of the hidden states, while training."""
+    """Dropout rate of the hidden states, while training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpanHead:
-    """Token-level: two scores for every token: that an answer starts there, and that it ends there."""
+    """Token-level: two scores for every token, as the start and as the end of an answer."""
 
     bias: bool = True
     dropout: float = 0.0
-    """Of the hidden states, while training."""
+    """Dropout rate of the hidden states, while training."""
 
 
 class Problem(StrEnum):
-    """What the scores of a sequence mean."""
+    """The meaning of the scores of a sequence."""
 
     SINGLE_LABEL = "single_label_classification"
     MULTI_LABEL = "multi_label_classification"
@@ -63,12 +63,12 @@ class SequenceHead:
     problem: Problem
     pooling: Pooling | LastOf
     pooler: Activation | None = None
-    """Activation of a dense layer between pooling and projection, where there is one."""
+    """Activation of a dense layer between pooling and projection; None for no such layer."""
     bias: bool = True
     pooled_dropout: float = 0.0
-    """Of the pooled vector, before that layer, while training."""
+    """Dropout rate of the pooled vector, before the dense layer, while training."""
     dropout: float = 0.0
-    """Of what is projected, while training."""
+    """Dropout rate of the input of the projection, while training."""
 
 
 Head = LanguageHead | TokenHead | SpanHead | SequenceHead

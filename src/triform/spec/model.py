@@ -16,51 +16,51 @@ class Stack:
     blocks: tuple[Block, ...]
     final_norm: Norm | None = None
     dropout: float = 0.0
-    """Behind the final norm, while training."""
+    """Dropout rate behind the final norm, while training."""
     block_dropout: float = 0.0
-    """How often a block is passed over while training. Fan et al. 2020, "Reducing Transformer Depth on Demand"."""
+    """Rate of skipped blocks while training: LayerDrop. Fan et al. 2020, "Reducing Transformer Depth on Demand"."""
     context_length: int | None = None
-    """The most tokens of one sequence; None where nothing sets a limit."""
+    """The most tokens of a sequence; None for no limit."""
 
     @property
     def vocab_size(self) -> int:
-        """The number of different ids, for a stack that reads ids."""
+        """The number of different ids, for a stack with a token embedding."""
         assert isinstance(self.embedding, TokenEmbedding), "features have no vocabulary"
         return self.embedding.vocab_size
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Encoder:
-    """Tokens see each other in both directions: BERT."""
+    """Encoder-only: tokens see both directions, as in BERT."""
 
     stack: Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decoder:
-    """Tokens see those before them: GPT, Llama."""
+    """Decoder-only: tokens see earlier tokens, as in GPT and Llama."""
 
     stack: Stack
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShiftTokensRight:
-    """The decoder reads what the encoder reads, one token late. Lewis et al. 2019, section 3.1."""
+    """The decoder reads the source, shifted right by a token. Lewis et al. 2019, section 3.1."""
 
     start: int
-    """The id that comes before the source, in place of its last token."""
+    """The id before the source, which replaces the last token."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderDecoder:
-    """A decoder that also sees the encoder's states: T5, BART."""
+    """Encoder-decoder: the decoder also sees the encoder's states, as in T5 and BART."""
 
     encoder: Stack
     decoder: Stack
     shares_embedding: bool
     """Whether both stacks use one word table, the encoder's."""
     target: ShiftTokensRight | None = None
-    """What the decoder reads; None where the caller says it, such as what has been generated so far."""
+    """The decoder's input; None if the caller gives the input, as generation does."""
 
 
 Form = Encoder | Decoder | EncoderDecoder
@@ -68,17 +68,17 @@ Form = Encoder | Decoder | EncoderDecoder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Model:
-    """A form, and the head on top of it. `head` is None for the backbone alone."""
+    """A form, and the head on top. `head` is None for the backbone alone."""
 
     form: Form
     head: Head | None
 
     @property
     def output_stack(self) -> Stack:
-        """The stack that the head stands on."""
+        """The stack below the head."""
         return self.form.decoder if isinstance(self.form, EncoderDecoder) else self.form.stack
 
     @property
     def input_stack(self) -> Stack:
-        """The stack that reads the input."""
+        """The stack at the input."""
         return self.form.encoder if isinstance(self.form, EncoderDecoder) else self.form.stack

@@ -60,9 +60,9 @@ class RelativeBias:
     max_distance: int
     """From this distance on, all keys share the last bucket."""
     bidirectional: bool
-    """Whether keys to the right have buckets of their own (half of them)."""
+    """Whether half of the buckets are for keys to the right."""
     shared: bool
-    """Whether one table serves every block of the stack (T5), or each block has its own (umT5)."""
+    """Whether all blocks of the stack share a table (T5); else each block has a table (umT5)."""
 
 
 AttentionPosition = Rotary | RelativeBias

@@ -125,7 +125,7 @@ class CompressedTensors(Tensors):
     """Checkpoint tensors with the scales inside each integer weight."""
 
     def read(self, name: str) -> StoredTensor:
-        """Return the tensor; an int4 weight is a copy, since its inputs are reordered.
+        """Return the tensor; an int4 weight is a copy with reordered inputs.
 
         Raises:
             WeightError: the scales are not finite.

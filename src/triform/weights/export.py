@@ -16,7 +16,7 @@ from triform.hub import MODEL, MODULES, Files
 from triform.weights.compressed_tensors import Content, to_file_tensors
 
 SHARD_BYTES = 5_000_000_000
-"""The limit of a file, that of `transformers`."""
+"""Most bytes of a file, as in `transformers`."""
 
 
 def make_folder(folder: Path) -> None:

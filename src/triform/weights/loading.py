@@ -13,7 +13,7 @@ from triform.weights.tensors import Tensors
 
 
 class ParameterLoader:
-    """The parameters of a checkpoint by canonical name. The engine prepares a parameter at its first use."""
+    """The parameters of a checkpoint by canonical name. The engine prepares a parameter at the first use."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class ParameterLoader:
 
 
 def read_parameter(tensors: Tensors, source: TensorSlice, update: Update | None) -> StoredTensor:
-    """Return the tensor of a parameter: a slice of a checkpoint tensor, with an adapter's update if there is one."""
+    """Return the tensor of a parameter: a slice of a checkpoint tensor, with the update of an adapter, if any."""
     stored = tensors.read(source.tensor)
     scales = None if stored.scales is None else source.cut(stored.scales)
     tensor = replace(stored, array=source.cut(stored.array), scales=scales)

@@ -21,7 +21,7 @@ class Assignment:
     unused: tuple[str, ...]
     """Tensors of heads that the model lacks, buffers, and copies of other tensors."""
     prefix: str
-    """The prefix of the backbone's names in this checkpoint: that of the table, or empty."""
+    """The prefix of the backbone's names in this checkpoint: the prefix of the table, or empty."""
 
 
 def match_tensors(shapes: Mapping[str, tuple[int, ...]], table: WeightTable, tensors: Tensors) -> Assignment:

@@ -38,7 +38,7 @@ ALIGNMENT = 64
 """Bytes of a cache line of the processor, and of a vector of AVX-512."""
 FILES = "[0-9a-f]" * 32 + ".safetensors"
 ABANDONED = 3600
-"""Seconds since its last write after which a half-written file counts as abandoned."""
+"""Seconds without a write after which a half-written file counts as abandoned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +130,7 @@ class PackedCache:
         return {path: _is_sound(path) for path in sorted(self.folder.glob(FILES))}
 
     def clear(self) -> list[Path]:
-        """Delete all files, also half-written ones; return their paths."""
+        """Delete all files, half-written files too; return their paths."""
         paths = [*self.folder.glob(FILES), *self._half_written()]
         for path in paths:
             path.unlink(missing_ok=True)

@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 class SliceStep(ABC):
-    """One invertible step from a whole array to one of its parts."""
+    """An invertible step from a whole array to a part."""
 
     __slots__ = ()
     on_output_channels: ClassVar[bool]
@@ -47,7 +47,7 @@ class SliceStep(ABC):
 
     @abstractmethod
     def part_shape(self, whole: Shape) -> Shape | None:
-        """Return the shape of the part, or None if an array of the shape `whole` cannot be divided so."""
+        """Return the shape of the part, or None if the step cannot divide the shape `whole`."""
 
     @abstractmethod
     def whole_shape(self, part: Shape) -> Shape:
@@ -219,7 +219,7 @@ class Flatten(SliceStep):
 
 @dataclass(frozen=True, slots=True)
 class TensorSlice:
-    """The part of a checkpoint tensor that is a parameter."""
+    """A parameter as a part of a checkpoint tensor."""
 
     tensor: str
     steps: tuple[SliceStep, ...] = ()
@@ -229,7 +229,7 @@ class TensorSlice:
         return self.tensor + (f" ({', '.join(map(str, self.steps))})" if self.steps else "")
 
     def part_shape(self, whole: Shape) -> Shape | None:
-        """Return the shape of the parameter, or None if a tensor of the shape `whole` has no such part."""
+        """Return the shape of the parameter, or None if the steps cannot divide the shape `whole`."""
         shape: Shape | None = whole
         for step in self.steps:
             shape = None if shape is None else step.part_shape(shape)

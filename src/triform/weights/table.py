@@ -74,7 +74,7 @@ class Rename:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightTable:
-    """All possible tensors in a checkpoint of a family. Export follows the first rule for a canonical name."""
+    """The tensors of all checkpoints of a family. Export follows the first rule for a canonical name."""
 
     rules: tuple[Rename, ...]
     """The backbone's tensors."""
@@ -91,7 +91,7 @@ class WeightTable:
     """Last part of a name in old checkpoints → last part of the name in the table."""
 
     def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
-        """Yield the canonical name and the slice of each parameter that the tensor `name` may hold, from every rule."""
+        """Yield the canonical name and the slice of each parameter in the tensor `name`, from every rule."""
         stem, _, last = name.rpartition(".")
         modern = f"{stem}.{self.old_names[last]}" if last in self.old_names else name
         for rules, candidate in ((self.rules, modern.removeprefix(self.prefix)), (self.heads, modern)):

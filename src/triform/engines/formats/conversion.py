@@ -8,11 +8,11 @@ from triform.engines.formats.integers import dequantize, quantize
 from triform.engines.formats.stored_tensor import StoredTensor
 
 BLOCK_NUMBERS = 1 << 20
-"""Numbers that are quantized at a time, so that a large weight is never in float32 whole."""
+"""Numbers to quantize at a time. A large weight as a whole would need too much memory in float32."""
 
 
 def to_float32(tensor: StoredTensor) -> Floats:
-    """Convert the numbers of a tensor to float32, exactly."""
+    """Convert the numbers of a tensor to float32, exactly: the array has `tensor.shape`."""
     return dequantize(tensor) if tensor.format.is_integer else widen(tensor.array, tensor.format)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 
 class FormatKind(StrEnum):
-    """A format stores floats, or integers that scales multiply."""
+    """A format stores floats, or integers with scales."""
 
     FLOAT = auto()
     INTEGER = auto()
@@ -38,7 +38,7 @@ class Format:
     scales: "Format | None" = None
     """The format of the scales that integers are multiplied by; None for floats."""
     group_size: int | None = None
-    """Inputs that share a scale; None where all inputs of an output channel share one."""
+    """Inputs that share a scale; None for one scale per output channel."""
     has_zero_points: bool = False
     """Integers are stored with an offset for each scale."""
 
@@ -56,7 +56,7 @@ class Format:
 
     @property
     def numbers_per_element(self) -> int:
-        """The numbers that one element of `storage` holds."""
+        """Numbers in each element of `storage`."""
         return 8 * self.storage.itemsize // self.bits
 
 

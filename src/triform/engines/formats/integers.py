@@ -32,7 +32,7 @@ def quantize(weight_OI: Floats, format: Format) -> StoredTensor:
 
 
 def dequantize(weight: StoredTensor) -> Floats:
-    """Multiply integers by their scales: the numbers (out, in) of a quantized weight."""
+    """Multiply the integers of a quantized weight by their scales: float32 (O, I)."""
     if weight.format.group_size is None:
         return weight.array.astype(np.float32) * scales_of(weight)[:, None]
     weight_OGJ = unpack_nibbles(weight).astype(np.float32) * scales_of(weight)[..., None]
@@ -40,10 +40,10 @@ def dequantize(weight: StoredTensor) -> Floats:
 
 
 def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """Quantize each row by its greatest magnitude: q = rint(x · (127 / max|x|)), scale = max|x| / 127.
+    """Quantize each row by the greatest magnitude: q = rint(x · (127 / max|x|)), scale = max|x| / 127.
 
-    A row is zero, and so is its scale, where 127 / max|x| would be infinite. A row with NaN or infinity has the scale
-    NaN. (rows, I) → (rows, I) and (rows,).
+    The shapes are (rows, I) → (rows, I) and (rows,). A row and its scale are zero where 127 / max|x| would be infinite.
+    A row with NaN or infinity has the scale NaN.
     """
     greatest = np.abs(x).max(axis=-1, initial=0)
     is_finite = np.isfinite(greatest)
@@ -53,7 +53,7 @@ def quantize_rows(x: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def in_groups(x: NDArray[Any], group_size: int) -> NDArray[Any]:
-    """(rows, I) → (rows, G, J), the last group padded with zeros."""
+    """Divide rows into groups, the last padded with zeros: shape (rows, I) → (rows, G, J)."""
     num_rows, num_inputs = x.shape
     num_groups = -(-num_inputs // group_size)
     padded = np.pad(x, ((0, 0), (0, num_groups * group_size - num_inputs)))
@@ -68,7 +68,7 @@ def unpack_nibbles(weight: StoredTensor) -> NDArray[np.int8]:
 
 
 def scales_of(weight: StoredTensor) -> Floats:
-    """The scales of an integer weight as float32, (O,) or with groups (O, G)."""
+    """Widen the scales of an integer weight to float32: (O,), or with groups (O, G)."""
     assert weight.scales is not None
     assert weight.format.scales is not None
     return widen(weight.scales, weight.format.scales)
@@ -89,7 +89,7 @@ def _quantize_groups(weight_OI: Floats, format: Format, group_size: int) -> Stor
 
 
 def _inverse(numerator: np.float32, x: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """numerator / x, and whether the quotient is finite; the quotient is 0 where it is not."""
+    """Compute numerator / x, and whether the quotient is finite. A quotient that is not finite becomes 0."""
     with np.errstate(divide="ignore", over="ignore"):
         inverse = numerator / x
     is_used = np.isfinite(inverse)

@@ -28,7 +28,7 @@ class StoredTensor:
 
     @classmethod
     def empty(cls, format: Format, out: int, in_features: int) -> "StoredTensor":
-        """A weight (out, in_features) whose numbers and scales are still to be written."""
+        """Allocate a weight (out, in_features), with numbers and scales not yet written."""
         size, num_groups = in_features, 1
         if format.group_size is not None:
             num_groups = -(-in_features // format.group_size)
@@ -41,7 +41,7 @@ class StoredTensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of the tensor that the numbers stand for: (out, in) for the weight of a linear."""
+        """The logical shape of the tensor: (out, in) for the weight of a linear, however the integers are packed."""
         per_element = self.format.numbers_per_element
         if per_element == 1:
             return self.array.shape
@@ -53,5 +53,5 @@ class StoredTensor:
         return self.array.nbytes + (0 if self.scales is None else self.scales.nbytes)
 
     def rows(self, rows: NDArray[np.int64] | slice) -> "StoredTensor":
-        """Some rows of a matrix."""
+        """Return some rows of a matrix, a view for a slice: shape (rows, in) → (len(rows), in)."""
         return replace(self, array=self.array[rows], scales=None if self.scales is None else self.scales[rows])

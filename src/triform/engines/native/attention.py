@@ -56,7 +56,7 @@ def attention(
     if hook is None or hook.selection.rows is not None:
         kernels.attention(arguments)
     if hook is not None:
-        # Queries are independent of each other: two passes over those selected repeat the bits of the one pass.
+        # Queries are independent: two passes over the selected queries give the bits of the single pass.
         heads, groups = query_TNH.shape[1], key.shape[1]
         for run in split_queries(queries, lengths, rule.mask, heads, selection=hook.selection):
             _show_run(kernels, arguments, run, heads, groups, int(lengths[run.sequence]), hook)

@@ -74,6 +74,7 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         self._kernels = _kernels.Kernels(chosen)
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> NativeParameter:
+        """Pack a linear's weight, or any integer weight, in blocks of output channels; keep other tensors as stored."""
         self.check_format(name, format)
         if ParameterRole.LINEAR in use or format.is_integer:
             return self.adopt(self.pack(tensor, format), tensor.shape)
@@ -84,18 +85,22 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         return NativeParameter(array, format, FORMAT_CODES[format], tuple(array.shape), vector=vector)
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
+        """Lay a weight (out, in) in blocks of output channels, in `format`."""
         return pack(convert(tensor, format))
 
     def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
+        """Make a linear's parameter from a weight in blocks, without a copy."""
         out, in_ = shape
         code = FORMAT_CODES[packed.format]
         weight = _kernels.Weight(as_bytes(packed.array), code, in_, out)
         return NativeParameter(packed.array, packed.format, code, (out, in_), weight)
 
     def stored(self, parameter: NativeParameter) -> StoredTensor:
+        """Return the tensor unpacked."""
         return parameter.stored()
 
     def embedding(self, ids: Integers, table: NativeParameter) -> Floats:
+        """Look rows of a table up, packed or not: (T,) and (rows, D) → (T, D)."""
         return table.rows(ids)
 
     def linear(
@@ -108,6 +113,7 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
+        """Compute activation(x·weightᵀ + bias) + residual in one kernel: (T, in) → (T, out). No dropout."""
         y = empty(len(x), weight.shape[0])
         self._kernels.linear(
             np.ascontiguousarray(x),
@@ -120,6 +126,7 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         return y
 
     def linears(self, x: Floats, several: Sequence[Dense[NativeParameter]]) -> list[Floats]:
+        """Compute several linears in one kernel, if all weights have equal formats: (T, in) → (T, out) each."""
         if len({each.weight.code for each in several}) > 1:
             return super().linears(x, several)
         ys = [empty(len(x), each.weight.shape[0]) for each in several]
@@ -139,6 +146,7 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
+        """Compute the feed-forward network in one kernel, if gate and up have equal formats: (T, D) → (T, D)."""
         if gate is not None and gate.weight.code != up.weight.code:
             return super().feed_forward(x, up, down, activation, gate=gate, residual=residual)
         y = empty(len(x), down.weight.shape[0])
@@ -160,11 +168,13 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         return y
 
     def layer_norm(self, x: Floats, weight: NativeParameter, bias: NativeParameter, eps: float) -> Floats:
+        """Compute LayerNorm of each row by a kernel: (T, D) → (T, D)."""
         y = empty(*x.shape)
         self._kernels.layer_norm(np.ascontiguousarray(x), weight.vector, bias.vector, y, eps)
         return y
 
     def rms_norm(self, x: Floats, weight: NativeParameter, eps: float) -> Floats:
+        """Compute RMSNorm of each row by a kernel: (T, D) → (T, D)."""
         y = empty(*x.shape)
         self._kernels.rms_norm(np.ascontiguousarray(x), weight.vector, y, eps)
         return y
@@ -180,15 +190,19 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         dropout: float = 0.0,
         hook: ProbabilityHook | None = None,
     ) -> Floats:
+        """Compute attention by kernels that store scores only for a hook: (T, N, H) → (T, N, H)."""
         return attention(self._kernels, query_TNH, queries, keys, rule, bias, hook)
 
     def key_values(self, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
+        """Copy keys and values to pages, in the layout of the attention kernel: (S, K, H) each."""
         return in_pages(self._kernels, key_SKH, value_SKH, spans)
 
     def key_value_store(self, layers: Sequence[LayerCache]) -> NativeStore:
+        """Make a store in the layout of the attention kernel."""
         return NativeStore(layers, self._kernels)
 
     def embedding_sum(self, lookups: Sequence[tuple[Integers, NativeParameter]]) -> Floats:
+        """Add rows of several tables in one kernel: (T,) and (rows, D) each → (T, D)."""
         # Rows of a packed table are unpacked first, and then read in order.
         read = [
             (np.arange(len(ids)), np.ascontiguousarray(table.rows(ids)), FORMAT_CODES[Format.FLOAT32])
@@ -202,41 +216,49 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         return y
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
+        """Rotate pairs of channels by a kernel: (T, N, H) and (2, T, dim/2) → (T, N, H)."""
         y = empty(*x_TNH.shape)
         self._kernels.rotary(np.ascontiguousarray(x_TNH), table, y)
         return y
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
+        """Pick rows with NumPy's `take`: shape (T, …) → (len(indices), …)."""
         # Callers have checked the indices; numpy's checking mode would fill a second array first.
         return x.take(indices, axis=0, out=empty(len(indices), *x.shape[1:]), mode="clip")
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
+        """Pool the rows of each sequence by a kernel: (T, D) → (B, D)."""
         y = empty(len(spans), x_TD.shape[1])
         begins, ends = np.ascontiguousarray(spans.begins), np.ascontiguousarray(spans.ends)
         self._kernels.pool(np.ascontiguousarray(x_TD), begins, ends, POOLINGS[pooling], y)
         return y
 
     def normalize(self, x: Floats) -> Floats:
+        """Divide each row by its Euclidean length: (B, D) → (B, D)."""
         y = empty(*x.shape)
         self._kernels.normalize(np.ascontiguousarray(x), y)
         return y
 
     def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        """Find the k greatest numbers of each row by a kernel, and their indices: (B, V) → (B, k) each."""
         values, indices = _room_for_top(x, k)
         self._kernels.top_k(np.ascontiguousarray(x), values, indices)
         return values, indices
 
     def top_log_probabilities(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        """Find the k greatest log-probabilities without the others in memory: (B, V) → (B, k) each."""
         values, indices = _room_for_top(x, k)
         self._kernels.top_log_probabilities(np.ascontiguousarray(x), values, indices)
         return values, indices
 
     def log_softmax(self, x: Floats) -> Floats:
+        """Compute log-softmax of each row by a kernel: (B, V) → (B, V)."""
         y = empty(*x.shape)
         self._kernels.log_softmax(np.ascontiguousarray(x), y)
         return y
 
     def all_finite(self, x: Floats) -> bool:
+        """Check by a kernel that an array of any shape holds neither NaN nor infinity."""
         return self._kernels.all_finite(np.ascontiguousarray(x))
 
 

@@ -32,13 +32,16 @@ class NativeStore(KeyValueStore):
 
     @property
     def page_bytes(self) -> int:
+        """Bytes of one page in all layers, padding included."""
         return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*self.keys, *self.values))
 
     def keep_pages(self, pages: Integers) -> None:
+        """Copy the pages (P,) to smaller arrays."""
         self.keys = [array[pages] for array in self.keys]
         self.values = [array[pages] for array in self.values]
 
     def grow(self, num_pages: int) -> None:
+        """Allocate larger arrays, and copy the present pages to them."""
         for arrays in (self.keys, self.values):
             for layer, old in enumerate(arrays):
                 if num_pages > len(old):
@@ -47,16 +50,18 @@ class NativeStore(KeyValueStore):
                     arrays[layer] = new
 
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
+        """Copy pages by a kernel, from `sources` (P,) to `targets` (P,)."""
         for array in (*self.keys, *self.values):
             _kernels.copy_pages(array, sources, targets)
 
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
+        """Write new rows, (T, K, H) each, to `table.slots` (T,), in the layout of the attention kernel."""
         slots = np.ascontiguousarray(table.slots)
         self._kernels.write_pages(key_TKH, value_TKH, slots, self.keys[layer], self.values[layer])
 
 
 def in_pages(kernels: _kernels.Kernels, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:
-    """Copy the keys and values of sequences, (S, K, H) each, to a store of their own, for passes that read them again.
+    """Copy the keys and values of sequences, (S, K, H) each, to a new store, for later passes to read.
 
     The spans may skip rows, and may name rows in any order.
     """

@@ -12,6 +12,6 @@ SMALL_ARRAY = 1 << 14
 
 
 def empty(*shape: int) -> Floats:
-    """Allocate a float32 array without filling it. The memory of a large array is reused once the array is freed."""
+    """Allocate an uninitialised float32 array of this shape. Freed memory of large arrays is reused."""
     is_small = math.prod(shape) < SMALL_ARRAY
     return np.empty(shape, np.float32) if is_small else _kernels.empty(shape)

@@ -14,19 +14,19 @@ from triform.engines.protocol import Integers
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NativeParameter:
-    """A tensor, packed where a linear reads it. A table that is also a linear is held once."""
+    """A tensor, packed if a linear reads the tensor. A tied table and linear share one copy."""
 
     array: NDArray[Any]
     """As stored, or packed as `kernels/layout/weights.h` draws it: (blocks, in, BLOCK) floats, or the bytes of integers
     and their scales."""
     format: Format
     code: _kernels.Format
-    """The format as kernels know it."""
+    """The code of the format in the kernels."""
     shape: tuple[int, ...]
     weight: _kernels.Weight | None = None
-    """The packed array as the kernels of linears take it; None where it is not packed."""
+    """The packed array for the kernels of linears; None if not packed."""
     vector: Floats | None = None
-    """The numbers as all other kernels take them; None where the tensor has more than one axis."""
+    """The numbers of a vector in float32, for all other kernels; None for a matrix."""
 
     @property
     def is_packed(self) -> bool:
@@ -34,11 +34,11 @@ class NativeParameter:
         return self.weight is not None
 
     def stored(self) -> StoredTensor:
-        """The whole tensor, as it was before packing."""
+        """Return the whole tensor, unpacked."""
         return self._unpacked(np.arange(self.shape[0])) if self.is_packed else StoredTensor(self.array, self.format)
 
     def rows(self, indices: Integers) -> Floats:
-        """Some rows of a table or of a linear's weight, as float32."""
+        """Widen some rows of a table or of a linear's weight to float32: (rows, D) and (T,) indices → (T, D)."""
         if self.is_packed:
             return to_float32(self._unpacked(indices))
         return to_float32(StoredTensor(self.array[indices], self.format))
@@ -56,7 +56,7 @@ class NativeParameter:
 
 
 class IntegerKernels(NamedTuple):
-    """The kernels that lay the weights of an integer format in blocks of output channels."""
+    """Kernels to pack and unpack the weights of an integer format in blocks of output channels."""
 
     block_size: Callable[[int], int]
     """in → bytes of a block."""
@@ -73,7 +73,7 @@ INTEGER_KERNELS = {
 
 
 def pack(tensor: StoredTensor) -> StoredTensor:
-    """Lay a weight (out, in) in blocks of output channels, the last one padded with zeros."""
+    """Lay a weight (out, in) in blocks of output channels, the last block padded with zeros."""
     out, in_features = tensor.shape
     num_blocks, array = -(-out // _kernels.BLOCK), np.ascontiguousarray(tensor.array)
     if tensor.scales is None:
@@ -87,7 +87,7 @@ def pack(tensor: StoredTensor) -> StoredTensor:
 
 
 def as_bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """View a contiguous array as bytes."""
+    """View a contiguous array of any shape as bytes, in one axis."""
     return array.reshape(-1).view(np.uint8)
 
 

@@ -11,7 +11,7 @@ MOST = 1024
 
 
 def num_threads() -> int:
-    """Read `TRIFORM_THREADS`, or else count the cores that this process may use.
+    """Read `TRIFORM_THREADS`, or else count the usable cores of this process.
 
     Raises:
         EngineError: `TRIFORM_THREADS` is not a number of threads.
@@ -25,7 +25,7 @@ def num_threads() -> int:
 
 
 def usable_cores(groups: Path = Path("/proc/self/cgroup"), mounted: Path = Path("/sys/fs/cgroup")) -> int:
-    """Count the cores of the process's affinity, and no more than the CPU time of its control groups allows."""
+    """Count the cores of the process's affinity, limited by the CPU time of the control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([cores, *(-(-quota // period) for quota, period in _limits(groups, mounted))])
 

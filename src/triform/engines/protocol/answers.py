@@ -16,11 +16,11 @@ class AnswerOperations(ABC, Generic[ArrayT]):
 
     @abstractmethod
     def rows(self, x: ArrayT, indices: Integers) -> ArrayT:
-        """Pick rows of a packed array: (T, …) → (len(indices), …)."""
+        """Pick rows of a packed array: shape (T, …) → (len(indices), …)."""
 
     @abstractmethod
     def pool(self, x_TD: ArrayT, spans: Spans, pooling: Pooling) -> ArrayT:
-        """Pool the rows of each sequence to one vector: (T, D) → (B, D)."""
+        """Pool the rows of each sequence to a vector: (T, D) → (B, D)."""
 
     @abstractmethod
     def normalize(self, x: ArrayT) -> ArrayT:
@@ -46,4 +46,4 @@ class AnswerOperations(ABC, Generic[ArrayT]):
 
     @abstractmethod
     def all_finite(self, x: ArrayT) -> bool:
-        """Check that no element is NaN or infinite."""
+        """Check that an array of any shape holds neither NaN nor infinity."""

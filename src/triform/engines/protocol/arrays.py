@@ -18,7 +18,7 @@ Integers = NDArray[np.int64]
 
 
 class ParameterRole(Flag):
-    """A parameter serves in one role or more, and the roles decide how an engine packs it.
+    """A parameter serves in one or more roles, and the roles decide the packing.
 
     A word table that is tied to a language head is a table and a linear.
     """
@@ -32,7 +32,7 @@ class ParameterRole(Flag):
 
 
 class Parameter(Protocol):
-    """A handle to a parameter that an engine has prepared; the contents are known to that engine alone."""
+    """A handle to a parameter of an engine; only the engine knows the contents."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -62,7 +62,7 @@ class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
 
     @abstractmethod
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ParameterT:
-        """Prepare a tensor of the checkpoint for all its roles. Called once for each parameter, shared or not.
+        """Prepare a tensor of the checkpoint for all roles. Called once for each parameter, shared or not.
 
         Arguments:
             name: the canonical name, such as `blocks.3.attention.query.weight`.
@@ -76,7 +76,7 @@ class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
         """
 
     def check_format(self, name: str, format: Format) -> None:
-        """Refuse a format that is not one of `formats`.
+        """Refuse a format outside `formats`.
 
         Raises:
             EngineError: naming the parameter and the formats of this engine.
@@ -86,11 +86,11 @@ class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
             raise EngineError(f"{name}: the {self.name} engine cannot hold {format}. Choose a dtype from {known}.")
 
     def pack(self, tensor: StoredTensor, format: Format) -> StoredTensor:
-        """Convert the weight of a linear (out, in) to the layout that `packing` names."""
+        """Convert the weight of a linear (out, in) to the layout named by `packing`."""
         raise NotImplementedError
 
     def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> ParameterT:
-        """Make the parameter of a linear from its packed weight, as `prepare` would from the checkpoint's tensor.
+        """Make the parameter of a linear from the packed weight, as `prepare` would from the checkpoint's tensor.
 
         Arguments:
             packed: the result of `pack`, perhaps a view of a mapped file.
@@ -104,7 +104,7 @@ class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
 
     @abstractmethod
     def asarray(self, values: NDArray[Any]) -> ArrayT:
-        """Convert a NumPy array of integers or float32 numbers to the engine's own, of the same shape."""
+        """Convert a NumPy array of integers or float32 numbers to an array of the engine, of the same shape."""
 
     @abstractmethod
     def to_numpy(self, x: ArrayT) -> NDArray[Any]:

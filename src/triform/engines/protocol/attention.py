@@ -23,7 +23,7 @@ class DistanceBias(NamedTuple):
 
 
 class RelativeEmbeddings(NamedTuple):
-    """Vectors for each distance, which meet queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
+    """Vectors for each distance, multiplied with queries and keys. Shaw et al. 2018; He et al. 2021, equation 4.
 
     With e(d) the row of distance d = j − i, query i and key j score scale · (qᵢ·kⱼ + qᵢ·key[e(d)] + query[e(d)]·kⱼ).
     """
@@ -46,7 +46,7 @@ class AttentionOperations(ABC, Generic[ArrayT]):
     """An engine computes attention, and owns the store of the KV cache."""
 
     is_batch_invariant: bool = False
-    """Whether results of a sequence have the same bits alone, in any batch and through the KV cache."""
+    """True if a sequence has bit-identical results alone, in any batch and through the KV cache."""
     page_size: int
     """Keys in a page of a key/value store: the width of a tile of the engine's attention."""
 
@@ -63,7 +63,7 @@ class AttentionOperations(ABC, Generic[ArrayT]):
 
     @abstractmethod
     def rotary(self, x_TNH: ArrayT, table: ArrayT) -> ArrayT:
-        """Rotate each pair of channels (i, i + dim/2) of the first dim channels by its angle: (T, N, H) → (T, N, H)."""
+        """Rotate each pair of channels (i, i + dim/2) of the first dim channels by an angle: (T, N, H) → (T, N, H)."""
 
     @abstractmethod
     def attention(
@@ -100,7 +100,7 @@ class AttentionOperations(ABC, Generic[ArrayT]):
         """
 
     def key_values(self, key_SKH: ArrayT, value_SKH: ArrayT, spans: Spans) -> KeyValues:
-        """Lay keys and values that many passes read, such as cross-attention's, out as attention reads them best.
+        """Lay keys and values out for attention, where many passes read the same ones (cross-attention).
 
         (S, K, H) each.
         """
@@ -108,4 +108,4 @@ class AttentionOperations(ABC, Generic[ArrayT]):
 
     @abstractmethod
     def key_value_store(self, layers: Sequence[LayerCache]) -> KeyValueStore:
-        """Make an empty store for what each of these layers caches."""
+        """Make an empty store for the caches of these layers."""

@@ -56,7 +56,7 @@ class DenseOperations(TrainingOperations[ArrayT], ABC, Generic[ArrayT, Parameter
         return self.multiply(self.linear(x, gate, gate_bias, activation=activation), self.linear(x, up, up_bias))
 
     def linears(self, x: ArrayT, several: Sequence[Dense[ParameterT]]) -> list[ArrayT]:
-        """Compute x·weightᵀ + bias for several weights, such as query, key and value: (T, in) → (T, out) each."""
+        """Compute x·weightᵀ + bias for several weights, for example query, key and value: (T, in) → (T, out) each."""
         return [self.linear(x, *each) for each in several]
 
     def feed_forward(

@@ -14,7 +14,7 @@ class TypedEngine(
     AttentionOperations[ArrayT],
     AnswerOperations[ArrayT],
 ):
-    """An engine owns arrays and parameters of its own types, and does all arithmetic on them.
+    """An engine owns arrays and parameters of engine-specific types, and does all arithmetic on them.
 
     A new engine implements the abstract operations. The other operations are compositions of these; an engine may
     fuse them, as long as the result stays the same.
@@ -22,4 +22,4 @@ class TypedEngine(
 
 
 Engine = TypedEngine[Any, Any]
-"""An engine as layers and upper floors see one, whose arrays and parameters are opaque."""
+"""The engine type of layers and upper floors, with opaque arrays and parameters."""

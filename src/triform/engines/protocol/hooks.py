@@ -101,7 +101,7 @@ class Hook(ABC):
 
     @abstractmethod
     def wants(self, name: str) -> bool | Selection:
-        """Choose the trace points to see, such as `blocks.3.attention.query`.
+        """Choose the trace points to see, for example `blocks.3.attention.query`.
 
         A selection of heads and queries narrows `….probabilities`; at any other trace point it counts as true.
         """

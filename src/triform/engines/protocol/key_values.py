@@ -25,7 +25,7 @@ class Spans:
 
     @classmethod
     def of_lengths(cls, lengths: Integers) -> "Spans":
-        """Make the spans of sequences that lie end to end, from their (B,) lengths."""
+        """Make the spans of sequences laid end to end, from (B,) lengths."""
         ends = np.cumsum(lengths)
         return cls(ends - lengths, ends)
 
@@ -38,7 +38,7 @@ class Spans:
         return len(self.begins)
 
     def select(self, sequences: Integers) -> "Spans":
-        """Select the spans of some sequences, in the order given."""
+        """Select the spans of some sequences, (B,) numbers, in the order given."""
         return Spans(self.begins[sequences], self.ends[sequences])
 
     def pairs(self) -> list[tuple[int, int]]:
@@ -57,7 +57,7 @@ class PackedKeyValues:
     spans: Spans
 
     def select(self, sequences: Integers) -> "PackedKeyValues":
-        """Select sequences in the order given, a sequence perhaps twice. Nothing is copied."""
+        """Select sequences, (B,) numbers in the order given with repeats allowed, without a copy."""
         return replace(self, spans=self.spans.select(sequences))
 
 
@@ -78,19 +78,19 @@ class PageTable:
     """(T,) slots for the new rows of this pass: page · page_size + place in the page; never in a shared page."""
 
     def select(self, sequences: Integers) -> "PageTable":
-        """Select sequences in the order given, a sequence perhaps twice, for reading."""
+        """Select sequences, (B,) numbers in the order given with repeats allowed, for reading."""
         return replace(self, spans=self.spans.select(sequences), lengths=self.lengths[sequences])
 
 
 class KeysAndValues(NamedTuple):
-    """A layer that caches a key and a value for each token and key/value head, in float32."""
+    """A layer caches a key and a value for each token and key/value head, in float32."""
 
     num_key_value_heads: int
     head_dim: int
 
 
 LayerCache = KeysAndValues
-"""The cache of one layer, as a sum type: each kind of cache is a class with its own fields.
+"""The cache of one layer, as a sum type: each kind of cache is a class.
 
 Latent rows (multi-head latent attention) and recurrent states would be further members. A format of the cached numbers
 would be a field of a member.
@@ -106,7 +106,7 @@ class KeyValueStore(ABC):
     @property
     @abstractmethod
     def page_bytes(self) -> int:
-        """Bytes of one page, of all layers together."""
+        """Bytes of a page, summed over all layers."""
 
     @abstractmethod
     def grow(self, num_pages: int) -> None:
@@ -114,7 +114,7 @@ class KeyValueStore(ABC):
 
     @abstractmethod
     def keep_pages(self, pages: Integers) -> None:
-        """Keep the pages (P,) alone, which become pages 0 to P − 1, and give the memory of the others back."""
+        """Keep only the pages (P,), renumbered 0 to P − 1, and free the memory of all other pages."""
 
     @abstractmethod
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
@@ -127,14 +127,14 @@ class KeyValueStore(ABC):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PagedKeyValues:
-    """Keys and values of one layer in the pages of a store."""
+    """Keys and values of a layer in the pages of a store."""
 
     store: KeyValueStore
     layer: int
     table: PageTable
 
     def select(self, sequences: Integers) -> "PagedKeyValues":
-        """Select sequences in the order given, a sequence perhaps twice. Nothing is copied."""
+        """Select sequences, (B,) numbers in the order given with repeats allowed, without a copy."""
         return replace(self, table=self.table.select(sequences))
 
 

@@ -33,7 +33,7 @@ class TrainingOperations(Generic[ArrayT]):
         raise EngineError(f"The {self.name} engine has no gradients. Train with the torch engine.")
 
     def dropout(self, x: ArrayT, rate: float) -> ArrayT:
-        """Set each number to zero with probability `rate` while training, and divide the others by 1 − rate.
+        """Set each number to zero with probability `rate` while training, and divide the rest by 1 − rate.
 
         Srivastava et al. 2014, section 10; scaled while training, so that inference needs no scaling.
         """
@@ -47,12 +47,12 @@ class TrainingOperations(Generic[ArrayT]):
         return True
 
     def recomputed(self, compute: Callable[[ArrayT], ArrayT], x: ArrayT) -> ArrayT:
-        """Compute `compute(x)` under activation checkpointing: an engine may compute it again for gradients.
+        """Compute `compute(x)` under activation checkpointing: an engine may repeat the computation for gradients.
 
         Chen et al. 2016, arXiv:1604.06174. (T, D) → (T, D).
         """
         return compute(x)
 
     def shared(self, compute: Callable[[], T]) -> T:
-        """Compute `compute()` once and keep its activations, though the blocks that share it are recomputed."""
+        """Compute `compute()` once and keep the activations, though the blocks around are recomputed."""
         return compute()

@@ -18,7 +18,7 @@ NumPy has no erf, but a fast tanh. The largest error is 1.4e-7, float32's own ro
 
 
 def erf(x: Floats) -> Floats:
-    """Compute the error function of float32 numbers."""
+    """Compute the error function of float32 numbers, of any shape."""
     # From 4.1 on the polynomial has carried tanh to 1 exactly, as erf is in float32; gelu(−100) must be 0.
     x = np.clip(x, -4.2, 4.2)
     square = x * x
@@ -31,24 +31,24 @@ def erf(x: Floats) -> Floats:
 
 
 def gelu(x: Floats) -> Floats:
-    """x·Φ(x) = x/2 · (1 + erf(x/√2)). Hendrycks and Gimpel 2016, section 2."""
+    """Compute x·Φ(x) = x/2 · (1 + erf(x/√2)), of any shape. Hendrycks and Gimpel 2016, section 2."""
     return np.float32(0.5) * x * (1 + erf(x * np.float32(0.5**0.5)))
 
 
 def gelu_tanh(x: Floats) -> Floats:
-    """x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))). Hendrycks and Gimpel 2016, section 2."""
+    """Compute x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))), of any shape. Hendrycks and Gimpel 2016, section 2."""
     with np.errstate(over="ignore"):  # the cube of a huge x is infinite, and its tanh 1, as it should be
         inner = np.float32((2 / np.pi) ** 0.5) * (x + np.float32(0.044715) * x * x * x)
     return np.float32(0.5) * x * (1 + np.tanh(inner))
 
 
 def relu(x: Floats) -> Floats:
-    """max(x, 0)."""
+    """Compute max(x, 0), of any shape."""
     return np.maximum(x, 0)
 
 
 def silu(x: Floats) -> Floats:
-    """x / (1 + exp(−x))."""
+    """Compute x / (1 + exp(−x)), of any shape."""
     with np.errstate(over="ignore"):  # exp(−x) of a very negative x is infinite, and x divided by it 0, as it should be
         return x / (1 + np.exp(-x))
 

@@ -33,19 +33,24 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
     page_size = 32
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ReferenceParameter:
+        """Convert a tensor to `format`, and keep the tensor as stored."""
         self.check_format(name, format)
         return ReferenceParameter(convert(tensor, format))
 
     def stored(self, parameter: ReferenceParameter) -> StoredTensor:
+        """Return the tensor that the parameter holds."""
         return parameter.tensor
 
     def asarray(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself, of any shape: the engine computes on NumPy arrays."""
         return values
 
     def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return the array itself, of any shape."""
         return x
 
     def embedding(self, ids: Integers, table: ReferenceParameter) -> Floats:
+        """Look rows of a table up and widen only these: (T,) and (rows, D) → (T, D)."""
         return table.rows(ids)
 
     def linear(
@@ -58,6 +63,7 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         dropout: float = 0.0,
         residual: Floats | None = None,
     ) -> Floats:
+        """Compute activation(x·weightᵀ + bias) + residual: (T, in) and (out, in) → (T, out). No dropout."""
         y: Floats = linear(x, weight.tensor) if weight.format.is_integer else x @ weight.float32().T
         if bias is not None:
             y += bias.float32()
@@ -68,6 +74,7 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         return y
 
     def layer_norm(self, x: Floats, weight: ReferenceParameter, bias: ReferenceParameter, eps: float) -> Floats:
+        """Compute (x − mean) / √(variance + eps) · weight + bias for each row: (T, D) → (T, D)."""
         y = x - x.mean(axis=-1, keepdims=True)
         y /= np.sqrt(_mean_square(y) + np.float32(eps))
         y *= weight.float32()
@@ -75,24 +82,30 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         return y
 
     def rms_norm(self, x: Floats, weight: ReferenceParameter, eps: float) -> Floats:
+        """Compute x / √(mean(x²) + eps) · weight for each row: (T, D) → (T, D)."""
         y: Floats = x / np.sqrt(_mean_square(x) + np.float32(eps))
         y *= weight.float32()
         return y
 
     def add(self, x: Floats, y: Floats) -> Floats:
+        """Compute x + y: (T, D) → (T, D), or other shapes that NumPy broadcasts."""
         return x + y
 
     def multiply(self, x: Floats, y: Floats | float) -> Floats:
+        """Compute x · y: (T, D) and a scalar or (T, D) → (T, D)."""
         return x * y
 
     def transpose(self, x: Floats) -> Floats:
+        """Transpose a matrix, and copy the result to contiguous memory: (R, N) → (N, R)."""
         return np.ascontiguousarray(x.T)
 
     def rotary_table(self, positions: Integers, frequencies: Floats) -> Floats:
+        """Compute cosines and sines of the angles: (T,) and (dim/2,) → (2, T, dim/2)."""
         angles = positions[:, None].astype(np.float32) * frequencies
         return np.stack([np.cos(angles), np.sin(angles)])
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
+        """Rotate pairs of channels by the angles of the table: (T, N, H) and (2, T, dim/2) → (T, N, H)."""
         cos, sin = table[:, :, None, :]
         half = cos.shape[-1]
         first, second = x_TNH[..., :half], x_TNH[..., half : 2 * half]
@@ -112,37 +125,46 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         dropout: float = 0.0,
         hook: ProbabilityHook | None = None,
     ) -> Floats:
+        """Compute attention in runs of queries, with the scores in memory: (T, N, H) → (T, N, H)."""
         return attention(query_TNH, queries, keys, rule, bias, hook)
 
     def key_value_store(self, layers: Sequence[LayerCache]) -> ReferenceStore:
+        """Make a store of two NumPy arrays for each layer."""
         return ReferenceStore(layers, self.page_size)
 
     def rows(self, x: Floats, indices: Integers) -> Floats:
+        """Pick rows with NumPy's indexing: shape (T, …) → (len(indices), …)."""
         return x[indices]
 
     def pool(self, x_TD: Floats, spans: Spans, pooling: Pooling) -> Floats:
+        """Pool one sequence after another: (T, D) → (B, D)."""
         return np.stack([_pool_one(x_TD[begin:end], pooling) for begin, end in spans.pairs()])
 
     def normalize(self, x: Floats) -> Floats:
+        """Divide each row by its Euclidean length: (B, D) → (B, D)."""
         # Lengths below 1e-12 count as 1e-12, as in torch.nn.functional.normalize.
         lengths: Floats = np.sqrt(np.square(x).sum(axis=-1, keepdims=True))
         return x / np.maximum(lengths, np.float32(1e-12))
 
     def top_k(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        """Find the k greatest numbers of each row by partition, and their indices: (B, V) → (B, k) each."""
         indices = np.array([_top(row, k) for row in x])
         return np.take_along_axis(x, indices, axis=-1), indices
 
     def top_log_probabilities(self, x: Floats, k: int) -> tuple[Floats, Integers]:
+        """Take the k greatest of the whole `log_softmax`: (B, V) → (B, k) each."""
         x = np.where(np.isfinite(x).all(axis=-1, keepdims=True), x, np.float32(np.nan))
         _, indices = self.top_k(x, k)
         return np.take_along_axis(self.log_softmax(x), indices, axis=-1), indices
 
     def log_softmax(self, x: Floats) -> Floats:
+        """Compute x − max − log Σ exp(x − max) for each row: (B, V) → (B, V)."""
         y: Floats = x - x.max(axis=-1, keepdims=True)
         y -= np.log(np.exp(y).sum(axis=-1, keepdims=True))
         return y
 
     def all_finite(self, x: Floats) -> bool:
+        """Check with NumPy that an array of any shape holds neither NaN nor infinity."""
         return bool(np.isfinite(x).all())
 
 

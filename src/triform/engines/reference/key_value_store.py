@@ -19,13 +19,16 @@ class ReferenceStore(KeyValueStore):
 
     @property
     def page_bytes(self) -> int:
+        """Bytes of one page in all layers."""
         return sum(math.prod(array.shape[1:]) * array.itemsize for array in (*self._keys, *self._values))
 
     def keep_pages(self, pages: Integers) -> None:
+        """Copy the pages (P,) to smaller arrays."""
         self._keys = [array[pages] for array in self._keys]
         self._values = [array[pages] for array in self._values]
 
     def grow(self, num_pages: int) -> None:
+        """Allocate larger arrays, and copy the present pages to them."""
         for arrays in (self._keys, self._values):
             for layer, old in enumerate(arrays):
                 if num_pages > len(old):
@@ -34,15 +37,17 @@ class ReferenceStore(KeyValueStore):
                     arrays[layer] = new
 
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
+        """Copy pages by index, from `sources` (P,) to `targets` (P,)."""
         for array in (*self._keys, *self._values):
             array[targets] = array[sources]
 
     def write(self, layer: int, key_TKH: Floats, value_TKH: Floats, table: PageTable) -> None:
+        """Scatter new rows, (T, K, H) each, to `table.slots` (T,)."""
         for array, rows in ((self._keys[layer], key_TKH), (self._values[layer], value_TKH)):
             array.reshape(-1, *array.shape[2:])[table.slots] = rows
 
     def read(self, layer: int, table: PageTable, sequence: int) -> tuple[Floats, Floats]:
-        """Read the keys and values of one sequence, (S, K, H) each."""
+        """Read the keys and values of a sequence, (S, K, H) each."""
         pages = table.pages[table.spans.begins[sequence] : table.spans.ends[sequence]]
         length = int(table.lengths[sequence])
         return _gather(self._keys[layer], pages, length), _gather(self._values[layer], pages, length)

@@ -8,7 +8,7 @@ from triform.engines.protocol import Integers
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ReferenceParameter:
-    """A stored tensor; a float32 one is the mapped file itself."""
+    """A stored tensor; in float32, the mapped file itself."""
 
     tensor: StoredTensor
 
@@ -23,9 +23,9 @@ class ReferenceParameter:
         return self.tensor.shape
 
     def float32(self) -> Floats:
-        """All numbers as float32."""
+        """Widen all numbers to float32, of the same shape."""
         return to_float32(self.tensor)
 
     def rows(self, indices: Integers) -> Floats:
-        """Some rows as float32, so that a table in another format is never widened whole."""
+        """Widen some rows of a table to float32, not the whole table: (rows, D) and (T,) indices → (T, D)."""
         return to_float32(self.tensor.rows(indices))

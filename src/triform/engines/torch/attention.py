@@ -332,7 +332,7 @@ def _written_out(
         scores_BNQS = scores_BNQS + mask
     probabilities_BNQS = scores_BNQS.softmax(dim=-1)
     if show is not None:
-        # A hook may write into what it is given; softmax keeps its result for the gradients.
+        # A hook may write into the probabilities, but softmax needs its result for the gradients.
         probabilities_BNQS = show(probabilities_BNQS[0].clone())[None]
     if scores.dropout:
         probabilities_BNQS = dropout.drop(probabilities_BNQS, scores.dropout)

@@ -7,7 +7,7 @@ SHARES = 2**16
 
 
 def drop(x: torch.Tensor, rate: float) -> torch.Tensor:
-    """Set each number to zero with probability `rate`, and divide the others by 1 − rate; any shape."""
+    """Set each number to zero with probability `rate`, and divide the rest by 1 − rate; any shape."""
     if x.device.type != "cpu":
         return torch.nn.functional.dropout(x, rate)
     # torch draws 64 bits for each number, which takes a twentieth of a training step. 16 bits suffice.

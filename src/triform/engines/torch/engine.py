@@ -66,11 +66,13 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
 
     @contextmanager
     def inference(self) -> Iterator[None]:
+        """Turn gradients and dropout off inside this context, with `torch.inference_mode`."""
         with self._mode(is_training=False, recomputes=False), torch.inference_mode():
             yield
 
     @contextmanager
     def training(self, *, autocast: Format | None = None, recompute: bool = False) -> Iterator[None]:
+        """Turn dropout on inside this context, with torch's autocast where asked for."""
         half = nullcontext() if autocast is None else torch.autocast(self.device.type, DTYPES[autocast])
         with self._mode(is_training=True, recomputes=recompute), half:
             yield
@@ -85,11 +87,12 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
             self._is_training, self._recomputes = before
 
     def recomputed(self, compute: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+        """Compute with `torch.utils.checkpoint` where activation checkpointing is on: (T, D) → (T, D)."""
         if not self._recomputes:
             return compute(x)
 
         def computed(x: torch.Tensor) -> torch.Tensor:
-            # The second time is during backward, which may run outside `training`.
+            """Compute (T, D) → (T, D) in training mode, also during backward, which may run outside `training`."""
             with self.training(recompute=True):
                 return compute(x)
 
@@ -97,33 +100,41 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         return again
 
     def shared(self, compute: Callable[[], T]) -> T:
-        # Own hooks take precedence over those of checkpoint(), which would keep nothing.
+        """Compute once, and keep the activations from `checkpoint`."""
+        # These hooks take precedence over the hooks of checkpoint(), which would drop the activations.
         with saved_tensors_hooks(_itself, _itself):
             return compute()
 
     def dropout(self, x: torch.Tensor, rate: float) -> torch.Tensor:
+        """Apply dropout while training; any shape."""
         return dropout.drop(x, rate) if self._is_training and rate else x
 
     def keeps(self, rate: float) -> bool:
+        """Draw whether a block runs while training (LayerDrop)."""
         return not (self._is_training and rate) or torch.rand(()).item() >= rate
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> TorchParameter:
+        """Copy a tensor to the device as a `torch.nn.Parameter`."""
         self.check_format(name, format)
         return TorchParameter(torch.nn.Parameter(to_torch(convert(tensor, format), self.device)), format)
 
     def stored(self, parameter: TorchParameter) -> StoredTensor:
+        """Copy a parameter from the device; a low-rank change is merged into the weight."""
         if isinstance(parameter, LowRankParameter):
             return to_stored(parameter.float32(), Format.FLOAT32)
         return to_stored(parameter.tensor, parameter.format)
 
     def asarray(self, values: NDArray[Any]) -> torch.Tensor:
+        """Copy or view a NumPy array as a tensor on the device, of the same shape."""
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
 
     def to_numpy(self, x: torch.Tensor) -> NDArray[Any]:
+        """Copy or view a tensor as a NumPy array, detached, of the same shape."""
         numbers: NDArray[Any] = x.detach().cpu().numpy()
         return numbers
 
     def embedding(self, ids: torch.Tensor, table: TorchParameter) -> torch.Tensor:
+        """Look rows of a table up: (T,) and (rows, D) → (T, D)."""
         return table.lookup(ids)
 
     def linear(
@@ -136,6 +147,7 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         dropout: float = 0.0,
         residual: torch.Tensor | None = None,
     ) -> torch.Tensor:
+        """Compute dropout(activation(x·weightᵀ + bias)) + residual: (T, in) and (out, in) → (T, out)."""
         y = weight.linear(x, None if bias is None else bias.float32(), is_training=self._is_training)
         if activation is not None:
             y = ACTIVATIONS[activation](y)
@@ -143,26 +155,33 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         return y if residual is None else y + residual
 
     def layer_norm(self, x: torch.Tensor, weight: TorchParameter, bias: TorchParameter, eps: float) -> torch.Tensor:
+        """Compute LayerNorm of each row by torch: (T, D) → (T, D)."""
         return functional.layer_norm(x, weight.shape, weight.float32(), bias.float32(), eps)
 
     def rms_norm(self, x: torch.Tensor, weight: TorchParameter, eps: float) -> torch.Tensor:
+        """Compute x / √(mean(x²) + eps) · weight for each row in float32: (T, D) → (T, D)."""
         x = x.float()
         return x * torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + eps) * weight.float32()
 
     def add(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """Compute x + y: (T, D) → (T, D), or other shapes that torch broadcasts."""
         return x + y
 
     def multiply(self, x: torch.Tensor, y: torch.Tensor | float) -> torch.Tensor:
+        """Compute x · y: (T, D) and a scalar or (T, D) → (T, D)."""
         return x * y
 
     def transpose(self, x: torch.Tensor) -> torch.Tensor:
+        """Transpose a matrix, and copy the result to contiguous memory: (R, N) → (N, R)."""
         return x.T.contiguous()
 
     def rotary_table(self, positions: torch.Tensor, frequencies: NDArray[np.float32]) -> torch.Tensor:
+        """Compute cosines and sines of the angles in float32: (T,) and (dim/2,) → (2, T, dim/2)."""
         angles = positions[:, None].float() * self.asarray(frequencies)
         return torch.stack([angles.cos(), angles.sin()])
 
     def rotary(self, x_TNH: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        """Rotate pairs of channels by the angles of the table: (T, N, H) and (2, T, dim/2) → (T, N, H)."""
         cos, sin = table[:, :, None, :]
         half = cos.shape[-1]
         first, second, rest = x_TNH.split([half, half, x_TNH.shape[-1] - 2 * half], dim=-1)
@@ -179,16 +198,20 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         dropout: float = 0.0,
         hook: ProbabilityHook | None = None,
     ) -> torch.Tensor:
+        """Compute attention, with dropout only while training: (T, N, H) → (T, N, H)."""
         dropout = dropout if self._is_training else 0.0
         return attention(query_TNH, queries, keys, Scores(rule=rule, bias=bias, dropout=dropout), hook)
 
     def key_value_store(self, layers: Sequence[LayerCache]) -> TorchStore:
+        """Make a store of two tensors for each layer on the device."""
         return TorchStore(layers, self.page_size, self.device)
 
     def rows(self, x: torch.Tensor, indices: Integers) -> torch.Tensor:
+        """Pick rows by index: shape (T, …) → (len(indices), …)."""
         return x[self.asarray(indices)]
 
     def pool(self, x_TD: torch.Tensor, spans: Spans, pooling: Pooling) -> torch.Tensor:
+        """Pool sequences of any lengths by segment reductions: (T, D) → (B, D)."""
         if pooling in (Pooling.FIRST, Pooling.LAST):
             return self.rows(x_TD, spans.begins if pooling is Pooling.FIRST else spans.ends - 1)
         lengths = spans.lengths
@@ -206,23 +229,28 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         return total / self.asarray(divisors.astype(np.float32))[:, None]
 
     def normalize(self, x: torch.Tensor) -> torch.Tensor:
+        """Divide each row by its Euclidean length: (B, D) → (B, D)."""
         return functional.normalize(x, dim=-1, eps=1e-12)
 
     def top_k(self, x: torch.Tensor, k: int) -> tuple[NDArray[np.float32], Integers]:
+        """Sort each row, and take the k greatest numbers and their indices: (B, V) → (B, k) each."""
         # Stable, so that the lower index comes first among equals.
         values, indices = x.sort(dim=-1, descending=True, stable=True)
         return self.to_numpy(values[:, :k]), self.to_numpy(indices[:, :k])
 
     def top_log_probabilities(self, x: torch.Tensor, k: int) -> tuple[NDArray[np.float32], Integers]:
+        """Take the k greatest of the whole `log_softmax`: (B, V) → (B, k) each."""
         _, indices = self.top_k(x, k)
         values = self.log_softmax(x).gather(-1, self.asarray(indices))
         values = values.where(x.isfinite().all(dim=-1, keepdim=True), torch.nan)
         return self.to_numpy(values), indices
 
     def log_softmax(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute log-softmax of each row by torch: (B, V) → (B, V)."""
         return x.log_softmax(dim=-1)
 
     def all_finite(self, x: torch.Tensor) -> bool:
+        """Check by torch that a tensor of any shape holds neither NaN nor infinity."""
         return bool(x.isfinite().all())
 
 

@@ -21,14 +21,17 @@ class TorchStore(KeyValueStore):
 
     @property
     def page_bytes(self) -> int:
+        """Bytes of one page in all layers."""
         return sum(math.prod(tensor.shape[1:]) * tensor.element_size() for tensor in (*self._keys, *self._values))
 
     def keep_pages(self, pages: Integers) -> None:
+        """Copy the pages (P,) to smaller tensors."""
         kept = torch.from_numpy(pages).to(self._device)
         self._keys = [tensor[kept] for tensor in self._keys]
         self._values = [tensor[kept] for tensor in self._values]
 
     def grow(self, num_pages: int) -> None:
+        """Allocate larger tensors on the device, and copy the present pages to them."""
         for tensors in (self._keys, self._values):
             for layer, old in enumerate(tensors):
                 if num_pages > len(old):
@@ -37,6 +40,7 @@ class TorchStore(KeyValueStore):
                     tensors[layer] = new
 
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
+        """Copy pages on the device, from `sources` (P,) to `targets` (P,)."""
         from_, to = (torch.from_numpy(pages).to(self._device) for pages in (sources, targets))
         for tensor in (*self._keys, *self._values):
             tensor[to] = tensor[from_]

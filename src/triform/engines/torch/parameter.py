@@ -26,7 +26,7 @@ class TorchParameter:
         return tuple(self.tensor.shape)
 
     def float32(self) -> torch.Tensor:
-        """All numbers as float32."""
+        """Convert the numbers to float32, of the same shape."""
         return self.tensor.float()
 
     def lookup(self, ids: torch.Tensor) -> torch.Tensor:
@@ -40,7 +40,7 @@ class TorchParameter:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class LowRankParameter(TorchParameter):
-    """A frozen weight of a linear and a low-rank change that is trained: W + scale·B·A.
+    """A frozen weight of a linear and a trained low-rank change: W + scale·B·A.
 
     Hu et al. 2021, arXiv:2106.09685, section 4.1.
     """
@@ -54,18 +54,18 @@ class LowRankParameter(TorchParameter):
     """Dropout rate of A's input while training."""
 
     def float32(self) -> torch.Tensor:
-        """The sum W + scale·B·A, in float32."""
+        """Compute the sum W + scale·B·A in float32, of shape (out, in)."""
         return self.tensor.float() + self.scale * self.b @ self.a
 
     def linear(self, x: torch.Tensor, bias: torch.Tensor | None, *, is_training: bool) -> torch.Tensor:
-        """Compute x·Wᵀ and the change apart, which needs no gradient of the whole weight: (T, in) → (T, out)."""
+        """Compute x·Wᵀ and the change apart, without a gradient of the whole weight: (T, in) → (T, out)."""
         y = functional.linear(x, self.tensor.float(), bias)
         kept = functional.dropout(x, self.dropout, training=is_training)
         return y + self.scale * functional.linear(functional.linear(kept, self.a), self.b)
 
 
 def to_torch(stored: StoredTensor, device: torch.device) -> torch.Tensor:
-    """Copy a stored float tensor to a device, in its own format; any shape."""
+    """Copy a stored float tensor of any shape to a device, in the same format."""
     # torch reads the bits of a bfloat16 from int16, not from uint16.
     array = stored.array.view(np.int16) if stored.format == Format.BFLOAT16 else stored.array
     tensor = torch.tensor(array, device=device)
@@ -73,7 +73,7 @@ def to_torch(stored: StoredTensor, device: torch.device) -> torch.Tensor:
 
 
 def to_stored(tensor: torch.Tensor, format: Format) -> StoredTensor:
-    """Undo `to_torch`."""
+    """Copy a tensor from its device to a stored tensor in `format`, of the same shape. Undoes `to_torch`."""
     tensor = tensor.detach().cpu().contiguous()
     if format == Format.BFLOAT16:
         return StoredTensor(tensor.view(torch.int16).numpy().view(np.uint16), format)

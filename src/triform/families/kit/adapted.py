@@ -53,7 +53,7 @@ def adapt_config(config: Mapping[str, Any], where: str, adapter: Adapter) -> Map
 
 
 def find_architecture(config: Mapping[str, Any], where: str, head: type[spec.Head]) -> str:
-    """Return the model's own architecture if it has such a head, else the first of the family with such a head.
+    """Return the model's architecture if the head matches, else the first matching architecture of the family.
 
     Raises:
         UnsupportedModelError: the family has no such head.

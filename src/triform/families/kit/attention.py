@@ -1,4 +1,4 @@
-"""Attention as most families have it."""
+"""The attention of most families."""
 
 from triform import spec
 

@@ -1,4 +1,4 @@
-"""Typed reads of config.json: every key is read, expected or ignored, or it is an error."""
+"""Typed reads of config.json: every key must be read, expected or ignored."""
 
 from collections.abc import Mapping
 from typing import Any, NoReturn, Self
@@ -122,7 +122,7 @@ class Config:
         return None if self._values.get(key) is None else self.integer(key)
 
     def quotient(self, key: str, divisor: str) -> int:
-        """Read two whole numbers and return their quotient, which must be whole."""
+        """Read two whole numbers and return their quotient. The quotient must be whole."""
         dividend, by = self.integer(key), self.integer(divisor)
         if dividend % by:
             self.refuse(key, f"a multiple of {divisor}, which is {by}")

@@ -29,7 +29,7 @@ def masked_language_bias(model: spec.Model, bias: str, decoder_bias: str) -> tup
 def first_token_head(
     config: Config, pooler: spec.Activation, *, dropout: float, pooled_dropout: float = 0.0
 ) -> spec.SequenceHead:
-    """Return the classifier of sequences in most encoders: it reads the first token, behind a pooler."""
+    """Return the classifier of sequences in most encoders, on the first token behind a pooler."""
     return spec.SequenceHead(
         labels=config.labels(),
         problem=config.problem(),
@@ -41,12 +41,12 @@ def first_token_head(
 
 
 def last_token_head(config: Config) -> spec.SequenceHead:
-    """Return the classifier of sequences in most decoders: it reads the last token."""
+    """Return the classifier of sequences in most decoders, on the last token."""
     return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
 
 
 def end_token_head(config: Config) -> spec.SequenceHead:
-    """Return the classifier of sequences in most encoder-decoders: it reads the end token, behind a pooler."""
+    """Return the classifier of sequences in most encoder-decoders, on the end token behind a pooler."""
     dropout = config.rate("classifier_dropout")
     return spec.SequenceHead(
         labels=config.labels(),
@@ -59,7 +59,7 @@ def end_token_head(config: Config) -> spec.SequenceHead:
 
 
 def shifted_target(config: Config, architecture: str) -> spec.ShiftTokensRight | None:
-    """Return the decoder's input of an encoder-decoder whose head classifies or finds spans: the source, shifted right.
+    """Return the decoder's input of an encoder-decoder with a head for classes or spans: the source, shifted right.
 
     None for the other architectures, whose decoder writes.
     """

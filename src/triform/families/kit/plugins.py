@@ -15,7 +15,7 @@ GROUP = "triform.families"
 
 
 def find_entry_points() -> dict[str, list[EntryPoint]]:
-    """Return model type → entry points of that name in all installed packages. Imports no package."""
+    """Return model type → entry points of this name in all installed packages. Imports no package."""
     found: dict[str, list[EntryPoint]] = {}
     for point in sorted(entry_points(group=GROUP), key=_describe):
         found.setdefault(point.name, []).append(point)

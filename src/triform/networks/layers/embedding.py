@@ -15,10 +15,10 @@ from triform.networks.scope import Scope
 
 
 class Embedding(Protocol):
-    """The layer of one member of `spec.Embedding`."""
+    """The layer of a member of `spec.Embedding`."""
 
     def check(self, batch: Batch) -> None:
-        """Check that the batch brings what this layer reads, and nothing that it would pass over.
+        """Refuse a batch without the input of this layer, or with input that the layer would ignore.
 
         Raises:
             InputError: a value is missing, is out of range, or belongs to another kind of input.
@@ -90,14 +90,14 @@ class TokenEmbedding:
 
 
 def build_embedding(scope: Scope, embedding: spec.Embedding, *, word: Scope | None = None) -> Embedding:
-    """Build the layer of a spec; `word` is the place of the word table of another stack that shares it."""
+    """Build the layer of a spec; `word` is the place of a word table shared with the other stack."""
     match embedding:
         case spec.TokenEmbedding():
             return TokenEmbedding(scope, embedding, word=word)
 
 
 def check_range(name: str, batch: Batch, values: Integers, size: int, table: str) -> None:
-    """Check that the (T,) values of a batch's rows name entries of a table.
+    """Refuse (T,) values of a batch's rows outside a table.
 
     Raises:
         InputError: naming the first row whose value is not in 0 … size − 1.

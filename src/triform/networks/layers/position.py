@@ -57,7 +57,7 @@ class Sinusoidal:
 def build_absolute_position(
     scope: Scope, position: spec.Learned | spec.Sinusoidal | None, size: int
 ) -> Learned | Sinusoidal | None:
-    """Build the positions that a spec adds to the word vectors."""
+    """Build the absolute positions of a spec, added to the word vectors."""
     match position:
         case spec.Learned():
             return Learned(scope, position, size)

@@ -12,7 +12,7 @@ from triform.networks.scope import Scope
 
 
 class Core(Protocol):
-    """An attention or a feed-forward network, residual included where given."""
+    """An attention or a feed-forward network, with the residual if given."""
 
     def __call__(self, x: Array, context: ForwardContext, *, dropout: float, residual: Array | None) -> Array:
         """Compute dropout(core(x)) + residual: (T, D) → (T, D)."""
