@@ -1,4 +1,4 @@
-"""Logits → logits that settings have changed. Pure functions on (B, V) float32, in NumPy whatever the engine.
+"""Logits processors: settings change logits. Pure functions on (B, V) float32, in NumPy whatever the engine.
 
 Each has its counterpart, and `process` and `warp` their order, in `transformers/generation/logits_process.py`.
 """
@@ -76,7 +76,7 @@ def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
 
 
 def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty: float) -> Floats:
-    """Make tokens seen before less likely by a factor. Keskar et al. 2019, section 4.1."""
+    """Repetition penalty: make tokens seen before less likely by a factor. Keskar et al. 2019, section 4.1."""
     out = logits_BV.copy()
     for row, seen in zip(out, ids, strict=True):
         tokens = np.unique(seen)
@@ -134,13 +134,13 @@ def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
 
 
 def keep_top_k(logits_BV: Floats, k: int) -> Floats:
-    """The k greatest of each row, and whatever equals the least of them. Fan et al. 2018."""
+    """Top-k sampling: keep the k greatest of each row, and logits equal to the least of these. Fan et al. 2018."""
     k = min(k, logits_BV.shape[1])
     return _where(logits_BV, logits_BV >= np.partition(logits_BV, -k)[:, -k, None])
 
 
 def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """The least probable tokens go, as long as they reach no more than 1 − p together. Holtzman et al. 2020.
+    """Nucleus sampling: drop the least probable tokens, up to 1 − p in all. Holtzman et al. 2020.
 
     `least` tokens stay in any case.
     """
@@ -154,7 +154,7 @@ def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
 
 
 def keep_min_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """Tokens at least p times as probable as the best, and the `least` best. Nguyen et al. 2024."""
+    """Min-p sampling: keep tokens with at least p of the best probability, and the `least` best. Nguyen et al. 2024."""
     probabilities = softmax(logits_BV)
     kept = probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True)
     if least > 1:

@@ -56,7 +56,7 @@ def draw(logits_BV: Floats, numbers: Sequence[float]) -> list[int]:
 def draw_several(logits: Floats, k: int, *, key: int, step: int) -> Integers:
     """`k` places of a vector, drawn one after another by their probability, none of them twice.
 
-    The greatest of logits with Gumbel noise, in order: Kool et al. 2019, section 2.3.
+    Gumbel top-k: the greatest of logits with Gumbel noise, in order. Kool et al. 2019, section 2.3.
     """
     noise = _generator(key, step).gumbel(size=len(logits))
     return np.argsort(-(logits + noise), kind="stable")[:k]

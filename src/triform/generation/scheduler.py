@@ -1,8 +1,8 @@
 """Continuous batching: requests join, leave and share the passes of one decoder, and their answers stay the same.
 
 Each step is one pass of the decoder over all running requests: one token of each sequence that is decoding, and as
-many tokens of prompts as the token budget leaves room for. On a batch-invariant engine the answer to a request has the
-same bits whichever other requests share its passes.
+many tokens of prompts as the token budget leaves room for (chunked prefill). On a batch-invariant engine the answer to
+a request has the same bits whichever other requests share its passes.
 """
 
 import threading
@@ -170,7 +170,7 @@ class Scheduler:
                 self._preempt([max(self._running.requests, key=lambda request: request.order)])
 
     def _preempt(self, requests: Sequence[Request]) -> None:
-        """Take running requests back to the waiting ones; they keep their tokens, which are read again later."""
+        """Preemption: move running requests to the waiting ones; their tokens are kept and read again later."""
         going = [request for request in requests if not request.is_finished]
         self._running.remove(requests)
         self._waiting = sorted([*self._waiting, *going], key=lambda request: request.order)

@@ -54,7 +54,7 @@ class Rotary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RelativeBias:
-    """A learned number per head and bucket of distance, added to the scores. Raffel et al. 2020, section 2.1."""
+    """Relative position bias: a learned number per head and bucket of distance. Raffel et al. 2020, section 2.1."""
 
     num_buckets: int
     max_distance: int
