@@ -18,7 +18,7 @@ namespace {
 
 constexpr size_t kMaxKept = size_t(512) << 20;  // bytes of the free list
 constexpr std::chrono::seconds kIdle(5);
-// Pages of 2 MiB in place of 512 pages of 4 KiB: one page fault and one entry of the TLB.
+// Huge pages, of 2 MiB, in place of 512 pages of 4 KiB: one page fault and one entry of the TLB.
 constexpr size_t kHugePage = size_t(2) << 20;
 
 struct FreeList {

@@ -76,7 +76,7 @@ def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
 
 
 def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty: float) -> Floats:
-    """Make tokens seen before less likely by a factor. Keskar et al. 2019, section 4.1."""
+    """Repetition penalty: make tokens seen before less likely by a factor. Keskar et al. 2019, section 4.1."""
     out = logits_BV.copy()
     for row, seen in zip(out, ids, strict=True):
         tokens = np.unique(seen)
@@ -134,13 +134,13 @@ def force(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
 
 
 def keep_top_k(logits_BV: Floats, k: int) -> Floats:
-    """Keep the k greatest logits of each row, ties with the k-th included. Fan et al. 2018."""
+    """Top-k sampling: keep the k greatest of each row, and logits equal to the least of these. Fan et al. 2018."""
     k = min(k, logits_BV.shape[1])
     return _where(logits_BV, logits_BV >= np.partition(logits_BV, -k)[:, -k, None])
 
 
 def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """Remove the least probable tokens, up to a total probability of 1 − p (nucleus). Holtzman et al. 2020.
+    """Nucleus sampling: drop the least probable tokens, up to 1 − p in all. Holtzman et al. 2020.
 
     At least `least` tokens stay.
     """
@@ -154,7 +154,7 @@ def keep_top_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
 
 
 def keep_min_p(logits_BV: Floats, p: float, *, least: int = 1) -> Floats:
-    """Keep tokens at least p times as probable as the best token, and the `least` best. Nguyen et al. 2024."""
+    """Min-p sampling: keep tokens with at least p of the best probability, and the `least` best. Nguyen et al. 2024."""
     probabilities = softmax(logits_BV)
     kept = probabilities >= np.float32(p) * probabilities.max(axis=-1, keepdims=True)
     if least > 1:

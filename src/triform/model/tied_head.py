@@ -1,4 +1,4 @@
-"""Tied language heads: whether a head and a word embedding share a tensor."""
+"""Tied embeddings: whether a head and a word embedding share a tensor."""
 
 from collections.abc import Mapping
 from dataclasses import replace

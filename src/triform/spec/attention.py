@@ -19,7 +19,7 @@ class Causal:
     """A query sees the key at the same position and earlier keys."""
 
     window: int | None = None
-    """One-sided: a query at position i sees the keys j with 0 ≤ i − j < window. None shows all earlier keys."""
+    """Sliding window: a query at position i sees the keys j with 0 ≤ i − j < window. None shows all earlier keys."""
 
 
 Mask = Bidirectional | Causal
@@ -30,7 +30,8 @@ Mask = Bidirectional | Causal
 class ScoreRule:
     """The rule from scores to probabilities: softmax(scale · QKᵀ + bias) over the keys shown by `mask`.
 
-    The bias, which is an array, is an argument of its own. An engine reads the rule in one place.
+    The bias, which is an array, is an argument of its own. An engine reads the rule in one place; a softcap of
+    the scores would be a field here.
     """
 
     scale: float
@@ -44,7 +45,10 @@ class Heads:
 
     num_attention_heads: int
     num_key_value_heads: int
-    """Groups of `num_attention_heads / num_key_value_heads` queries share keys and values. Ainslie et al. 2023."""
+    """Groups of `num_attention_heads / num_key_value_heads` queries share keys and values (GQA). Ainslie et al. 2023.
+
+    1 group is MQA: Shazeer 2019.
+    """
     head_dim: int
     biases: frozenset[str] = frozenset()
     """The projections that add a bias, among query, key, value and output."""

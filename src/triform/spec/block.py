@@ -13,8 +13,8 @@ Core = SelfAttention | CrossAttention | AnyFeedForward
 class Residual:
     """x ← residual_norm(x + post_norm(core(pre_norm(x)))), with the identity for an absent norm.
 
-    `pre_norm` is the arrangement of T5 and Llama (Xiong et al. 2020), `residual_norm` that of BERT and of
-    Vaswani et al. 2017, `post_norm` that of OLMo 2 and, beside `pre_norm`, of Gemma 2.
+    `pre_norm` is the arrangement of T5 and Llama (Xiong et al. 2020). BERT and Vaswani et al. 2017 have
+    `residual_norm`, which papers call post-norm. OLMo 2 has `post_norm`, and Gemma 2 `pre_norm` and `post_norm`.
     """
 
     core: Core

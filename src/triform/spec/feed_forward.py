@@ -35,7 +35,7 @@ class FeedForward:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GatedFeedForward:
-    """down(activation(gate(x)) · up(x))."""
+    """down(activation(gate(x)) · up(x)): SwiGLU with SiLU, GEGLU with GELU."""
 
     intermediate_size: int
     activation: Activation

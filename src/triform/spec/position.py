@@ -43,7 +43,7 @@ class Llama3Scaling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rotary:
-    """Queries and keys rotated by an angle in proportion to the position. Su et al. 2021, section 3.2."""
+    """RoPE: queries and keys rotated by an angle in proportion to the position. Su et al. 2021, section 3.2."""
 
     dim: int
     """Channels of a head that rotate; channel i is paired with channel i + dim/2."""
@@ -54,7 +54,7 @@ class Rotary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RelativeBias:
-    """A learned number per head and bucket of distance, added to the scores. Raffel et al. 2020, section 2.1."""
+    """Relative position bias: a learned number per head and bucket of distance. Raffel et al. 2020, section 2.1."""
 
     num_buckets: int
     max_distance: int

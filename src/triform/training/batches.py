@@ -45,7 +45,7 @@ class BatchSettings:
 
 @dataclass(kw_only=True, eq=False)
 class Batches(Generic[E]):
-    """Micro batches of every step.
+    """Micro batches of every step, whose gradients are added before the update (gradient accumulation).
 
     Arguments:
         rows: the rows, read again in every epoch.

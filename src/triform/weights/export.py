@@ -48,7 +48,7 @@ def write_shards(
     files: Files = MODEL,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write tensors into one file, or into shards with an index.
+    """Write tensors into one file, or a sharded checkpoint: several files with an index.
 
     All files are complete before the first gets its name. So a model may be saved over the folder it was loaded from,
     and a failure leaves the old files. Shards of an earlier save are deleted.

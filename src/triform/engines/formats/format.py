@@ -38,9 +38,12 @@ class Format:
     scales: "Format | None" = None
     """The format of the scales that integers are multiplied by; None for floats."""
     group_size: int | None = None
-    """Inputs that share a scale; None for one scale per output channel."""
+    """Inputs that share a scale (quantization per group).
+
+    None: all inputs of an output channel share a scale (quantization per channel).
+    """
     has_zero_points: bool = False
-    """Integers are stored with an offset for each scale."""
+    """Integers are stored with an offset, the zero point, for each scale."""
 
     def __str__(self) -> str:
         return self.name

@@ -14,7 +14,7 @@ from triform.spec import ScoreRule
 
 
 class DistanceBias(NamedTuple):
-    """A number per head for each distance, added to the scaled scores. Raffel et al. 2020; Press et al. 2022."""
+    """A number per head for each distance, added to the scaled scores. Raffel et al. 2020; ALiBi: Press et al. 2022."""
 
     values: Array
     """(N, R), so that consecutive keys lie side by side: column r is for key − query = r − `zero`."""

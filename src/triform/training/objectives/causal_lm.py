@@ -1,4 +1,4 @@
-"""Causal language modelling: predicting the next token. Radford et al. 2018, section 3.1."""
+"""Causal LM: a language model that predicts the next token. Radford et al. 2018, section 3.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Masked language modelling: predicting masked tokens. Devlin et al. 2018, section 3.1."""
+"""Masked LM: a language model that predicts masked tokens. Devlin et al. 2018, section 3.1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

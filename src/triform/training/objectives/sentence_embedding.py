@@ -1,6 +1,6 @@
 """Sentence embedding: similar vectors for texts of a pair, dissimilar ones for all other texts of the batch.
 
-Henderson et al. 2017, section 4.4 (multiple negatives ranking); Reimers and Gurevych 2019 for the pooled vectors.
+Henderson et al. 2017, section 4.4 (in-batch negatives); Reimers and Gurevych 2019 for the pooled vectors.
 """
 
 from collections.abc import Sequence

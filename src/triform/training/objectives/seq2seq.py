@@ -1,4 +1,4 @@
-"""Sequence to sequence: predicting a target from a source. Sutskever et al. 2014."""
+"""Sequence to sequence: predicting a target from a source, by teacher forcing. Sutskever et al. 2014."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Seq2SeqSettings(ObjectiveSettings):
     long_input: LongInput = setting(LongInput.ERROR, "Refuse a longer source or target (error), or cut it (truncate).")
     prefix: str = setting("", 'Text to put before each source, such as "translate English to German: ".')
     label_smoothing: float = setting(
-        0.0, "Share of each target that is spread over the vocabulary. Szegedy et al. 2015, section 7."
+        0.0, "Label smoothing: share of each target that is spread over the vocabulary. Szegedy et al. 2015, section 7."
     )
 
     def __post_init__(self) -> None:
