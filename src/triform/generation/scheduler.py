@@ -171,7 +171,7 @@ class Scheduler:
                 self._preempt([max(self._running.requests, key=lambda request: request.order)])
 
     def _preempt(self, requests: Sequence[Request]) -> None:
-        """Preempt running requests: free their pages, and queue them again. Their tokens are read again later."""
+        """Preemption: free the pages of running requests, and queue them again. Their tokens are read again later."""
         going = [request for request in requests if not request.is_finished]
         self._running.remove(requests)
         self._waiting = sorted([*self._waiting, *going], key=lambda request: request.order)
