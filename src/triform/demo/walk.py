@@ -73,7 +73,7 @@ class Walker:
         """Answer a text and keep the tensors of each step.
 
         Raises:
-            InputError: there is no text, or more text than the model can read.
+            InputError: the text is empty, or longer than the model can read.
         """
         if not text.strip():
             raise InputError(f"There is no text. Type one, such as: {self.demo.example}")

@@ -75,7 +75,7 @@ class Batch:
             token_type_ids: lists or arrays of the same lengths; without them every token type is 0.
 
         Raises:
-            InputError: no sequence, an empty sequence, ids that are no whole numbers, or lengths that differ.
+            InputError: no sequence, an empty sequence, ids other than whole numbers, or lengths that differ.
         """
         rows = [_integers(ids, f"sequence {b}") for b, ids in enumerate(sequences)]
         if not rows:

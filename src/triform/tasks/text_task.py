@@ -148,7 +148,7 @@ def read_object(given: Any, expected: Fields) -> list[Any]:
     """Read the values of an object, in the order of `expected`.
 
     Raises:
-        InputError: no object, other names, or a value that is no text or no list of texts.
+        InputError: the input is not an object, has other names, or a value that is neither text nor a list of texts.
     """
     if not isinstance(given, Mapping) or set(given) != set(expected):
         form = ", ".join(f'"{name}": {"text" if kind is str else "[text, …]"}' for name, kind in expected.items())

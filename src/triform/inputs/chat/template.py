@@ -42,7 +42,7 @@ class Chat:
         """Read a list of messages, or `{"messages": […]}` with `tools`, `documents` and `chat_template_kwargs`.
 
         Raises:
-            InputError: the input has another form, or a message has no role, or content that is no text.
+            InputError: the input has another form, or a message lacks its role, or its content is not text.
         """
         fields = given if isinstance(given, Mapping) else {"messages": given}
         if "messages" not in fields or not set(fields) <= {"messages", *OWN_FIELDS}:
@@ -89,7 +89,7 @@ class ChatTemplate:
         """Read chat_template.jinja, or `chat_template` of tokenizer_config.json or chat_template.json.
 
         Raises:
-            TokenizerError: the checkpoint has no template, or a template that is no text.
+            TokenizerError: the checkpoint has no template, or its template is not text.
         """
         named = {path.stem: path for path in sorted((checkpoint.folder / FOLDER).glob("*.jinja"))}
         if checkpoint.has(FILE):
@@ -123,7 +123,7 @@ class ChatTemplate:
             continue_final_message: whether the model continues the last message; else it begins an answer.
 
         Raises:
-            InputError: the template refuses the conversation, or a value in it is no JSON.
+            InputError: the template refuses the conversation, or a value in it is not JSON.
             TokenizerError: the template is damaged, or fails.
         """
         from triform.inputs.chat.template_language import compile_template, render
@@ -242,7 +242,7 @@ def _plain(value: Any, change: Callable[[str], str]) -> Any:
     """Copy JSON values and change their texts.
 
     Raises:
-        InputError: a value is no JSON, and a template could call its methods.
+        InputError: a value is not JSON, and a template could call its methods.
     """
     if isinstance(value, str):
         return change(value)

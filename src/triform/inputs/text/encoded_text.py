@@ -55,7 +55,7 @@ def pack_texts(texts: Sequence[EncodedText]) -> Batch:
     """Pack encoded texts into a batch, one sequence for each text.
 
     Raises:
-        InputError: there is no text, or a text without a token.
+        InputError: the list is empty, or a text has no token.
     """
     batch = Batch.from_ids([text.ids for text in texts], [text.token_type_ids for text in texts])
     return replace(batch, sources=tuple(texts))

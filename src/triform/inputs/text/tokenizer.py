@@ -97,7 +97,7 @@ class Tokenizer:
             only_first: cut only the first text of a pair, and not the longer text first.
 
         Raises:
-            InputError: an input that is no text, a text without a token, or too long a text.
+            InputError: an input of another type than text, a text without a token, or too long a text.
         """
         for number, text in enumerate(texts):
             _check(number, text)

@@ -98,7 +98,7 @@ def labels_of(options: ZeroShotClassificationOptions) -> list[str]:
     """Read the labels to choose from; a single text is split at commas.
 
     Raises:
-        InputError: there is no label, or a label that is no text.
+        InputError: the list of labels is empty, or a label is not text.
     """
     given = options.candidate_labels
     labels = [label.strip() for label in given.split(",") if label.strip()] if isinstance(given, str) else given

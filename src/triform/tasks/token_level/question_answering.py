@@ -113,7 +113,7 @@ class QuestionAnswering(TextTask[Rows, Any]):
         for text, (begin, end) in zip(texts, batch.spans.pairs(), strict=True):
             can_say_none = self._can_say_none(text)
             starts, ends = probabilities_in(text, tensors[begin:end], can_say_none=can_say_none)
-            # There is no answer only where no window has one.
+            # The whole context lacks an answer only if every window does.
             no_answer = min(no_answer, float(starts[0] * ends[0]))
             for found in best_of(text, starts, ends, max_length=options.max_answer_len, count=count):
                 first, last = characters_of(text, found, align_to_words=options.align_to_words)
