@@ -55,18 +55,9 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
     settings = {**settings, "additional_special_tokens": [*(settings.get("additional_special_tokens") or ()), *extra]}
     added = _add(checkpoint, settings, ids)
     end = _role(settings, "eos_token", ids, path)
-    return SentencePieceBackend(
-        first=processor,
-        rest=processor,
-        ids=ids,
-        tokens={number: token for token, number in ids.items()},
-        unknown=_role(settings, "unk_token", ids, path),
-        own_ids=True,
-        added=added,
-        template=Template(single=(TEXT, end), pair=((TEXT, end), (TEXT, end))),
-        trims_spaces=True,
-        joined=_join,
-    )
+    template = Template(single=(TEXT, end), pair=((TEXT, end), (TEXT, end)))
+    unknown = _role(settings, "unk_token", ids, path)
+    return _one_model(processor, ids, unknown=unknown, own_ids=True, added=added, template=template)
 
 
 def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
@@ -122,17 +113,16 @@ def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> 
     ids |= {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": len(processor) + 1}
     added = _add(checkpoint, settings, ids)
     start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
+    template = Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end)))
+    unknown = _role(settings, "unk_token", ids, path)
+    return _one_model(processor, ids, unknown=unknown, own_ids=False, added=added, template=template)
+
+
+def _one_model(processor: Any, ids: dict[str, int], **rest: Any) -> SentencePieceBackend:
+    """Build a backend with one model for all texts, which trims spaces."""
+    tokens = {number: token for token, number in ids.items()}
     return SentencePieceBackend(
-        first=processor,
-        rest=processor,
-        ids=ids,
-        tokens={number: token for token, number in ids.items()},
-        unknown=_role(settings, "unk_token", ids, path),
-        own_ids=False,
-        added=added,
-        template=Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end))),
-        trims_spaces=True,
-        joined=_join,
+        first=processor, rest=processor, ids=ids, tokens=tokens, trims_spaces=True, joined=_join, **rest
     )
 
 
