@@ -118,7 +118,7 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Fi
         raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds {files.config} and {files.weights}.")
     if isinstance(model, Path) or str(model).startswith(("/", ".", "~")) or str(model).count("/") > 1:
         raise ModelNotFoundError(
-            f"The folder {folder} does not exist. Name an existing folder, or a Hub id such as org/name."
+            f"Folder {folder} does not exist. Name an existing folder, or a Hub id such as org/name."
         )
     return _find_on_hub(model, revision, files)
 

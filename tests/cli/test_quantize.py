@@ -126,4 +126,4 @@ def test_mistakes_are_named(llama: Path, tmp_path: Path) -> None:
     narrow = checkpoints.llama("LlamaForCausalLM", tmp_path / "narrow", hidden_size=48)
     result = run(narrow, "-f", "int4", "-o", tmp_path / "q")
     assert isinstance(result.exception, UnsupportedModelError)
-    assert "48 inputs, no multiple of 32" in str(result.exception)
+    assert "48 inputs, not a multiple of 32" in str(result.exception)
