@@ -158,6 +158,7 @@ def files_of(checkpoint: Checkpoint) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_model_is_fetched_once_and_without_what_is_not_needed(hub: FakeHub, elsewhere: Elsewhere) -> None:
     checkpoint = elsewhere.find()
     assert (checkpoint.source, checkpoint.revision) == ("org/tiny", FIRST)
@@ -172,6 +173,7 @@ def test_a_model_is_fetched_once_and_without_what_is_not_needed(hub: FakeHub, el
     assert not hub.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("revision", ["v2", SECOND])
 def test_a_revision_is_fetched_beside_another(revision: str, elsewhere: Elsewhere) -> None:
     assert elsewhere.find().revision == FIRST
@@ -209,6 +211,7 @@ def test_a_hub_that_cannot_be_reached_is_told_from_one_that_lacks_the_model(else
     assert "Name a local folder instead?" in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("some", [("config.json",), ("config.json", "model.safetensors"), ("tokenizer.json",)], ids=str)
 def test_what_another_program_fetched_in_part_is_completed(some: tuple[str, ...], elsewhere: Elsewhere) -> None:
     elsewhere.fetch_some(*some)
@@ -229,11 +232,13 @@ def test_an_old_cache_is_completed(old_cache: Elsewhere) -> None:
     assert files_of(old_cache.find()) == WANTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}], ids=str)
 def test_an_old_cache_that_cannot_be_completed_is_refused(change: dict[str, str], old_cache: Elsewhere) -> None:
     assert "org/tiny" in old_cache.refuse(**change)
 
 
+@pytest.mark.slow
 def test_a_missing_shard_is_fetched(hub: FakeHub, elsewhere: Elsewhere) -> None:
     shards = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     index = json.dumps({"weight_map": {"x": shards[0], "y": shards[1]}}).encode()
@@ -251,6 +256,7 @@ def test_offline_a_cache_that_lacks_only_what_is_not_needed_will_do(elsewhere: E
     assert elsewhere.find(HF_HUB_OFFLINE="1").revision == FIRST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [b"{", b"[]", b'{"weight_map": []}', b'{"weight_map": {"x": 3}}'], ids=repr)
 def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: FakeHub, elsewhere: Elsewhere) -> None:
     hub.commits[FIRST]["model.safetensors.index.json"] = index
@@ -282,6 +288,7 @@ print(convert(sys.argv[1]).folder)
 """
 
 
+@pytest.mark.slow
 def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_converts_them(
     hub: FakeHub, elsewhere: Elsewhere
 ) -> None:

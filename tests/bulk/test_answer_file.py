@@ -193,6 +193,7 @@ class Interruption:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [b"", b"[0.25, 1"])
 def test_a_resumed_run_writes_the_same_bytes(embed: Task[Any, Any], tmp_path: Path, torn: bytes) -> None:
     task = triform.pipeline("embed", model=embed.model.checkpoint.folder, token_budget=700)

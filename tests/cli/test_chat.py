@@ -116,6 +116,7 @@ def test_a_conversation_longer_than_the_context(
     person.read_until("4 tokens in")
 
 
+@pytest.mark.slow
 def test_through_a_pipe(folder: Path) -> None:
     generate = triform.pipeline("text-generation", model=folder, max_new_tokens=6)
     chat = generate([{"role": "user", "content": "A cat"}])[0]["generated_text"]
@@ -130,6 +131,7 @@ def test_through_a_pipe(folder: Path) -> None:
     assert triform_command("chat", folder, *options, *drawn, stdin="A cat")[1] == expected["content"] + "\n"
 
 
+@pytest.mark.slow
 def test_every_setting_that_can_be_streamed_is_an_option(folder: Path) -> None:
     assert {"num_beams", "length_penalty"} == set(OPTIONS) - set(STREAMED)
     _, out, _ = triform_command("chat", "--help", COLUMNS="200")
@@ -138,6 +140,7 @@ def test_every_setting_that_can_be_streamed_is_an_option(folder: Path) -> None:
     assert (code, "was cut off after 1 tokens, the most time that --max-time" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_faults_end_a_pipe(folder: Path, tmp_path: Path) -> None:
     for arguments, stdin, code, message in (
         ((folder,), "/hepl", 3, "'/hepl' is not a command"),

@@ -30,6 +30,7 @@ def triform_command(*arguments: str | Path, stdin: str | None = None, **environm
     return done.returncode, done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_text_on_the_command_line(minilm: Path) -> None:
     code, out, err = triform_command("run", "embed", "a text", "another", "-m", minilm, "--json")
     assert (code, err) == (0, "")
@@ -47,6 +48,7 @@ def test_a_matrix_is_a_line_for_each_row(minilm: Path) -> None:
     np.testing.assert_allclose(np.array([row.split() for row in out.splitlines()], float), expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_objects_are_json(minilm: Path, tmp_path: Path) -> None:
     given = {"source_sentence": "A cat sat.", "sentences": ["Ein Kätzchen saß.", "It rains."]}
     expected = triform.pipeline("sentence-similarity", model=minilm)(given)
@@ -62,6 +64,7 @@ def test_objects_are_json(minilm: Path, tmp_path: Path) -> None:
     assert 'sentence-similarity reads objects such as {"source_sentence": "A cat sat."' in err
 
 
+@pytest.mark.slow
 def test_labels_are_options(minilm: Path, tmp_path: Path) -> None:
     labels = {0: "entailment", 1: "contradiction"}
     config = {"id2label": labels, "label2id": {label: index for index, label in labels.items()}}
@@ -77,6 +80,7 @@ def test_labels_are_options(minilm: Path, tmp_path: Path) -> None:
     assert "candidate_labels=None: expected one or more labels" in err
 
 
+@pytest.mark.slow
 def test_lines_of_a_file_and_of_standard_input(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=3)
     lines = ["first\r", "", "dritte Zeile — 猫"]
@@ -100,6 +104,7 @@ def test_lines_of_a_file_and_of_standard_input(minilm: Path, tmp_path: Path) -> 
     assert 0 < float(score) <= 1
 
 
+@pytest.mark.slow
 def test_options_of_a_task(tmp_path: Path) -> None:
     folder = checkpoints.llama("LlamaForCausalLM", tmp_path)
     generate = triform.pipeline("text-generation", model=folder)
@@ -120,6 +125,7 @@ def test_options_of_a_task(tmp_path: Path) -> None:
         assert "Example: triform run text-generation" in out
 
 
+@pytest.mark.slow
 def test_help_lists_what_the_task_takes() -> None:
     _, out, _ = triform_command("run", "ner", "--help")
     assert "<window|error>" in out
@@ -165,6 +171,7 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
         assert text in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -255,6 +262,7 @@ def test_version() -> None:
     assert triform_command("--version") == (0, f"triform {triform.__version__}\n", "")
 
 
+@pytest.mark.slow
 def test_json_on_the_command_line_is_read_where_it_is_said_to_be(tmp_path: Path) -> None:
     folder = checkpoints.llama("LlamaForCausalLM", tmp_path, chat_template="{{ messages[0].content }}")
     chat = '[{"role": "user", "content": "A cat"}]'

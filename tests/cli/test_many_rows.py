@@ -33,6 +33,7 @@ def lines_of(text: str) -> list[Any]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_ten_kills_lose_and_repeat_no_row(model: Path, tmp_path: Path) -> None:
     rows = write_rows(tmp_path / "rows.txt", 4000)
     task = ("embed", "-m", model, "-i", rows, "--token-budget", "700", "-o")
@@ -45,6 +46,7 @@ def test_ten_kills_lose_and_repeat_no_row(model: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pieces.jsonl", "rows.txt", "whole.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_torn_end_is_cut_off_wherever_it_tears(minilm: Path, tmp_path: Path) -> None:
     """Text answers of several lines, a task of one input per call, and bytes missing from the account."""
     folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model", num_labels=1)
@@ -76,6 +78,7 @@ def test_ctrl_c_says_how_to_go_on(model: Path, tmp_path: Path) -> None:
     assert not output.exists()
 
 
+@pytest.mark.slow
 def test_what_is_there_already_is_not_touched_unasked(model: Path, tmp_path: Path) -> None:
     output = tmp_path / "out.jsonl"
     rows = tmp_path / "rows.txt"
@@ -108,6 +111,7 @@ def test_what_is_there_already_is_not_touched_unasked(model: Path, tmp_path: Pat
     assert len(lines_of(output.read_text())) == 1
 
 
+@pytest.mark.slow
 def test_a_changed_input_is_refused(model: Path, tmp_path: Path) -> None:
     rows, output = write_rows(tmp_path / "rows.txt", 40_000), tmp_path / "out.jsonl"
     task = ("embed", "-m", model, "-i", rows, "-o", output)
@@ -153,6 +157,7 @@ def test_a_bad_row_stops_a_stream(model: Path, tmp_path: Path) -> None:
     assert "--on-error" not in err
 
 
+@pytest.mark.slow
 def test_columns_and_standard_input(classifier: Path, tmp_path: Path) -> None:
     classify = triform.pipeline("text-classification", model=classifier)
     pairs = [{"text": 'one, "two"\nthree', "text_pair": "four"}, {"text": "", "text_pair": "5"}]
@@ -168,6 +173,7 @@ def test_columns_and_standard_input(classifier: Path, tmp_path: Path) -> None:
     assert single == classify(["four"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -193,6 +199,8 @@ def test_wrong_options_are_told(
     assert "Traceback" not in err
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 def test_memory_stays_flat(model: Path, tmp_path: Path) -> None:
     rows, output = write_rows(tmp_path / "rows.txt", 20_000), tmp_path / "out.jsonl"
     peaks = memory_by_rows(("embed", "-m", model, "-i", rows, "-o", output), output, [2_000])
@@ -209,6 +217,7 @@ def test_common_options_come_from_the_environment(model: Path) -> None:
     assert "token_budget=0" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -55,6 +55,7 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(trained: Path) -> None:
     assert {path.name for path in (trained / "training").iterdir()} == {"log.jsonl", "curve.png"}
     records = read_log(trained / "training" / "log.jsonl")
@@ -84,6 +85,7 @@ main()
     assert json.loads(done.stdout) == {"accuracy": 1.0, "macro_f1": 1.0, "matthews": 1.0}
 
 
+@pytest.mark.slow
 def test_an_output_that_is_there_is_not_touched(folder: Path, trained: Path, tmp_path: Path) -> None:
     code, _, err = train(folder, trained)
     assert (code, "Go on with --resume, begin again with --overwrite" in err) == (3, True)
@@ -91,6 +93,7 @@ def test_an_output_that_is_there_is_not_touched(folder: Path, trained: Path, tmp
     assert (code, "trained to its end" in err) == (0, True)
 
 
+@pytest.mark.slow
 def test_early_stop_resume_and_overwrite(folder: Path, tmp_path: Path) -> None:
     code, _, err = train(folder, tmp_path, "--set", "loop.patience=1", "--set", "optimizer.learning_rate=1e-9")
     assert code == 0, err
@@ -99,6 +102,7 @@ def test_early_stop_resume_and_overwrite(folder: Path, tmp_path: Path) -> None:
     assert (code, "none.csv cannot be opened" in err) == (3, True)
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun(folder: Path, tmp_path: Path) -> None:
     arguments = ["-m", "triform", "train", folder / "recipe.toml", "-m", folder / "model", "--set", "loop.steps=4"]
     alone, together = tmp_path / "alone", tmp_path / "together"

@@ -11,6 +11,7 @@ from tests.cli.test_cli import triform_command
 from triform.demo import DEMOS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEMOS)
 def test_every_step_is_shown(name: str) -> None:
     code, out, err = triform_command("demo", name, DEMOS[name].example)
@@ -32,6 +33,7 @@ def test_each_line_of_a_pipe_is_answered() -> None:
     assert "I hate it [really]." in out
 
 
+@pytest.mark.slow
 def test_errors() -> None:
     code, out, err = triform_command("demo", "poetry")
     assert (code, out) == (2, "")
@@ -58,6 +60,7 @@ main()
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("demo", DEMOS.values(), ids=list(DEMOS))
 def test_run_without_a_model_takes_the_shipped_one_and_says_so(demo: object) -> None:
     task, name = demo.task, demo.name  # type: ignore[attr-defined]

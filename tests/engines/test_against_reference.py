@@ -328,6 +328,7 @@ def test_attention(
         assert not ours[..., expected.shape[-1] :].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_family_equals_transformers(case: Case, tmp_path: Path) -> None:
     reference = make_checkpoint(case, tmp_path)

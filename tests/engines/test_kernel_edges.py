@@ -96,6 +96,7 @@ def test_linear(native: Engine, inputs: int, format: Format) -> None:
             close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("inputs", WIDTHS)
 def test_integers(native: Engine, inputs: int, format: Format) -> None:
@@ -118,6 +119,7 @@ def test_integers(native: Engine, inputs: int, format: Format) -> None:
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("sizes", [(1, 1), (31, 33), (32, 64), (33, 100), (257, 31), (64, 257)], ids=str)
 def test_feed_forward(native: Engine, sizes: tuple[int, int], format: Format) -> None:

@@ -46,6 +46,7 @@ def lengths_of(case: Case) -> tuple[int, ...]:
     return tuple(min(length, limit - 4) for length in LENGTHS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
     make_checkpoint(case, tmp_path)
@@ -65,6 +66,7 @@ def test_the_same_alone_and_in_a_batch(case: Case, tmp_path: Path) -> None:
                 np.testing.assert_array_equal(alone.split(part)[0], together.split(part)[index])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case", WRITERS, ids=lambda case: case.name)
@@ -91,6 +93,7 @@ def test_the_same_token_by_token_and_in_ragged_pieces(case: Case, name: str, for
         active = [active[place] for place in going]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS.values(), ids=str)
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("case", [*WRITERS, CASES[0]], ids=lambda case: case.name)

@@ -70,6 +70,7 @@ def test_several_linears_at_once(
         np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instruction_set", _kernels.instruction_sets())
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @settings(max_examples=20, deadline=None)

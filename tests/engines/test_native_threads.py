@@ -75,6 +75,7 @@ def test_threads_of_python_and_several_models_share_the_pool(threads: int, tmp_p
                 np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 @forks
 def test_a_forked_process_has_a_pool_of_its_own(threads: int, tmp_path: Path) -> None:
     model = load(CASES[0], tmp_path)
@@ -175,6 +176,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2"])
 @pytest.mark.parametrize("what", LONG)
 def test_ctrl_c_is_answered_within_a_second(what: str, count: str, models: Path) -> None:
@@ -264,6 +267,8 @@ print(kept > 15_000, is_again, 4 < time.monotonic() - begin < 30)
 """
 
 
+@pytest.mark.serial
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["1", "2"])
 def test_memory_is_used_again_and_given_back_when_idle(count: str) -> None:
     environment = {**os.environ, "TRIFORM_THREADS": count}

@@ -68,6 +68,7 @@ def portable() -> dict[tuple[int, int, float], NDArray[np.float32]]:
     return dict(zip(cases, lines, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(ROPES)), ids=lambda number: f"{ROPES[number]['rope_type']}-{number}")
 def test_rotary_frequencies_are_those_of_transformers_bit_for_bit(number: int, portable: Any) -> None:
     for dim, theta in itertools.product(DIMS, THETAS):

@@ -46,6 +46,7 @@ def check(pair: Pair, prompts: list[list[int]], eos: list[int], **settings: Any)
     return equal, ties
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("early_stopping", [False, True, "never"], ids=str)
 @pytest.mark.parametrize("length_penalty", [1.0, 0.0, -1.5, 2.5], ids=str)
 def test_scores_and_ids(pair: Pair, early_stopping: Any, length_penalty: float) -> None:
@@ -97,6 +98,7 @@ def test_the_same_alone_and_in_a_batch(pair: Pair) -> None:
     assert together == alone
 
 
+@pytest.mark.slow
 def test_beams_drawn_by_their_probability(pair: Pair) -> None:
     """One step draws the first of two beams among all tokens, and the second among the rest."""
     prompt = Batch.from_ids([[5, 6, 7]])
@@ -134,6 +136,7 @@ def test_log_probabilities_add_up_to_the_score(pair: Pair) -> None:
         assert completion.score == pytest.approx(sum(completion.log_probabilities), abs=1e-4)
 
 
+@pytest.mark.serial
 def test_what_it_made_is_gone_when_it_ends(pair: Pair) -> None:
     """Keys and values of many sentences are large: reference counts free them without the garbage collector."""
     prompts = random_ids(pair.case, lengths=LENGTHS, seed=0)

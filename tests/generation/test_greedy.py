@@ -48,12 +48,14 @@ def check(pair: Pair, prompts: list[list[int]], settings: dict[str, Any], *, bat
     assert not actual
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IN_A_BATCH)
 def test_unequal_prompts_in_one_batch(name: str, pair: Pair) -> None:
     for seed in range(3):
         check(pair, random_ids(pair.case, lengths=(5, 1, 17, 9), seed=seed), IN_A_BATCH[name], batch=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALONE)
 def test_lengths_that_count_the_prompt(name: str, pair: Pair) -> None:
     """transformers would count padding as well, so each prompt runs alone."""

@@ -29,6 +29,7 @@ def sample(model: triform.Model, prompts: list[list[int]], **settings: Any) -> l
     return model.generate(Batch.from_ids(prompts), do_sample=True, max_new_tokens=12, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -135,6 +135,7 @@ def alone(model: triform.Model, each: Asked) -> list[Any]:
     return ALONE[key]
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(
     schedule=st.lists(asked, min_size=1, max_size=7, unique_by=lambda each: (each.prompt, each.seed)),

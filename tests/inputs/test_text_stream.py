@@ -79,6 +79,7 @@ def stream(tokenizer: Tokenizer, ids: list[int], *, skip: bool) -> list[str]:
     return [*(words.add(id) for id in ids), words.finish()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("skip", [True, False])
 @settings(max_examples=60, deadline=None)
@@ -92,6 +93,7 @@ def test_pieces_together_are_the_whole(kinds: dict[str, Tokenizer], kind: str, s
     assert "".join(stream(tokenizer, ids, skip=skip)) == tokenizer.decode(ids, skip_special_tokens=skip)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_piece_comes_as_soon_as_it_is_certain(kinds: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = kinds[kind]

@@ -32,6 +32,7 @@ def reference(max_length: int | None, side: Side = "right") -> tokenizers.Tokeni
     return tokenizer
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(
     text=texts,

@@ -43,6 +43,7 @@ def loaded(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return load
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_alone(case: Case, loaded: Any) -> None:
     _, reference, model = loaded(case)
@@ -51,6 +52,7 @@ def test_alone(case: Case, loaded: Any) -> None:
         compare(model, reference, [source], targets and [targets[index]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_in_a_mixed_batch(case: Case, loaded: Any) -> None:
     _, reference, model = loaded(case)
@@ -85,6 +87,7 @@ def test_token_by_token_through_the_cache(case: Case, loaded: Any) -> None:
         step = [sequences[index][done[index] : done[index] + 1] for index in active]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_export_round_trip(case: Case, loaded: Any, tmp_path: Path) -> None:
     _, reference, model = loaded(case)

@@ -43,6 +43,7 @@ def both(task: str, folder: Path, **options: Any) -> tuple[Any, Any]:
     return triform.pipeline(task, model=folder, **options), transformers.pipeline(task, model=str(folder), device="cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"top_k": 2}, {"top_k": None}, {"function_to_apply": "sigmoid"}], ids=str)
 @pytest.mark.parametrize(
     "config",
@@ -92,6 +93,7 @@ def test_text_classification_by_the_end_token(family: str, tmp_path: Path, confi
     assert_same(ours(pairs, top_k=None), reference(pairs, top_k=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
 @pytest.mark.parametrize("labels", [["O", "B-PER", "I-PER", "B-LOC", "I-LOC"], ["O", "PER", "LOC"]], ids=str)
 def test_token_classification(minilm: Path, tmp_path: Path, labels: list[str], strategy: str) -> None:
@@ -154,6 +156,7 @@ def test_fill_mask(minilm: Path, tmp_path: Path) -> None:
     assert_same(ours(texts[1], targets=["cat", "dog", "a"]), reference(texts[1], targets=["cat", "dog", "a"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "architecture", "options"),
     [

@@ -81,6 +81,7 @@ def with_pooling(minilm: Path, folder: Path, **pooling: Any) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pooling",
     [
@@ -153,6 +154,7 @@ def test_refuses_what_it_does_not_know(minilm: Path, tmp_path: Path, embed: Any)
             triform.pipeline("sentence-embedding", model=folder)
 
 
+@pytest.mark.slow
 def test_published_score_through_the_command_line(minilm: Path, data: Path, tmp_path: Path) -> None:
     rows = read_pairs(data)
     gold = [float(row[5]) for row in rows]
@@ -168,6 +170,7 @@ def test_published_score_through_the_command_line(minilm: Path, data: Path, tmp_
     assert 100 * spearmanr(similarity, gold).statistic == pytest.approx(82.0, abs=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_int8_loses_no_more_than_a_third_of_a_point(engine: str, minilm: Path, data: Path) -> None:
     """Quantized activations cause most of the loss: float activations score 81.98."""

@@ -43,6 +43,7 @@ MODULES: dict[str, tuple[Any, ...]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MODULES)
 def test_modules_equal_those_of_sentence_transformers(kind: str, minilm: Path, tmp_path: Path) -> None:
     folder = save(minilm, tmp_path / "made", *MODULES[kind])

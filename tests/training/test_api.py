@@ -49,6 +49,7 @@ def values(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     }
 
 
+@pytest.mark.slow
 def test_values_alone(values: dict[str, Any], tmp_path: Path) -> None:
     observer = Recorder()
     result = triform.train(**values, output=tmp_path / "out", observer=observer)

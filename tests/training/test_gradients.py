@@ -107,6 +107,7 @@ def assert_same_gradients(model: Model, reference: Any) -> None:
     assert compared == set(map(id, expected.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_gradient_equals_that_of_transformers(case: Case, tmp_path: Path) -> None:
     reference = make_checkpoint(case, tmp_path)
@@ -174,6 +175,7 @@ def test_half_precision_is_near_and_leaves_gradients_in_float32(case: Case, reco
     assert all(own.grad is not None and own.grad.dtype == torch.float32 for own in trainable_parameters(model).values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_as_much_is_dropped_at_the_same_places(case: Case, tmp_path: Path) -> None:
     """Compare every site of dropout with transformers: rate, last axis and count."""

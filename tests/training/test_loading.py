@@ -46,6 +46,7 @@ def config_alone(case: Case, folder: Path, **changes: Any) -> Path:
     return folder / "config.json"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_from_nothing_and_back_to_transformers(case: Case, tmp_path: Path) -> None:
     model = load_for_training(config_alone(case, tmp_path / "config"))
@@ -68,6 +69,7 @@ def load_backbone_or_head(case: Case, folder: Path) -> Any:
 
 
 # DistilBERT may initialise positions with sinusoids; Triform does not.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case", [case for case in CASES if case.name != "distilbert-tokens"], ids=lambda case: case.name
 )
@@ -126,6 +128,7 @@ NEW_HEADS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "head"), NEW_HEADS)
 def test_a_new_head_on_an_old_body(name: str, head: NewHead, tmp_path: Path) -> None:
     case = next(case for case in CASES if case.name == name)

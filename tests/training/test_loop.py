@@ -52,6 +52,7 @@ def numbers(output: Path) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_the_loss_falls_and_the_model_is_saved(undisturbed: Path) -> None:
     records = numbers(undisturbed)
     steps = [record for record in records if "loss" in record]
@@ -64,6 +65,7 @@ def test_the_loss_falls_and_the_model_is_saved(undisturbed: Path) -> None:
     assert small.score(triform.load(undisturbed, engine="torch")) == best != scores[120]
 
 
+@pytest.mark.slow
 def test_ten_kills_end_in_the_same_numbers(model: Path, texts: Path, undisturbed: Path, tmp_path: Path) -> None:
     rng = random.Random(0)
     kills = 0
@@ -83,6 +85,7 @@ def test_ten_kills_end_in_the_same_numbers(model: Path, texts: Path, undisturbed
         assert (tmp_path / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one(model: Path, texts: Path, undisturbed: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -99,6 +99,7 @@ class TestMaskedLM:
         assert loss.total.item() == pytest.approx(total, rel=1e-5)
         assert (batch.ids == true.ids)[np.setdiff1d(np.arange(len(labels)), hidden)].all()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("whole_words", [True, False])
     def test_what_is_hidden(self, folder: Path, whole_words: bool) -> None:
         model = load_for_training(folder)

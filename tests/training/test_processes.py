@@ -62,6 +62,7 @@ if sharded:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert-masked-lm", "llama-lm-tied"])
 def test_two_processes_learn_as_one(name: str, tmp_path: Path) -> None:
     make_checkpoint(next(case for case in CASES if case.name == name), tmp_path)

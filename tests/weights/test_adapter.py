@@ -63,6 +63,7 @@ def equal(model: triform.Model, reference: Any, name: str) -> None:
     compare(model, reference, sources, targets)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"use_rslora": True}, {"use_dora": True, "bias": "lora_only"}], ids=str)
 @pytest.mark.parametrize("name", ["bert-masked-lm", "gpt2-lm", "llama-grouped", "t5-lm"])
 def test_low_ranks(name: str, options: dict[str, Any], tmp_path: Path) -> None:
@@ -107,6 +108,7 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_options(kind: str, tmp_path: Path) -> None:
     name, options = OPTIONS[kind]

@@ -329,6 +329,7 @@ def test_what_compressed_tensors_itself_writes_is_read(format: Format, tmp_path:
     np.testing.assert_array_equal(outputs(load(tmp_path / "quantized")), expected)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("format", INTEGERS, ids=str)
 @pytest.mark.parametrize("engine", ["native", "reference"])
 def test_the_peak_of_loading_is_the_result_and_one_tensor(engine: str, format: Format, tmp_path: Path) -> None:
