@@ -55,28 +55,28 @@ def close(engine: Engine, actual: Any, expected: Floats) -> None:
 
 
 def prepared(
-    engine: Engine, array: Floats, format: Format = Format.FLOAT32, use: ParameterRole = ParameterRole.LINEAR
+    engine: Engine, array: Floats, format: Format = Format.FLOAT32, role: ParameterRole = ParameterRole.LINEAR
 ) -> tuple[Any, Any]:
     """Return a parameter of the reference engine, and the same parameter of another engine."""
     stored = StoredTensor(array, Format.FLOAT32)
-    return REFERENCE.prepare("w", stored, format, use), engine.prepare("w", stored, format, use)
+    return REFERENCE.prepare("w", stored, format, role), engine.prepare("w", stored, format, role)
 
 
 @pytest.mark.parametrize(
     "use", [ParameterRole.TABLE, ParameterRole.LINEAR, ParameterRole.TABLE | ParameterRole.LINEAR], ids=str
 )
 @pytest.mark.parametrize("format", FLOATS, ids=str)
-def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, use: ParameterRole) -> None:
-    numpy, ours = prepared(engine, random_array(70, 24), format, use)
+def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, role: ParameterRole) -> None:
+    numpy, ours = prepared(engine, random_array(70, 24), format, role)
     assert ours.shape == (70, 24)
     assert ours.format is format
     stored = engine.stored(ours)
     assert stored.format is format
     np.testing.assert_array_equal(stored.array, REFERENCE.stored(numpy).array)
-    if ParameterRole.TABLE in use:
+    if ParameterRole.TABLE in role:
         ids = np.array([3, 3, 69])
         close(engine, engine.embedding(engine.asarray(ids), ours), REFERENCE.embedding(ids, numpy))
-    if ParameterRole.LINEAR in use:
+    if ParameterRole.LINEAR in role:
         x = random_array(5, 24, seed=1)
         close(engine, engine.linear(engine.asarray(x), ours), REFERENCE.linear(x, numpy))
 
@@ -93,7 +93,7 @@ def test_linear(name: str, rows: int, inputs: int, outputs: int, activation: Act
     engine = ENGINES[name]
     weight = prepared(engine, random_array(outputs, inputs) * np.float32(inputs**-0.5))
     bias = (
-        prepared(engine, random_array(outputs, seed=2), use=ParameterRole.VECTOR)
+        prepared(engine, random_array(outputs, seed=2), role=ParameterRole.VECTOR)
         if data.draw(st.booleans())
         else (None, None)
     )
@@ -116,7 +116,7 @@ def test_feed_forward(
         *(
             (
                 prepared(engine, random_array(*shape, seed=seed) * np.float32(shape[1] ** -0.5), format),
-                prepared(engine, random_array(shape[0], seed=seed), use=ParameterRole.VECTOR),
+                prepared(engine, random_array(shape[0], seed=seed), role=ParameterRole.VECTOR),
             )
             for seed, shape in enumerate(shapes)
         ),
@@ -153,7 +153,7 @@ def test_activations_of_great_and_of_no_numbers(engine: Engine, activation: Acti
 @pytest.mark.parametrize("name", NAMES)
 def test_norms(name: str, rows: int, width: int) -> None:
     engine = ENGINES[name]
-    weight, bias = (prepared(engine, random_array(width, seed=seed), use=ParameterRole.VECTOR) for seed in (0, 2))
+    weight, bias = (prepared(engine, random_array(width, seed=seed), role=ParameterRole.VECTOR) for seed in (0, 2))
     x = random_array(rows, width, seed=1)
     ours = engine.layer_norm(engine.asarray(x), weight[1], bias[1], 1e-5)
     close(engine, ours, REFERENCE.layer_norm(x, weight[0], bias[0], 1e-5))

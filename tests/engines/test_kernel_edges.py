@@ -68,10 +68,10 @@ def close(actual: Floats, expected: Floats) -> None:
     assert np.abs(actual - expected).max(initial=0) <= 1e-5 * max(1, np.abs(expected).max(initial=0))
 
 
-def both(native: Engine, array: Floats, use: ParameterRole, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
+def both(native: Engine, array: Floats, role: ParameterRole, format: Format = Format.FLOAT32) -> tuple[Any, Any]:
     """Return a parameter of the native engine, and the same parameter of the reference engine."""
     stored = StoredTensor(array, Format.FLOAT32)
-    return native.prepare("w", stored, format, use), REFERENCE.prepare("w", stored, format, use)
+    return native.prepare("w", stored, format, role), REFERENCE.prepare("w", stored, format, role)
 
 
 @pytest.mark.parametrize("format", FLOATS, ids=str)

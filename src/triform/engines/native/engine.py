@@ -73,10 +73,10 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
         self.instruction_set = chosen
         self._kernels = _kernels.Kernels(chosen)
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> NativeParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, role: ParameterRole) -> NativeParameter:
         """Pack a linear's weight, or any integer weight, in blocks of output channels; keep other tensors as stored."""
         self.check_format(name, format)
-        if ParameterRole.LINEAR in use or format.is_integer:
+        if ParameterRole.LINEAR in role or format.is_integer:
             return self.adopt(self.pack(tensor, format), tensor.shape)
         converted = convert(tensor, format)
         # Kernels read rows end to end.

@@ -61,7 +61,7 @@ class ParameterOperations(ABC, Generic[ArrayT, ParameterT]):
     weights is worth keeping."""
 
     @abstractmethod
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ParameterT:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, role: ParameterRole) -> ParameterT:
         """Prepare a tensor of the checkpoint for all roles. Called once for each parameter, shared or not.
 
         Arguments:

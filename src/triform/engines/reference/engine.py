@@ -32,7 +32,7 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
     formats = frozenset(FORMATS.values())
     page_size = 32
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> ReferenceParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, role: ParameterRole) -> ReferenceParameter:
         """Convert a tensor to `format`, and keep the tensor as stored."""
         self.check_format(name, format)
         return ReferenceParameter(convert(tensor, format))

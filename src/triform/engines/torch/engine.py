@@ -113,7 +113,7 @@ class TorchEngine(TypedEngine[torch.Tensor, TorchParameter]):
         """Draw whether a block runs while training (LayerDrop)."""
         return not (self._is_training and rate) or torch.rand(()).item() >= rate
 
-    def prepare(self, name: str, tensor: StoredTensor, format: Format, use: ParameterRole) -> TorchParameter:
+    def prepare(self, name: str, tensor: StoredTensor, format: Format, role: ParameterRole) -> TorchParameter:
         """Copy a tensor to the device as a `torch.nn.Parameter`."""
         self.check_format(name, format)
         return TorchParameter(torch.nn.Parameter(to_torch(convert(tensor, format), self.device)), format)
