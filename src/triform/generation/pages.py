@@ -101,6 +101,8 @@ class PagePool:
         self.store = self.engine.key_value_store(self.layers)
         self.num_users: Integers = np.zeros(0, np.int64)
         """(pages,) the number of sequences that use each page of the store."""
+        self._is_unused = np.zeros(0, np.bool_)
+        """(pages,) whether each page is one of `_unused`."""
         page_bytes = max(1, self.store.page_bytes)
         self.max_pages = None if self.budget is None else self.budget // page_bytes
         self._max_unused = PREFIX_BYTES // page_bytes if self.keeps_prefixes else 0
@@ -137,14 +139,16 @@ class PagePool:
         self.num_users += change
         if not self._cached:
             return
-        for page in np.flatnonzero(change > 0).tolist():
-            self._unused.pop(page, None)
+        for page in np.flatnonzero((change > 0) & self._is_unused).tolist():
+            self._unused.pop(page)
+            self._is_unused[page] = False
         # Later pages of a sequence are evicted before earlier ones, which other sequences may share.
         is_idle = self.num_users[released] == 0
         for page in released[is_idle][::-1].tolist():
             if page in self._cached:
                 self._unused[page] = None
                 self._unused.move_to_end(page)
+                self._is_unused[page] = True
         while len(self._unused) > self._max_unused:
             self._forget(next(iter(self._unused)))
 
@@ -216,11 +220,6 @@ class PagePool:
                 keys.append(page_key(keys[-1] if keys else ROOT, ids[end - self.page_size : end]))
         return keys
 
-    def forget_prefixes(self) -> None:
-        """Empty the prefix cache; pages in use keep their contents."""
-        for page in list(self._cached):
-            self._forget(page)
-
     def shrink(self) -> None:
         """Free memory if no sequence uses a page: only the cached pages stay in the store."""
         if self.num_users.any() or len(self.num_users) <= max(2 * len(self._unused), MIN_GROWTH):
@@ -230,6 +229,7 @@ class PagePool:
         number = {page: place for place, page in enumerate(kept)}
         self.num_users = np.zeros(len(kept), np.int64)
         self._unused = OrderedDict.fromkeys(range(len(kept)))
+        self._is_unused = np.ones(len(kept), np.bool_)
         self._cached = {number[page]: known for page, known in self._cached.items()}
         self._by_key = {key: number[page] for key, page in self._by_key.items()}
         self._children = {
@@ -244,9 +244,7 @@ class PagePool:
         return any(known[: len(tokens)] == tuple(tokens) for _, known in self._latest_children(parent))
 
     def _free_pages(self) -> Integers:
-        is_free = self.num_users == 0
-        is_free[list(self._unused)] = False
-        return np.flatnonzero(is_free)
+        return np.flatnonzero((self.num_users == 0) & ~self._is_unused)
 
     def _grow(self, missing: int) -> None:
         """Grow the store by at least `missing` pages, within the budget."""
@@ -258,11 +256,13 @@ class PagePool:
         if target > num_pages:
             self.store.grow(target)
             self.num_users = np.append(self.num_users, np.zeros(target - num_pages, np.int64))
+            self._is_unused = np.append(self._is_unused, np.zeros(target - num_pages, np.bool_))
 
     def _forget(self, page: int) -> None:
         """Remove a page from the prefix cache."""
         known = self._cached.pop(page)
         self._unused.pop(page, None)
+        self._is_unused[page] = False
         if known.key is not None:
             del self._by_key[known.key]
         siblings = self._children[known.parent]
