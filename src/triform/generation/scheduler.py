@@ -146,6 +146,8 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Admit waiting requests to the running batch, within the token budget and the free pages."""
+        if not self._waiting:
+            return
         budget = self.token_budget - sum(self._running.num_unread())
         admitted: list[Request] = []
         for request in self._waiting:
@@ -178,8 +180,8 @@ class Scheduler:
 
     def _settle(self) -> None:
         """Drop entries of `_being_read` without a reader, and free memory after the last request."""
-        reading = [request for request in self._running.requests if request.is_unread]
         if self._being_read:
+            reading = [request for request in self._running.requests if request.is_unread]
             self._being_read = {key: each for key, each in self._being_read.items() if each in reading}
         if not self.has_work:
             self._running.shrink()
