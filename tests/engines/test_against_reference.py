@@ -63,7 +63,7 @@ def prepared(
 
 
 @pytest.mark.parametrize(
-    "use", [ParameterRole.TABLE, ParameterRole.LINEAR, ParameterRole.TABLE | ParameterRole.LINEAR], ids=str
+    "role", [ParameterRole.TABLE, ParameterRole.LINEAR, ParameterRole.TABLE | ParameterRole.LINEAR], ids=str
 )
 @pytest.mark.parametrize("format", FLOATS, ids=str)
 def test_parameters_are_those_of_the_reference_engine(engine: Engine, format: Format, role: ParameterRole) -> None:
