@@ -1,4 +1,4 @@
-// The instruction sets that the kernels are compiled for, and those that this machine can run.
+// The instruction sets of the compiled kernels, and which of them this machine can run.
 #pragma once
 #include <vector>
 

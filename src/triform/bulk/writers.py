@@ -84,7 +84,7 @@ class AnswerWriter(ABC):
         """Read past the answered rows; return those of a chunk that is answered in part.
 
         Raises:
-            InputError: the rows differ from those that were answered.
+            InputError: the rows differ from the rows of the interrupted run.
         """
         return []
 

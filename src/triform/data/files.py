@@ -21,7 +21,7 @@ class Files:
     """Files of examples, and how to read them; iterating reads the rows anew.
 
     Any file may be compressed with gzip; without a format the file's name says the format, else it is txt. Each row is
-    sound and has a mapping of named values; a plain text is the value `text`.
+    valid and has a mapping of named values; a plain text is the value `text`.
     """
 
     paths: Sequence[Path] | Mapping[str, Path]

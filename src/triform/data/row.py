@@ -11,7 +11,7 @@ class Row(NamedTuple):
     where: str
     """The file and the line where the row begins, for messages."""
     error: str | None = None
-    """The reason why the row cannot be read; None for a sound row."""
+    """The reason why the row cannot be read; None for a valid row."""
 
 
 def count(number: int, noun: str) -> str:

@@ -113,7 +113,7 @@ class RunningBatch:
             OutOfPagesError: the pool has too few pages for the new tokens; the batch is unchanged.
         """
         ids, is_ready = self._plan(token_budget)
-        batch = Batch.from_sound_ids(ids)
+        batch = Batch.from_checked_ids(ids)
         last = batch.spans.ends - 1
         # A pass with unfinished prompts only needs no logits, but the head takes at least one row.
         logits_at = last[np.array(is_ready)] if any(is_ready) else last[-1:]

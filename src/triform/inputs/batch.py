@@ -94,8 +94,8 @@ class Batch:
         return replace(batch, token_type_ids=np.concatenate(types))
 
     @classmethod
-    def from_sound_ids(cls, sequences: Sequence[Sequence[int]]) -> "Batch":
-        """Pack sequences of ids without checking them, as generation does at each step."""
+    def from_checked_ids(cls, sequences: Sequence[Sequence[int]]) -> "Batch":
+        """Pack sequences of valid ids without a check, for the steps of generation."""
         ids = np.array(list(chain.from_iterable(sequences)), np.int64)
         return cls(spans=Spans.of_lengths(np.array([len(each) for each in sequences])), ids=ids)
 

@@ -33,7 +33,7 @@ from triform.weights import (
 )
 
 PROJECTIONS = ("classification_head.", "span_head.")
-"""Parameters that make scores of labels: a new head never takes over those of other labels."""
+"""Prefixes of the projections to labels. A new head has other labels, so it never takes them over."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

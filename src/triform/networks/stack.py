@@ -81,7 +81,7 @@ class Stack:
 
         Arguments:
             batch: the rows of a pass.
-            lengths: (B,) rows of each sequence, those of earlier passes included.
+            lengths: (B,) rows of each sequence, with the cached rows of earlier passes.
 
         Raises:
             InputError: naming the sequence and what does not fit.

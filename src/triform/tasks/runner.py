@@ -101,14 +101,14 @@ class Runner(Generic[Answer]):
             Lists that together hold the answer or failure of each input in `chunk[skip:]`, in order.
         """
         failures = {number: given for number, given in enumerate(chunk) if isinstance(given, Failure)}
-        batches = self._sound_batches(chunk, failures)
+        batches = self._valid_batches(chunk, failures)
         if on_error is ErrorPolicy.STOP and (failed := [number for number in failures if number >= skip]):
             chunk = chunk[: min(failed) + 1]
-            batches = self._sound_batches(chunk, failures)
-        sound = [number for number in range(len(chunk)) if number not in failures]
+            batches = self._valid_batches(chunk, failures)
+        valid = [number for number in range(len(chunk)) if number not in failures]
         for batch in batches:
-            numbers, sound = sound[: self._num_inputs(batch)], sound[self._num_inputs(batch) :]
-            end = sound[0] if sound else len(chunk)
+            numbers, valid = valid[: self._num_inputs(batch)], valid[self._num_inputs(batch) :]
+            end = valid[0] if valid else len(chunk)
             if end <= skip:
                 continue
             answers = self._answers_or_failures(batch, chunk, numbers, failures) if numbers[-1] >= skip else {}
@@ -141,18 +141,18 @@ class Runner(Generic[Answer]):
         tensors = [task.forward(part, options) for part in batch.split(options.token_budget)]
         return task.postprocess(batch, tensors[0] if len(tensors) == 1 else np.concatenate(tensors), options)
 
-    def _sound_batches(self, chunk: Sequence[Any], failures: dict[int, Failure]) -> list[Batch]:
+    def _valid_batches(self, chunk: Sequence[Any], failures: dict[int, Failure]) -> list[Batch]:
         """Preprocess the inputs that have not failed; where that raises, find out which fail and add them."""
-        sound = {number: given for number, given in enumerate(chunk) if number not in failures}
+        valid = {number: given for number, given in enumerate(chunk) if number not in failures}
         try:
-            return self._batches(list(sound.values()))
+            return self._batches(list(valid.values()))
         except InputError:
-            for number, given in sound.items():
+            for number, given in valid.items():
                 try:
                     self._batches([given])
                 except InputError as error:
                     failures[number] = self._failure(error)
-            return self._batches([given for number, given in sound.items() if number not in failures])
+            return self._batches([given for number, given in valid.items() if number not in failures])
 
     def _answers_or_failures(
         self, batch: Batch, chunk: Sequence[Any], numbers: Sequence[int], failures: dict[int, Failure]

@@ -39,8 +39,8 @@ def with_lora(
 ) -> Model:
     """Add a trainable low-rank change to some linears: W + alpha/rank · B·A.
 
-    All other parameters are those of the given model, without gradients from now on, except new ones, such as a new
-    head, and those that `trained` names: they are trained whole. Heads that classify or find spans cannot be targets.
+    New parameters, such as a new head, and the parameters that `trained` names are trained whole. All others keep the
+    values of the given model and lose their gradients. Heads that classify or find spans cannot be targets.
 
     Arguments:
         model: a model of `load_for_training`.
