@@ -1,30 +1,27 @@
-"""Model: a network on an engine, with parameters and blueprint."""
+"""Model: a network on an engine, with parameters and blueprint.
+
+`triform.generation` is imported by the methods that generate, so that a model of another form starts without it.
+"""
+
+from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triform import spec
 from triform.engines import Engine, Hook, Integers, Parameter
 from triform.errors import InputError, NonFiniteError, WrongTaskError
-from triform.generation import (
-    Completion,
-    GeneratedToken,
-    GenerationConfig,
-    KeyValueCache,
-    Request,
-    Scheduler,
-    Stopping,
-    new_cache,
-    requests_of,
-)
 from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model.blueprint import Blueprint
 from triform.model.export import save_checkpoint
 from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output
+
+if TYPE_CHECKING:
+    from triform.generation import Completion, GeneratedToken, GenerationConfig, KeyValueCache, Request, Scheduler
 
 
 class Model:
@@ -122,6 +119,8 @@ class Model:
 
     def new_cache(self, num_sequences: int) -> KeyValueCache:
         """Make an empty KV cache for the decoder's self-attention."""
+        from triform.generation import new_cache
+
         return new_cache(self.engine, self.spec.output_stack, num_sequences)
 
     def generate(self, batch: Batch, *, max_new_tokens: int | None = None, **settings: Any) -> list[list[int]]:
@@ -191,6 +190,8 @@ class Model:
         Raises:
             UnsupportedModelError: a setting is not implemented in this version, or is impossible.
         """
+        from triform.generation import GenerationConfig
+
         return GenerationConfig.from_checkpoint(self.checkpoint)
 
     def new_scheduler(self, *, byte_budget: int | None = None, hook: Hook | None = None) -> Scheduler:
@@ -203,12 +204,16 @@ class Model:
         Raises:
             WrongTaskError: the model is not a decoder with a language head.
         """
+        from triform.generation import Scheduler
+
         network = self._generative_network()
         encoder = network if isinstance(network, EncoderDecoder) else None
         return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
 
     def new_requests(self, batch: Batch, *, log_probabilities: bool = False, **settings: Any) -> list[Request]:
         """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as in `complete`."""
+        from triform.generation import Stopping, requests_of
+
         network = self._generative_network()
         config = self.generation_config.updated(settings)
         # A stop string may be a special token.

@@ -20,7 +20,7 @@ class Scope:
     path: str = ""
 
     def __truediv__(self, name: str) -> "Scope":
-        return replace(self, path=f"{self.path}.{name}" if self.path else name)
+        return Scope(self.engine, self.source, self.stack, self._path_of(name))
 
     def of_stack(self, name: str) -> "Scope":
         """Enter the stack of this name: encoder or decoder."""
@@ -37,12 +37,15 @@ class Scope:
 
     def vector(self, name: str, size: int) -> Parameter:
         """Take the bias or norm of this name at this place."""
-        return self.source((self / name).name, (size,), ParameterRole.VECTOR)
+        return self.source(self.stack + self._path_of(name), (size,), ParameterRole.VECTOR)
 
     def table(self, name: str, num_rows: int, size: int) -> Parameter:
         """Take the table of this name at this place."""
-        return self.source((self / name).name, (num_rows, size), ParameterRole.TABLE)
+        return self.source(self.stack + self._path_of(name), (num_rows, size), ParameterRole.TABLE)
 
     def linear(self, name: str, out_features: int, in_features: int) -> Parameter:
         """Take the weight of a linear of this name at this place."""
-        return self.source((self / name).name, (out_features, in_features), ParameterRole.LINEAR)
+        return self.source(self.stack + self._path_of(name), (out_features, in_features), ParameterRole.LINEAR)
+
+    def _path_of(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name

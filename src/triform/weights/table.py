@@ -1,8 +1,7 @@
 """The weight table of a family: tensor names in checkpoints ↔ canonical names of parameters, read both ways."""
 
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 
@@ -13,8 +12,8 @@ from triform.weights.slices import SliceStep, Split, Stack, TensorSlice
 class Rename:
     """A rule of a table: tensor name in checkpoints ↔ canonical names of the parameters in the tensor.
 
-    `*` stands for one part between dots, in the same order in all names. `#` in the canonical names stands for the
-    number of an array in a `Stack`.
+    `*` stands for one part between dots or the rest of one, in the same order in all names. `#` in the canonical names
+    stands for the number of an array in a `Stack`.
 
         Rename("h.*.ln_1.*",           "blocks.*.attention.pre_norm.*")
         Rename("h.*.attn.c_attn.*",    "blocks.*.attention.query.*", "blocks.*.attention.key.*",
@@ -97,7 +96,7 @@ class WeightTable:
         for rules, candidate in ((self.rules, modern.removeprefix(self.prefix)), (self.heads, modern)):
             for rule in rules:
                 for canonical, tensor_slice in rule.to_canonical(candidate):
-                    yield canonical, replace(tensor_slice, tensor=name)
+                    yield canonical, TensorSlice(name, tensor_slice.steps)
 
     def to_checkpoint(self, canonical: str, *, prefix: str) -> TensorSlice:
         """Return the slice for the export of a parameter, with `prefix` before a backbone's name."""
@@ -105,7 +104,7 @@ class WeightTable:
             for rule in rules:
                 tensor_slice = rule.to_checkpoint(canonical)
                 if tensor_slice is not None:
-                    return replace(tensor_slice, tensor=before + tensor_slice.tensor)
+                    return TensorSlice(before + tensor_slice.tensor, tensor_slice.steps)
         raise AssertionError(f"no rule exports {canonical}")
 
     def belongs_to_head(self, name: str) -> bool:
@@ -120,20 +119,29 @@ class WeightTable:
 
 def _match(pattern: str, name: str) -> tuple[list[str], int] | None:
     """Return the parts of `name` at the stars of `pattern`, and the number at `#`, 0 without one; None if not equal."""
-    found = _compile(pattern).fullmatch(name)
-    if found is None:
+    expected, parts = _parts(pattern), name.split(".")
+    if len(expected) != len(parts):
         return None
-    number = found.re.groupindex.get("number", 0)
-    stars = [group for place, group in enumerate(found.groups(), 1) if place != number]
-    return stars, int(found["number"]) if number else 0
+    stars, number = [], 0
+    for wanted, part in zip(expected, parts, strict=True):
+        if "*" in wanted:
+            before, after = wanted.split("*")
+            if not (len(part) > len(before + after) and part.startswith(before) and part.endswith(after)):
+                return None
+            stars.append(part[len(before) : len(part) - len(after)])
+        elif wanted == "#" and part.isdecimal() and part == str(int(part)):
+            number = int(part)
+        elif wanted != part:
+            return None
+    return stars, number
+
+
+@cache
+def _parts(pattern: str) -> list[str]:
+    return pattern.split(".")
 
 
 def _fill(pattern: str, stars: list[str], number: int) -> str:
     rest = iter(stars)
-    return "".join(next(rest) if letter == "*" else str(number) if letter == "#" else letter for letter in pattern)
-
-
-@cache
-def _compile(pattern: str) -> re.Pattern[str]:
-    wildcards = {"*": "([^.]+)", "#": "(?P<number>0|[1-9][0-9]*)"}
-    return re.compile("".join(wildcards.get(letter) or re.escape(letter) for letter in pattern))
+    filled = (part.replace("*", next(rest)) if "*" in part else part for part in _parts(pattern))
+    return ".".join(str(number) if part == "#" else part for part in filled)

@@ -1,4 +1,4 @@
-"""The native engine: kernels in C++, and the reference engine's NumPy for operations without a kernel."""
+"""The native engine: kernels in C++, and plain NumPy for operations without a kernel."""
 
 import os
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from triform.engines.native.key_value_store import NativeStore, in_pages
 from triform.engines.native.memory import empty
 from triform.engines.native.parameter import NativeParameter, as_bytes, pack
 from triform.engines.native.threads import num_threads
+from triform.engines.numpy_operations import NumPyOperations
 from triform.engines.protocol import (
     Bias,
     Dense,
@@ -24,7 +25,6 @@ from triform.engines.protocol import (
     Spans,
     TypedEngine,
 )
-from triform.engines.reference.engine import ReferenceEngine
 from triform.errors import EngineError
 from triform.spec import Activation, Pooling, ScoreRule
 
@@ -34,12 +34,11 @@ ACTIVATIONS: dict[Activation | None, _kernels.Activation] = {
 }
 ACTIVATIONS[None] = _kernels.Activation.NONE
 POOLINGS = {pooling: _kernels.Pooling[pooling.name] for pooling in Pooling}
-REFERENCE = ReferenceEngine()
 
 _kernels.set_num_threads(num_threads())
 
 
-class NativeEngine(TypedEngine[Floats, NativeParameter]):
+class NativeEngine(NumPyOperations, TypedEngine[Floats, NativeParameter]):
     """Kernels in C++ on a CPU, in float32 whatever format the parameters have.
 
     Batch-invariant: a sequence has the same bits alone, in any batch and through the KV cache.
@@ -56,14 +55,6 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
     packing = f"blocks-of-{_kernels.BLOCK}-2"
     is_batch_invariant = True
     page_size = _kernels.BLOCK
-
-    # Operations without a kernel. NumPy computes each row by itself here, so they are batch-invariant too.
-    asarray = staticmethod(REFERENCE.asarray)
-    to_numpy = staticmethod(REFERENCE.to_numpy)
-    add = staticmethod(REFERENCE.add)
-    multiply = staticmethod(REFERENCE.multiply)
-    transpose = staticmethod(REFERENCE.transpose)
-    rotary_table = staticmethod(REFERENCE.rotary_table)
 
     def __init__(self, instruction_set: str | None = None) -> None:
         usable = _kernels.instruction_sets()
@@ -260,10 +251,6 @@ class NativeEngine(TypedEngine[Floats, NativeParameter]):
     def all_finite(self, x: Floats) -> bool:
         """Check by a kernel that an array of any shape holds neither NaN nor infinity."""
         return self._kernels.all_finite(np.ascontiguousarray(x))
-
-
-FALLBACKS = tuple(name for name, member in vars(NativeEngine).items() if isinstance(member, staticmethod))
-"""The operations that the native engine takes from its reference engine; a new kernel shortens the list."""
 
 
 def _room_for_top(x: Floats, k: int) -> tuple[Floats, Integers]:

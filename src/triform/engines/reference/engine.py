@@ -1,12 +1,11 @@
 """The reference engine: each operation of the protocol as its formula, on NumPy arrays."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, convert
+from triform.engines.numpy_operations import NumPyOperations
 from triform.engines.protocol import (
     Bias,
     Integers,
@@ -25,7 +24,7 @@ from triform.engines.reference.parameter import ReferenceParameter
 from triform.spec import Activation, Pooling, ScoreRule
 
 
-class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
+class ReferenceEngine(NumPyOperations, TypedEngine[Floats, ReferenceParameter]):
     """NumPy on a CPU; the arithmetic is float32, except in products with integer weights."""
 
     name = "reference"
@@ -40,14 +39,6 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
     def stored(self, parameter: ReferenceParameter) -> StoredTensor:
         """Return the tensor that the parameter holds."""
         return parameter.tensor
-
-    def asarray(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return the array itself, of any shape: the engine computes on NumPy arrays."""
-        return values
-
-    def to_numpy(self, x: NDArray[Any]) -> NDArray[Any]:
-        """Return the array itself, of any shape."""
-        return x
 
     def embedding(self, ids: Integers, table: ReferenceParameter) -> Floats:
         """Look rows of a table up and widen only these: (T,) and (rows, D) → (T, D)."""
@@ -86,23 +77,6 @@ class ReferenceEngine(TypedEngine[Floats, ReferenceParameter]):
         y: Floats = x / np.sqrt(_mean_square(x) + np.float32(eps))
         y *= weight.float32()
         return y
-
-    def add(self, x: Floats, y: Floats) -> Floats:
-        """Compute x + y: (T, D) → (T, D), or other shapes that NumPy broadcasts."""
-        return x + y
-
-    def multiply(self, x: Floats, y: Floats | float) -> Floats:
-        """Compute x · y: (T, D) and a scalar or (T, D) → (T, D)."""
-        return x * y
-
-    def transpose(self, x: Floats) -> Floats:
-        """Transpose a matrix, and copy the result to contiguous memory: (R, N) → (N, R)."""
-        return np.ascontiguousarray(x.T)
-
-    def rotary_table(self, positions: Integers, frequencies: Floats) -> Floats:
-        """Compute cosines and sines of the angles: (T,) and (dim/2,) → (2, T, dim/2)."""
-        angles = positions[:, None].astype(np.float32) * frequencies
-        return np.stack([np.cos(angles), np.sin(angles)])
 
     def rotary(self, x_TNH: Floats, table: Floats) -> Floats:
         """Rotate pairs of channels by the angles of the table: (T, N, H) and (2, T, dim/2) → (T, N, H)."""
