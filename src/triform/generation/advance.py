@@ -29,21 +29,26 @@ def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[
     first_row = 0
     rows: dict[Request, list[int]] = {}
     groups: dict[int, list[Request]] = {}
-    just_read = [request for request in requests if request.is_unread]
+    is_late: dict[Stopping, bool] = {}
+    just_read: list[Request] = []
     for request in requests:
-        num_rows = len(request.sequences)
-        rows[request] = list(range(first_row, first_row + num_rows))
-        first_row += num_rows
+        end = first_row + len(request.sequences)
+        rows[request] = list(range(first_row, end))
+        first_row = end
         if request.is_unread:
+            just_read.append(request)
             request.branch()
             rows[request] *= len(request.sequences)
         groups.setdefault(id(request.rule), []).append(request)
-    # The clock is read once, so that all sequences of a call end together.
-    is_late = {stopping: stopping.is_out_of_time() for stopping in {request.stopping for request in requests}}
+        if request.stopping not in is_late:
+            # The clock is read once, so that all sequences of a call end together.
+            is_late[request.stopping] = request.stopping.is_out_of_time()
     parents: dict[Request, list[int]] = {}
     for group in groups.values():
         parents.update(_advance_group(engine, logits, group, rows, is_late))
-    return parents | {request: [0] * len(parents[request]) for request in just_read}
+    for request in just_read:
+        parents[request] = [0] * len(parents[request])
+    return parents
 
 
 def _advance_group(
@@ -54,9 +59,9 @@ def _advance_group(
     is_late: Mapping[Stopping, bool],
 ) -> dict[Request, list[int]]:
     """Advance requests with equal settings for the choice of a token."""
-    chosen_rows = [row for request in group for row in rows[request]]
-    is_all = chosen_rows == list(range(logits.shape[0]))
-    own_logits = logits if is_all else engine.rows(logits, np.array(chosen_rows))
+    own_rows = list(chain.from_iterable(rows[request] for request in group))
+    is_all = own_rows == list(range(logits.shape[0]))
+    own_logits = logits if is_all else engine.rows(logits, np.array(own_rows))
     rule = group[0].rule
     try:
         if rule.num_beams > 1:

@@ -57,9 +57,13 @@ class KeyValueCache:
             self._flat = None
         pages, spans = self._flatten()
         # Position of each new token in its sequence → page and row in the page.
-        ends = counts.cumsum()
-        positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
-        slots = pages[spans.begins.repeat(counts) + positions // size] * size + positions % size
+        if (counts == 1).all():  # the usual step of decoding
+            positions, begins = lengths - 1, spans.begins
+        else:
+            ends = counts.cumsum()
+            positions = np.arange(ends[-1]) + (lengths - ends).repeat(counts)
+            begins = spans.begins.repeat(counts)
+        slots = pages[begins + positions // size] * size + positions % size
         return PageTable(pages, spans, lengths, slots)
 
     def reading_table(self) -> PageTable:

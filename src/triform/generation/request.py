@@ -139,8 +139,7 @@ class Request:
 
     def take_tokens(self) -> list[GeneratedToken]:
         """Return the tokens generated since the last call."""
-        tokens = list(self.tokens)
-        self.tokens.clear()
+        tokens, self.tokens = self.tokens, []
         return tokens
 
     def fail(self, error: TriformError) -> None:

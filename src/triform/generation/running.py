@@ -1,13 +1,13 @@
 """The running batch: requests in shared passes of a decoder, with their rows, pages and sources."""
 
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import is_, itemgetter
 
 import numpy as np
 
 from triform import spec
-from triform.engines import Array, Engine, Hook, Integers
+from triform.engines import Array, Engine, Hook, Spans
 from triform.generation.cache import KeyValueCache, cross_attention_layers, self_attention_layers
 from triform.generation.network import GenerativeDecoder, SourceEncoder
 from triform.generation.pages import MIN_COPIED_ROWS, ROOT, PagePool
@@ -47,6 +47,9 @@ class RunningBatch:
         self.source_pool = PagePool(engine, cross_attention_layers(stack), byte_budget)
         self._cache = KeyValueCache(self.pool, 0)
         self._memory = None if encoder is None else SourceMemory(self.source_pool)
+        self._counts: list[int] = []
+        """Tokens of each row in the last pass. Steps of decoding have the same counts, and so the same spans."""
+        self._spans = Spans.of_lengths(np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -113,20 +116,24 @@ class RunningBatch:
             OutOfPagesError: the pool has too few pages for the new tokens; the batch is unchanged.
         """
         ids, is_ready = self._plan(token_budget)
-        batch = Batch.from_checked_ids(ids)
+        counts = [len(each) for each in ids]
+        if counts != self._counts:
+            self._counts, self._spans = counts, Spans.of_lengths(np.array(counts))
+        batch = Batch(spans=self._spans, ids=np.array(list(chain.from_iterable(ids)), np.int64))
         last = batch.spans.ends - 1
-        # A pass with unfinished prompts only needs no logits, but the head takes at least one row.
-        logits_at = last[np.array(is_ready)] if any(is_ready) else last[-1:]
-        num_full_pages = self._cache.lengths // self.pool.page_size
+        ready = self.requests.copy()
+        if not all(is_ready):
+            ready = list(dict.fromkeys(self._rows[row][0] for row, each in enumerate(is_ready) if each))
+            # A pass with unfinished prompts only needs no logits, but the head takes at least one row.
+            last = last[np.array(is_ready)] if ready else last[-1:]
         with self._engine.inference():
             output = self._decoder.decode(
-                batch, memory=self._memory, cache=self._cache, logits_at=logits_at, hook=self._hook
+                batch, memory=self._memory, cache=self._cache, logits_at=last, hook=self._hook
             )
         if self._memory is not None:
             self._memory.finish_pass()
-        ready = list(dict.fromkeys(self._rows[row][0] for row, each in enumerate(is_ready) if each))
         if self.pool.keeps_prefixes:
-            self._add_full_pages(num_full_pages)
+            self._add_full_pages(ids)
             self._add_last_pages([row for row, each in enumerate(is_ready) if each and self._rows[row][0].is_unread])
         return ready, output.logits
 
@@ -177,17 +184,15 @@ class RunningBatch:
                 self._memory.keep(rows)
         self._rows = [(request, sequence) for request in self.requests for sequence in request.sequences]
 
-    def _add_full_pages(self, num_before: Integers) -> None:
-        """Add the pages filled in this pass to the prefix cache."""
+    def _add_full_pages(self, ids: Sequence[Sequence[int]]) -> None:
+        """Add the pages filled in this pass, which read `ids` of each row, to the prefix cache."""
         size = self.pool.page_size
-        num_now = self._cache.lengths // size
-        for row in np.flatnonzero(num_now > num_before).tolist():
-            _, sequence = self._rows[row]
-            for place in range(int(num_before[row]), int(num_now[row])):
+        for row, (read, length) in enumerate(zip(ids, self._cache.lengths.tolist(), strict=True)):
+            for place in range((length - len(read)) // size, length // size):
+                _, sequence = self._rows[row]
                 begin = sequence.num_forgotten + place * size
-                tokens = sequence.ids[begin : begin + size]
                 page = self._cache.page(row, place)
-                sequence.page_key = self.pool.add_prefix(page, sequence.page_key, tokens)
+                sequence.page_key = self.pool.add_prefix(page, sequence.page_key, sequence.ids[begin : begin + size])
 
     def _add_last_pages(self, rows: Sequence[int]) -> None:
         """Add the last page of these rows, if partly filled, to the prefix cache."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -30,13 +30,16 @@ class Source:
 
 S = TypeVar("S", bound=Source)
 
+NO_INTEGERS: Integers = np.zeros(0, np.int64)
+NO_FEATURES: Features = np.zeros((0, 0), np.float32)
+
 
 def _no_integers() -> Integers:
-    return np.zeros(0, np.int64)
+    return NO_INTEGERS
 
 
 def _no_features() -> Features:
-    return np.zeros((0, 0), np.float32)
+    return NO_FEATURES
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -92,12 +95,6 @@ class Batch:
         if (got := [len(row) for row in types]) != lengths:
             raise InputError(f"token_type_ids must have the lengths of the sequences: expected {lengths}, got {got}.")
         return replace(batch, token_type_ids=np.concatenate(types))
-
-    @classmethod
-    def from_checked_ids(cls, sequences: Sequence[Sequence[int]]) -> "Batch":
-        """Pack sequences of valid ids without a check, for the steps of generation."""
-        ids = np.array(list(chain.from_iterable(sequences)), np.int64)
-        return cls(spans=Spans.of_lengths(np.array([len(each) for each in sequences])), ids=ids)
 
     @classmethod
     def concatenate(cls, batches: Sequence["Batch"]) -> "Batch":

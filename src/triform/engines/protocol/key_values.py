@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
-import numpy as np
-
 from triform.engines.protocol.arrays import Array, Integers
 
 
@@ -26,7 +24,7 @@ class Spans:
     @classmethod
     def of_lengths(cls, lengths: Integers) -> "Spans":
         """Make the spans of sequences laid end to end, from (B,) lengths."""
-        ends = np.cumsum(lengths)
+        ends = lengths.cumsum()
         return cls(ends - lengths, ends)
 
     @cached_property

@@ -102,7 +102,8 @@ def check_range(name: str, batch: Batch, values: Integers, size: int, table: str
     Raises:
         InputError: naming the first row whose value is not in 0 … size − 1.
     """
-    if values.min() < 0 or values.max() >= size:
+    unsigned = np.asarray(values, np.int64).view(np.uint64)  # a negative value becomes a large one
+    if unsigned.max() >= size:
         row = int(((values < 0) | (values >= size)).argmax())
         sequence = int(batch.spans.ends.searchsorted(row, side="right"))
         place = row - int(batch.spans.begins[sequence])
