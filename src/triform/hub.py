@@ -1,6 +1,6 @@
 """Model id or folder → Checkpoint: its files on disk. Knows nothing of what they mean."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,8 @@ class Checkpoint:
     """The id or folder that the caller named."""
     revision: str | None = None
     """The commit on the Hub; None for a local folder."""
+    report: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
+    """File → key → use of the key, of the settings files that were read so far; for `triform describe`."""
 
     def has(self, name: str) -> bool:
         """Tell whether the folder holds a file of this name."""

@@ -13,6 +13,7 @@ from triform import spec
 from triform.errors import UnsupportedModelError
 from triform.families.kit.config import BOOKKEEPING, GENERATION, TRAINING, Config
 from triform.families.kit.family import Family
+from triform.settings import KeyUse
 
 
 def find_family(config: Mapping[str, Any], where: str) -> Family:
@@ -48,19 +49,22 @@ def built_in_families() -> list[Family]:
     return [_import_family(name) for name in sorted(_module_names())]
 
 
-def read_spec(config: Mapping[str, Any], where: str, *, with_head: bool = True) -> spec.Model:
+def read_spec(
+    config: Mapping[str, Any], where: str, *, with_head: bool = True, report: dict[str, KeyUse] | None = None
+) -> spec.Model:
     """Return the spec of a config.json.
 
     Arguments:
         config: the contents of config.json.
         where: the path of config.json, for messages.
         with_head: whether to read the head that `architectures` names, or the backbone alone.
+        report: receives the use of each key.
 
     Raises:
         UnsupportedModelError: an unknown model type, architecture, key or value, or a missing key.
     """
     family = find_family(config, where)
-    reader = Config(config, where)
+    reader = Config(config, where, report)
     architecture = _find_architecture(reader, family, with_head=with_head)
     form = family.form(reader, architecture)
     head = family.architectures[architecture](reader) if with_head else None

@@ -17,7 +17,7 @@ from triform.engines import Engine, Integers, KeysAndValues
 ROOT = b""
 """The key of the empty prefix."""
 
-PREFIX_BYTES = 512 << 20
+PREFIX_BYTES = 256 << 20
 """Most bytes of cached pages without a user, kept for later requests."""
 
 MIN_COPIED_ROWS = 8

@@ -1,7 +1,8 @@
 """Pages of keys and values in the layout of the attention kernel: channels of a key apart, of a value together."""
 
 import math
-from collections.abc import Sequence
+import mmap
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -24,11 +25,10 @@ class NativeStore(KeyValueStore):
     def __init__(self, layers: Sequence[LayerCache], kernels: _kernels.Kernels) -> None:
         self._kernels = kernels
         size = _kernels.BLOCK
-        self.keys, self.values = [], []
-        for layer in layers:
-            groups, head_dim = layer.num_key_value_heads, layer.head_dim
-            self.keys.append(np.zeros((0, groups, head_dim, size), np.float32))
-            self.values.append(np.zeros((0, groups, size, -(-head_dim // size) * size), np.float32))
+        self._keys = [_Pages((each.num_key_value_heads, each.head_dim, size)) for each in layers]
+        self._values = [_Pages((each.num_key_value_heads, size, -(-each.head_dim // size) * size)) for each in layers]
+        self.keys = [pages.array for pages in self._keys]
+        self.values = [pages.array for pages in self._values]
 
     @property
     def page_bytes(self) -> int:
@@ -37,17 +37,18 @@ class NativeStore(KeyValueStore):
 
     def keep_pages(self, pages: Integers) -> None:
         """Copy the pages (P,) to smaller arrays."""
-        self.keys = [array[pages] for array in self.keys]
-        self.values = [array[pages] for array in self.values]
+        self._change(lambda own: own.keep(pages))
 
     def grow(self, num_pages: int) -> None:
-        """Allocate larger arrays, and copy the present pages to them."""
-        for arrays in (self.keys, self.values):
-            for layer, old in enumerate(arrays):
-                if num_pages > len(old):
-                    new = _kernels.empty((num_pages, *old.shape[1:]))
-                    new[: len(old)] = old
-                    arrays[layer] = new
+        """Make the arrays larger; the present pages stay."""
+        self._change(lambda own: own.grow(num_pages))
+
+    def _change(self, change: Callable[["_Pages"], None]) -> None:
+        for arrays, owners in ((self.keys, self._keys), (self.values, self._values)):
+            arrays.clear()  # memory with a view cannot grow
+            for own in owners:
+                change(own)
+            arrays += [own.array for own in owners]
 
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
         """Copy pages by a kernel, from `sources` (P,) to `targets` (P,)."""
@@ -58,6 +59,51 @@ class NativeStore(KeyValueStore):
         """Write new rows, (T, K, H) each, to `table.slots` (T,), in the layout of the attention kernel."""
         slots = np.ascontiguousarray(table.slots)
         self._kernels.write_pages(key_TKH, value_TKH, slots, self.keys[layer], self.values[layer])
+
+
+class _Pages:
+    """An array of pages, (pages, …) float32. Growth moves the mapping of the memory (mremap), and no contents."""
+
+    def __init__(self, page_shape: tuple[int, ...]) -> None:
+        self._page_shape = page_shape
+        self._memory: mmap.mmap | None = None
+        self.array: Floats = np.zeros((0, *page_shape), np.float32)
+
+    def keep(self, pages: Integers) -> None:
+        """Copy the pages (P,) to a smaller array."""
+        self.array, self._memory = self.array[pages], None
+
+    def grow(self, num_pages: int) -> None:
+        """Make the array larger, for `num_pages` pages in all."""
+        num_before = len(self.array)
+        if num_pages <= num_before:
+            return
+        if not num_before:
+            self.array = _kernels.empty((num_pages, *self._page_shape))
+        elif self._memory is None or not self._remap(self._memory, num_pages):
+            memory = mmap.mmap(-1, self._num_bytes(num_pages), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            array = self._view(memory)
+            array[:num_before] = self.array
+            self.array, self._memory = array, memory
+
+    def _remap(self, memory: mmap.mmap, num_pages: int) -> bool:
+        """Resize the mapping; False where a view of the memory is in use or the system has no mremap."""
+        self.array = np.zeros((0, *self._page_shape), np.float32)
+        try:
+            memory.resize(self._num_bytes(num_pages))
+        except (BufferError, SystemError):
+            return False
+        finally:
+            self.array = self._view(memory)
+        return True
+
+    def _num_bytes(self, num_pages: int) -> int:
+        return num_pages * math.prod(self._page_shape) * np.dtype(np.float32).itemsize
+
+    def _view(self, memory: mmap.mmap) -> Floats:
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        return np.frombuffer(memory, np.float32).reshape(-1, *self._page_shape)
 
 
 def in_pages(kernels: _kernels.Kernels, key_SKH: Floats, value_SKH: Floats, spans: Spans) -> PagedKeyValues:

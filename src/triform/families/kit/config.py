@@ -1,10 +1,7 @@
-"""Typed reads of config.json: every key must be read, expected or ignored."""
-
-from collections.abc import Mapping
-from typing import Any, NoReturn, Self
+"""Typed reads of config.json: activations, labels, rotary positions."""
 
 from triform.errors import UnsupportedModelError
-from triform.hub import Checkpoint
+from triform.settings import REQUIRED, Settings
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
 
 ACTIVATIONS = {
@@ -49,84 +46,18 @@ GENERATION = frozenset(
 )
 """Keys of older configs that `generation/` reads."""
 
-MAX_SIZE = 2**31 - 1
-"""The largest number in a config. Arrays need no other limit, since shapes are compared with the checkpoint's."""
-
 MAX_LAYERS = 1000
 """Wang et al. 2022, "DeepNet: Scaling Transformers to 1,000 Layers": no published model is deeper."""
 
 MAX_LABELS = 100_000
 
-MAX_FLOAT32 = 3.4e38
 
-_REQUIRED: Any = object()
+class Config(Settings):
+    """Typed reads of a config.json."""
 
-
-class Config:
-    """Typed reads of a config.json. A null counts as absent, as in the reference implementation."""
-
-    def __init__(self, values: Mapping[str, Any], where: str) -> None:
-        self.where = where
-        self._values = values
-        self._known: set[str] = set()
-
-    @classmethod
-    def of_file(cls, checkpoint: Checkpoint, name: str) -> Self:
-        """Read a JSON file with an object."""
-        return cls(checkpoint.read_object(name), str(checkpoint.folder / name))
-
-    def _read(self, key: str, default: Any, expected: str, *types: type) -> Any:
-        self._known.add(key)
-        value = self._values.get(key)
-        if value is None:
-            if default is _REQUIRED:
-                raise UnsupportedModelError(f"{self.where}: {key} is missing; expected {expected}.")
-            return default
-        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            self.refuse(key, expected)
-        return value
-
-    def refuse(self, key: str, expected: str) -> NoReturn:
-        """Raise UnsupportedModelError for the value of a key.
-
-        Arguments:
-            key: the key.
-            expected: the values that are allowed, for the message.
-        """
-        raise UnsupportedModelError(f"{self.where}: {key} is {self._values.get(key)!r:.300}; expected {expected}.")
-
-    def integer(self, key: str, default: int = _REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
-        """Read a whole number from `minimum` to `maximum`."""
-        expected = f"a whole number of at least {minimum} and at most {maximum}"
-        value: int = self._read(key, default, expected, int)
-        if not minimum <= value <= maximum:
-            self.refuse(key, expected)
-        return value
-
-    def num_layers(self, key: str, default: int = _REQUIRED) -> int:
+    def num_layers(self, key: str, default: int = REQUIRED) -> int:
         """Read a number of blocks. The limit matters, since blocks become objects before shapes can be compared."""
         return self.integer(key, default, maximum=MAX_LAYERS)
-
-    def default(self, key: str, value: Any) -> None:
-        """Set the value of an absent key."""
-        if self._values.get(key) is None:
-            self._values = {**self._values, key: value}
-
-    def mentions(self, key: str) -> bool:
-        """Return whether the key is present, even with a null."""
-        return key in self._values
-
-    def optional_integer(self, key: str) -> int | None:
-        """Read a whole number of at least 1; None for an absent key."""
-        self._known.add(key)
-        return None if self._values.get(key) is None else self.integer(key)
-
-    def quotient(self, key: str, divisor: str) -> int:
-        """Read two whole numbers and return their quotient. The quotient must be whole."""
-        dividend, by = self.integer(key), self.integer(divisor)
-        if dividend % by:
-            self.refuse(key, f"a multiple of {divisor}, which is {by}")
-        return dividend // by
 
     def key_value_heads(self, num_attention_heads: int) -> int:
         """Read `num_key_value_heads`, by default the number of query heads."""
@@ -135,58 +66,7 @@ class Config:
             self.refuse("num_key_value_heads", f"a divisor of num_attention_heads, which is {num_attention_heads}")
         return value
 
-    def number(self, key: str, default: float = _REQUIRED) -> float:
-        """Read a number above 0, within the range of float32."""
-        expected = f"a number above 0 and below {MAX_FLOAT32:g}"
-        value = self._read(key, default, expected, int, float)
-        if not 0 < value < MAX_FLOAT32:
-            self.refuse(key, expected)
-        return float(value)
-
-    def rate(self, key: str, default: float = 0.0) -> float:
-        """Read a rate of dropout, at least 0 and below 1."""
-        expected = "a number of at least 0 and below 1"
-        value = self._read(key, default, expected, int, float)
-        if not 0 <= value < 1:
-            self.refuse(key, expected)
-        return float(value)
-
-    def boolean(self, key: str, default: bool = _REQUIRED) -> bool:
-        """Read true or false."""
-        return bool(self._read(key, default, "true or false", bool))
-
-    def string(self, key: str, default: str = _REQUIRED) -> str:
-        """Read a string."""
-        return str(self._read(key, default, "a string", str))
-
-    def optional_string(self, key: str) -> str | None:
-        """Read a string; None for an absent key."""
-        return None if self._values.get(key) is None else self.string(key)
-
-    def strings(self, key: str, default: tuple[str, ...] = _REQUIRED) -> tuple[str, ...]:
-        """Read a list of strings."""
-        values = self._read(key, default, "a list of strings", list, tuple)
-        if not all(isinstance(value, str) for value in values):
-            self.refuse(key, "a list of strings")
-        return tuple(values)
-
-    def one_or_more_strings(self, key: str, default: tuple[str, ...]) -> tuple[str, ...]:
-        """Read a list of strings, or a single string."""
-        return (self.string(key),) if isinstance(self._values.get(key), str) else self.strings(key, default)
-
-    def texts(self, key: str) -> dict[str, str]:
-        """Read an object of strings; an absent key counts as an empty object."""
-        values = self.mapping(key) or {}
-        if not all(isinstance(value, str) for value in values.values()):
-            self.refuse(key, "an object of strings")
-        return dict(values)
-
-    def mapping(self, key: str) -> Mapping[str, Any] | None:
-        """Read an object; None for an absent key."""
-        value: Mapping[str, Any] | None = self._read(key, None, "an object", dict)
-        return value
-
-    def activation(self, key: str, default: str = _REQUIRED) -> Activation:
+    def activation(self, key: str, default: str = REQUIRED) -> Activation:
         """Read an activation, a name in `ACTIVATIONS`."""
         return self.named_activation(key, self.string(key, default))
 
@@ -195,17 +75,6 @@ class Config:
         if name not in ACTIVATIONS:
             self.refuse(key, f"one of {', '.join(ACTIVATIONS)}")
         return ACTIVATIONS[name]
-
-    def expect(self, key: str, *allowed: Any) -> None:
-        """Refuse a key unless the key is absent or has an allowed value."""
-        self._known.add(key)
-        value = self._values.get(key)
-        if value is not None and value not in allowed:
-            self.refuse(key, f"{' or '.join(map(repr, allowed))}, which is all that Triform implements")
-
-    def ignore(self, *keys: str) -> None:
-        """Accept keys without influence on the forward pass, with any value."""
-        self._known.update(keys)
 
     def labels(self) -> tuple[str, ...]:
         """Read the names of the classes, in the order of the logits."""
@@ -248,19 +117,9 @@ class Config:
                     factor=rope.number("factor"),
                     low_freq_factor=rope.number("low_freq_factor"),
                     high_freq_factor=rope.number("high_freq_factor"),
-                    original_context_length=rope.integer("original_max_position_embeddings", context or _REQUIRED),
+                    original_context_length=rope.integer("original_max_position_embeddings", context or REQUIRED),
                 )
             case _:
                 rope.refuse("rope_type", "default, linear or llama3, which is all that Triform implements")
         rope.close()
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)
-
-    def close(self) -> None:
-        """Refuse all keys not yet read, expected or ignored."""
-        unknown = {key: value for key, value in self._values.items() if key not in self._known and value is not None}
-        if unknown:
-            listed = "\n  ".join(f"{key} = {value!r}" for key, value in unknown.items())
-            raise UnsupportedModelError(
-                f"{self.where}: Triform does not know these keys, so it cannot say whether they change the answers:\n"
-                f"  {listed}\nIf they do not matter, take them out of a copy of the file."
-            )
