@@ -5,65 +5,24 @@ Every transformer here is a stack of blocks, every block a tuple of residual ste
     x ← residual_norm(x + post_norm(core(pre_norm(x))))
 """
 
-from triform.spec.attention import Bidirectional, Causal, CrossAttention, Heads, Mask, ScoreRule, SelfAttention
-from triform.spec.block import Block, Core, Residual
-from triform.spec.embedding import Embedding, TokenEmbedding
-from triform.spec.feed_forward import Activation, AnyFeedForward, FeedForward, GatedFeedForward
-from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
-from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, ShiftTokensRight, Stack
-from triform.spec.norm import LayerNorm, Norm, RMSNorm
-from triform.spec.pooling import LastOf, Pooling
-from triform.spec.position import (
-    AttentionPosition,
-    Learned,
-    LinearScaling,
-    Llama3Scaling,
-    RelativeBias,
-    Rotary,
-    Sinusoidal,
-)
+from triform.spec import attention, block, embedding, feed_forward, head, model, norm, pooling, position
+from triform.spec.attention import *
+from triform.spec.block import *
+from triform.spec.embedding import *
+from triform.spec.feed_forward import *
+from triform.spec.head import *
+from triform.spec.model import *
+from triform.spec.norm import *
+from triform.spec.pooling import *
+from triform.spec.position import *
 
-__all__ = [
-    "Activation",
-    "AnyFeedForward",
-    "AttentionPosition",
-    "Bidirectional",
-    "Block",
-    "Causal",
-    "Core",
-    "CrossAttention",
-    "Decoder",
-    "Embedding",
-    "Encoder",
-    "EncoderDecoder",
-    "FeedForward",
-    "Form",
-    "GatedFeedForward",
-    "Head",
-    "Heads",
-    "LanguageHead",
-    "LastOf",
-    "LayerNorm",
-    "Learned",
-    "LinearScaling",
-    "Llama3Scaling",
-    "Mask",
-    "Model",
-    "Norm",
-    "Pooling",
-    "Problem",
-    "RMSNorm",
-    "RelativeBias",
-    "Residual",
-    "Rotary",
-    "ScoreRule",
-    "SelfAttention",
-    "SequenceHead",
-    "ShiftTokensRight",
-    "Sinusoidal",
-    "SpanHead",
-    "Stack",
-    "TokenEmbedding",
-    "TokenHead",
-    "Transform",
-]
+__all__: list[str] = []
+__all__ += attention.__all__
+__all__ += block.__all__
+__all__ += embedding.__all__
+__all__ += feed_forward.__all__
+__all__ += head.__all__
+__all__ += model.__all__
+__all__ += norm.__all__
+__all__ += pooling.__all__
+__all__ += position.__all__

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from triform.spec.norm import RMSNorm
 from triform.spec.position import AttentionPosition
 
+__all__ = ["Bidirectional", "Causal", "CrossAttention", "Heads", "Mask", "ScoreRule", "SelfAttention"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bidirectional:

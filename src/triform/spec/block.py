@@ -6,6 +6,8 @@ from triform.spec.attention import CrossAttention, SelfAttention
 from triform.spec.feed_forward import AnyFeedForward
 from triform.spec.norm import Norm
 
+__all__ = ["Block", "Core", "Residual"]
+
 Core = SelfAttention | CrossAttention | AnyFeedForward
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from triform.spec.norm import Norm
 from triform.spec.position import Learned, Sinusoidal
 
+__all__ = ["Embedding", "TokenEmbedding"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TokenEmbedding:

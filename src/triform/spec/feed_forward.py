@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+__all__ = ["Activation", "AnyFeedForward", "FeedForward", "GatedFeedForward"]
+
 
 class Activation(StrEnum):
     """Nonlinearities, by the names of the field."""

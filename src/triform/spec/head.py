@@ -7,6 +7,8 @@ from triform.spec.feed_forward import Activation
 from triform.spec.norm import Norm
 from triform.spec.pooling import LastOf, Pooling
 
+__all__ = ["Head", "LanguageHead", "Problem", "SequenceHead", "SpanHead", "TokenHead", "Transform"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transform:

@@ -7,6 +7,8 @@ from triform.spec.embedding import Embedding, TokenEmbedding
 from triform.spec.head import Head
 from triform.spec.norm import Norm
 
+__all__ = ["Decoder", "Encoder", "EncoderDecoder", "Form", "Model", "ShiftTokensRight", "Stack"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+__all__ = ["LayerNorm", "Norm", "RMSNorm"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LayerNorm:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+__all__ = ["LastOf", "Pooling"]
+
 
 class Pooling(StrEnum):
     """Pooling of the n rows of a sequence to a vector."""

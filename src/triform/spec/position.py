@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+__all__ = ["AttentionPosition", "Learned", "LinearScaling", "Llama3Scaling", "RelativeBias", "Rotary", "Sinusoidal"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Learned:
