@@ -9,7 +9,7 @@ import transformers
 
 from tests.inputs.beside_transformers import assert_equal, assert_threads_agree
 from tests.inputs.hard_texts import TEXTS, write_json
-from triform.errors import TokenizerError
+from triform.errors import TokenizerError, UnsupportedModelError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 
@@ -84,7 +84,7 @@ def test_eight_threads_share_one_tokenizer(folder: Path) -> None:
 
 def test_a_damaged_file_or_setting_is_an_error(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", {"do_lower_case": "yes"})
-    with pytest.raises(TokenizerError, match="do_lower_case must be true or false, got 'yes'"):
+    with pytest.raises(UnsupportedModelError, match="do_lower_case is 'yes'; expected true or false"):
         Tokenizer.from_checkpoint(find_checkpoint(folder))
     write_json(folder / "tokenizer_config.json", {})
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[SEP]\na\n")
