@@ -64,7 +64,8 @@ def test_added_tokens_are_kept_whole(folder: Path) -> None:
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "BertTokenizerFast"})
     ours = Tokenizer.from_checkpoint(find_checkpoint(folder))
     assert ours.encode(["a<new>b <newer>"])[0].ids.tolist() == [101, 1037, 30522, 1038, 30523, 102]
-    assert ours.decode([1037, 30522, 30523]) == "a <new>"
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    assert ours.decode([1037, 30522, 30523]) == theirs.decode([1037, 30522, 30523], skip_special_tokens=True)
     write_json(folder / "added_tokens.json", {"<new>": 40000})
     with pytest.raises(TokenizerError, match="'<new>' should have id 40000, .* leave it 30522. Fetch"):
         Tokenizer.from_checkpoint(find_checkpoint(folder))

@@ -11,17 +11,16 @@ from triform.inputs.text.tokenizer_settings import ROLES, TokenizerSettings, rea
 def read_added_tokens(checkpoint: Checkpoint, settings: TokenizerSettings) -> list[tuple[int | None, AddedToken]]:
     """Read the added tokens: first by ascending id, then the tokens whose id the vocabulary gives.
 
-    A token is left out if only the tokenizer's class names it and no file gives its id.
-
     Arguments:
         checkpoint: may have an added_tokens.json.
         settings: name the special tokens; a role's token is special.
     """
     roles = {role: token for role in ROLES if (token := settings.token(role)) is not None}
     listed = settings.listed()
-    special = {token.content for token in (*roles.values(), *listed)}
-    numbered = settings.added() if settings.lists_added_tokens else read_added_tokens_json(checkpoint, special)
     in_roles = {token.content for token in roles.values()}
+    # transformers 5 does not look for the tokens of added_tokens.json in the older list of special_tokens_map.json.
+    special = in_roles | ({token.content for token in listed} if settings.lists_special_tokens() else set())
+    numbered = settings.added() if settings.lists_added_tokens else read_added_tokens_json(checkpoint, special)
     for token in numbered.values():
         token.special = token.special or token.content in in_roles
     contents = {token.content for token in numbered.values()}
@@ -40,31 +39,28 @@ def names_of_class(settings: TokenizerSettings) -> set[str]:
     return {content for content in others - own - listed if content is not None}
 
 
-def add_to(tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: TokenizerSettings) -> None:
-    """Add the tokens to a tokenizer of the library.
-
-    A token without an id is added last, or left out if only the tokenizer's class names it.
+def add_numbered(tokenizer: tokenizers.Tokenizer, tokens: list[tuple[int | None, AddedToken]], folder: str) -> None:
+    """Add the tokens with an id to a tokenizer of the library.
 
     Raises:
         TokenizerError: a token's id is not the next free one.
     """
     present = {token.content: repr(token) for token in tokenizer.get_added_tokens_decoder().values()}
-    optional = names_of_class(settings)
-    tokens = read_added_tokens(checkpoint, settings)
-    new = []
-    for number, token in tokens:
-        is_there = token.content in present if number is None else present.get(token.content) == repr(token)
-        is_missing = token.content in optional and number is None and tokenizer.token_to_id(token.content) is None
-        if not is_there and not is_missing:
-            new.append(token)
-    tokenizer.add_tokens(new)
-    for number, token in tokens:
+    numbered = [(number, token) for number, token in tokens if number is not None]
+    tokenizer.add_tokens([token for _, token in numbered if present.get(token.content) != repr(token)])
+    for number, token in numbered:
         got = tokenizer.token_to_id(token.content)
-        if number not in (None, got):
+        if number != got:
             raise TokenizerError(
-                f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
+                f"{folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
                 f"and the tokens before it leave it {got}. Fetch the tokenizer's files again."
             )
+
+
+def add_others(tokenizer: tokenizers.Tokenizer, tokens: list[tuple[int | None, AddedToken]]) -> None:
+    """Add the tokens without an id behind all others, unless they are there."""
+    present = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokenizer.add_tokens([token for number, token in tokens if number is None and token.content not in present])
 
 
 def require(vocabulary: tokenizers.Tokenizer, settings: TokenizerSettings, role: str, file: str) -> tuple[str, int]:

@@ -102,8 +102,7 @@ def frame_ends(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings, fil
 def _frame_digits_apart(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings, file: str) -> None:
     """Mark the special tokens as special, whatever their flags are in `added_tokens_decoder`."""
     names = [settings.content(role) for role in ROLES] + [token.content for token in settings.listed()]
-    known = [name for name in names if name is not None and tokenizer.token_to_id(name) is not None]
-    tokenizer.add_tokens([tokenizers.AddedToken(name, special=True) for name in known])
+    tokenizer.add_tokens([tokenizers.AddedToken(name, special=True) for name in names if name is not None])
     frame_ends(tokenizer, settings, file)
 
 

@@ -28,8 +28,8 @@ def extra_ids(settings: TokenizerSettings) -> list[str]:
 
 
 def _set_up_with_extra_ids(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
-    extra = extra_ids(settings)
-    if not settings.listed():
+    extra, names = extra_ids(settings), {token.content for token in settings.listed()}
+    if not settings.lists_tokens() and names.isdisjoint(extra):
         settings.list_also(extra)
     _set_up_words(tokenizer, "always", 2)
 
@@ -42,7 +42,9 @@ def _frame_end(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings, fil
 
 
 def _set_up_wrapped(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
-    _set_up_words(tokenizer, "always" if settings.boolean("add_prefix_space", True) else "never", 3)
+    # A null counts as false in this class of transformers.
+    prefix_space = settings.boolean("add_prefix_space", not settings.mentions("add_prefix_space"))
+    _set_up_words(tokenizer, "always" if prefix_space else "never", 3)
 
 
 def _frame_wrapped(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings, file: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import tokenizers
 
 from triform.hub import Checkpoint
-from triform.inputs.text.added_tokens import add_to
+from triform.inputs.text.added_tokens import add_numbered, add_others, read_added_tokens
 from triform.inputs.text.library import LibraryBackend
 from triform.inputs.text.tokenizer_settings import TokenizerSettings
 
@@ -51,8 +51,15 @@ def complete(
     frame: Callable[[tokenizers.Tokenizer, TokenizerSettings, str], None],
     file: str,
 ) -> LibraryBackend:
-    """Add the added tokens and the special tokens around a text."""
-    add_to(tokenizer, checkpoint, settings)
+    """Add the added tokens, and the special tokens around a text.
+
+    Raises:
+        TokenizerError: a token is missing, or has another id than a file says.
+    """
+    tokens = read_added_tokens(checkpoint, settings)
+    add_numbered(tokenizer, tokens, str(checkpoint.folder))
+    # The frame needs tokens of the vocabulary, or with an id. The others come last.
     frame(tokenizer, settings, file)
+    add_others(tokenizer, tokens)
     tokenizer.encode_special_tokens = settings.boolean("split_special_tokens", False)
     return LibraryBackend(tokenizer)

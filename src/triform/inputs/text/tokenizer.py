@@ -35,8 +35,7 @@ class Tokenizer:
         self._roles = {
             role: content
             for role in ROLES
-            if (content := settings.content(role)) is not None
-            and (role in settings.own_roles or backend.id_of(content) is not None)
+            if (content := settings.content(role)) is not None and backend.id_of(content) is not None
         }
         side = settings.string("truncation_side", "right")
         if side not in ("left", "right"):
@@ -77,8 +76,7 @@ class Tokenizer:
             backend = read_tokenizer_json(checkpoint, settings)
         else:
             kind = tokenizer_class(checkpoint, settings)
-            for role, token in kind.roles.items():
-                settings.default(role, token)
+            settings.name_roles(kind.roles)
             backend = kind.build(checkpoint, settings)
         tokenizer = cls(backend, settings)
         settings.finish()

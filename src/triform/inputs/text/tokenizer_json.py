@@ -46,8 +46,7 @@ def _take_defaults(tokenizer: tokenizers.Tokenizer, kind: TokenizerClass | None,
 
     The file's lengths of truncation and padding are not used, as in transformers.
     """
-    for role, token in ({} if kind is None else kind.roles).items():
-        settings.default(role, token)
+    settings.name_roles({} if kind is None else kind.roles)
     if tokenizer.truncation is not None:
         settings.default("truncation_side", tokenizer.truncation["direction"])
     if tokenizer.padding is not None:

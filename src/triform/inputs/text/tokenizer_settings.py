@@ -31,8 +31,8 @@ HARMLESS = (
     *("name_or_path", "special_tokens_map_file", "tokenizer_file", "vocab_file", "merges_file", "spm_file"),
     *("tokenizer_config_file", "full_tokenizer_file", "added_tokens_file", "target_vocab_file", "target_spm"),
     *("source_spm", "processor_class", "backend", "is_local", "local_files_only", "files_loaded", "auto_map"),
-    *("transformers_version", "tokenizers_version", "use_fast", "from_slow", "verbose", "trust_remote_code"),
-    *("tokenizer_type", "device_map", "cache_dir", "revision", "subfolder", "slow_tokenizer_class", "token"),
+    *("transformers_version", "tokenizers_version", "use_fast", "from_slow", "verbose"),
+    *("tokenizer_type", "device_map", "cache_dir", "revision", "subfolder", "slow_tokenizer_class"),
     # Padding and calls: nothing is padded, and a text is cut only if the caller asks.
     *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id", "pad_token_type", "truncation"),
     *("truncation_strategy", "max_length", "stride", "return_attention_mask", "return_token_type_ids"),
@@ -57,6 +57,8 @@ class TokenizerSettings(Settings):
     """The settings of the caller."""
     own_roles: frozenset[str]
     """The roles that a file or the caller names; the class of the tokenizer names the others."""
+    from_map: frozenset[str]
+    """The keys that special_tokens_map.json gives."""
 
     @property
     def lists_added_tokens(self) -> bool:
@@ -74,19 +76,22 @@ class TokenizerSettings(Settings):
         return None if token is None else str(token.content)
 
     def listed(self) -> list[AddedToken]:
-        """Read the special tokens without a role: lists, objects of named tokens, and keys that end with _token."""
-        found: list[AddedToken] = []
-        for key in LISTS:
-            values = self._read(key, (), "a list of tokens", list, tuple, dict)
-            entries = values.values() if isinstance(values, dict) else values
-            found += [self._token(key, value) for value in entries]
-            if found:  # additional_special_tokens is the older name; one of the two lists is read
-                self.ignore(*LISTS)
-                break
-        named = [key for key, value in self._values.items() if _names_token(key, value)]
-        named_tokens = self.mapping("model_specific_special_tokens") or {}
-        found += [self._token(key, value) for key, value in named_tokens.items()]
-        return found + [token for key in named if (token := self.token(key)) is not None]
+        """Read the special tokens without a role: keys that end with _token, objects of named tokens, and lists."""
+        names = [key for key, value in self._values.items() if _names_token(key, value)]
+        found = [token for key in names if (token := self.token(key)) is not None]
+        entries: Iterable[Any] = ()
+        for key in reversed(LISTS):
+            # The second key is the older name; only one of the two is used.
+            value = self._read(key, (), "a list of tokens", list, tuple, dict)
+            entries = value or entries
+            last = key if value else LISTS[1]
+        named = self.mapping("model_specific_special_tokens") or {}
+        if isinstance(entries, dict):
+            found += [self._token(last, value) for value in entries.values()]
+            entries = ()
+        if not found:
+            found = [self._token("model_specific_special_tokens", value) for value in named.values()]
+        return found + [self._token(last, value) for value in entries]
 
     def added(self) -> dict[int, AddedToken]:
         """Read `added_tokens_decoder`: id → token."""
@@ -102,6 +107,22 @@ class TokenizerSettings(Settings):
         """Take keys as absent that a file has, unless the caller gives them."""
         self.ignore(*keys)
         self._values = {key: value for key, value in self._values.items() if key not in keys or key in self.overrides}
+
+    def name_roles(self, roles: Mapping[str, str]) -> None:
+        """Give the tokens of roles that no file mentions; a null in a file means that there is no token."""
+        for role, token in roles.items():
+            if not self.mentions(role):
+                self.default(role, token)
+
+    def lists_special_tokens(self) -> bool:
+        """Tell whether a list of special tokens is in use that added_tokens.json is compared with."""
+        key = LISTS[0] if self._values.get(LISTS[0]) else LISTS[1]
+        return isinstance(self._values.get(key), list) and not (key == LISTS[1] and key in self.from_map)
+
+    def lists_tokens(self) -> bool:
+        """Tell whether tokenizer_config.json lists the special tokens without a role, be it an empty list."""
+        older = self.mentions(LISTS[1]) and LISTS[1] not in self.from_map
+        return older or (self.mentions(LISTS[0]) and not isinstance(self._values[LISTS[0]], dict))
 
     def list_also(self, tokens: Iterable[str]) -> None:
         """Add tokens to the special tokens without a role."""
@@ -128,6 +149,7 @@ class TokenizerSettings(Settings):
         """Refuse keys that no class of tokenizers has, and values that nothing here follows."""
         for key in filter(REPAIR.fullmatch, list(self._values)):
             self.expect(key, False)
+        self.expect("trust_remote_code", False)
         self.expect("init_inputs", [])
         self.expect("fast_tokenizer_files", [], ["tokenizer.json"])
         self.ignore(*HARMLESS)
@@ -142,7 +164,9 @@ class TokenizerSettings(Settings):
         content = entry.get("content")
         if not isinstance(content, str) or not content or not all(isinstance(flag, bool) for flag in flags.values()):
             self.refuse_part(key, value, expected)
-        return AddedToken(content, **{"special": key != "added_tokens_decoder", **flags})
+        # transformers marks an object of its own form special only if the object says so.
+        is_special = key != "added_tokens_decoder" and not (key in LISTS and "__type" in entry)
+        return AddedToken(content, **{"special": is_special, **flags})
 
     def _id(self, key: str) -> int:
         if not re.fullmatch("[0-9]{1,9}", key):
@@ -171,6 +195,7 @@ def read_settings(checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = 
     values = {**config, **roles, **(overrides or {})}
     settings = TokenizerSettings(values, str(checkpoint.folder / CONFIG), checkpoint.report.setdefault(CONFIG, {}))
     settings.overrides = dict(overrides or {})
+    settings.from_map = frozenset(roles)
     settings.own_roles = frozenset(role for role in ROLES if values.get(role) is not None)
     return settings
 

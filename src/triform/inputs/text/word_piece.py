@@ -6,6 +6,7 @@ Devlin et al. 2018, "BERT"; Schuster and Nakajima 2012 for the search of the pie
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
+from triform.errors import TokenizerError
 from triform.hub import Checkpoint
 from triform.inputs.text.added_tokens import require
 from triform.inputs.text.library import LibraryBackend, damage_in
@@ -38,12 +39,17 @@ def _build(checkpoint: Checkpoint, settings: TokenizerSettings, pipeline: Pipeli
     path = str(checkpoint.folder / "vocab.txt")
     with damage_in(path):
         tokenizer = tokenizers.Tokenizer(models.WordPiece.from_file(path, unk_token="[UNK]"))
-    require(tokenizer, settings, "unk_token", path)
     return pipeline.build(tokenizer, checkpoint, settings, path)
 
 
 def _set_up(tokenizer: tokenizers.Tokenizer, settings: TokenizerSettings) -> None:
-    tokenizer.model.unk_token = settings.content("unk_token") or "[UNK]"
+    unknown = settings.content("unk_token")
+    if unknown is None or tokenizer.model.token_to_id(unknown) is None:
+        raise TokenizerError(
+            f"{settings.where}: unk_token is {unknown!r}, which is not in the vocabulary; expected the token of "
+            "unknown words. Correct the file."
+        )
+    tokenizer.model.unk_token = unknown
     tokenizer.model.continuing_subword_prefix = "##"
     tokenizer.model.max_input_chars_per_word = MAX_WORD
     tokenizer.normalizer = normalizers.BertNormalizer(
