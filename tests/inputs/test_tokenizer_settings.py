@@ -102,13 +102,13 @@ def read_ours(folder: Path, **settings: Any) -> Any:
     """Read the answers of Triform; the message of an error."""
     try:
         tokenizer = Tokenizer.from_checkpoint(find_checkpoint(folder), settings)
+        answers = []
+        for encoded in tokenizer.encode(TEXTS):
+            ids = encoded.ids.tolist()
+            answers.append((ids, *(tokenizer.decode(ids, skip_special_tokens=skip) for skip in (True, False))))
+        return answers
     except ModelError as error:
         return str(error)
-    answers = []
-    for encoded in tokenizer.encode(TEXTS):
-        ids = encoded.ids.tolist()
-        answers.append((ids, *(tokenizer.decode(ids, skip_special_tokens=skip) for skip in (True, False))))
-    return answers
 
 
 def assert_followed_or_refused(folder: Path, what: object, **settings: Any) -> bool:
@@ -235,3 +235,82 @@ def test_added_tokens(folder: Path, kind: str) -> None:
         rest = {other: entry for other, entry in entries.items() if other != id}
         change(changed, "tokenizer_config.json", added_tokens_decoder=rest)
         assert_followed_or_refused(changed, (id, "missing"))
+
+
+TRUNCATION = {"direction": "Left", "max_length": 12, "strategy": "LongestFirst", "stride": 0}
+PADDING = {
+    "strategy": {"Fixed": 40},
+    "direction": "Left",
+    "pad_to_multiple_of": None,
+    "pad_id": 0,
+    "pad_type_id": 0,
+    "pad_token": "<E>",
+}
+PARTS: dict[str, list[Any]] = {
+    "truncation": [TRUNCATION, {**TRUNCATION, "direction": "Right"}, None],
+    "padding": [PADDING, None],
+    "normalizer": [None, {"type": "Lowercase"}, {"type": "NFKC"}],
+    "pre_tokenizer": [None, {"type": "Whitespace"}, {"type": "Digits", "individual_digits": True}],
+    "post_processor": [None],
+    "decoder": [None, {"type": "Fuse"}],
+    "no_such_key": [1],
+}
+
+
+def places(content: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Yield the path of each value that is neither a list nor an object; vocabulary and merges are left out."""
+    entries = content.items() if isinstance(content, dict) else enumerate(content)
+    for key, value in entries:
+        if key in ("vocab", "merges"):
+            continue
+        if isinstance(value, dict | list) and len(value) > 0:
+            yield from places(value if len(value) < 20 else value[:2], (*path, key))
+        else:
+            yield (*path, key)
+
+
+def turned(value: Any) -> list[Any]:
+    match value:
+        case bool():
+            return [not value, None]
+        case int() | float():
+            return [value + 1, 3, 0.5]
+        case str():
+            return ["x", "</s>", None]
+    return [True, 2, "the"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [name for name in FOLDERS if name not in ("words", "merges")])
+def test_tokenizer_json(folder: Path) -> None:
+    """Each setting of tokenizer.json, with another value, another type, or taken out."""
+    sound = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    for key, values in PARTS.items():
+        for value in values:
+            write_json(folder / "tokenizer.json", {**sound, key: value})
+            assert_followed_or_refused(folder, (key, value))
+    for path in places(sound):
+        for value in [*turned(at(sound, path)), ABSENT]:
+            write_json(folder / "tokenizer.json", with_value(sound, path, value))
+            assert_followed_or_refused(folder, (path, value))
+
+
+ABSENT = object()
+
+
+def at(content: Any, path: tuple[str | int, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+def with_value(content: Any, path: tuple[str | int, ...], value: Any) -> Any:
+    key, *rest = path
+    changed = dict(content) if isinstance(content, dict) else list(content)
+    if rest:
+        changed[key] = with_value(changed[key], tuple(rest), value)
+    elif value is ABSENT:
+        del changed[key]
+    else:
+        changed[key] = value
+    return changed

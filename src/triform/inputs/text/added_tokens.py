@@ -1,19 +1,27 @@
 """Added tokens: beside the vocabulary, and never split."""
 
+from collections.abc import Mapping
+
 import tokenizers
 from tokenizers import AddedToken
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.text.tokenizer_settings import ROLES, TokenizerSettings, read_added_tokens_json
+from triform.inputs.text.tokenizer_settings import ADDED, CONFIG, ROLES, TokenizerSettings, read_added_tokens_json
 
 
-def read_added_tokens(checkpoint: Checkpoint, settings: TokenizerSettings) -> list[tuple[int | None, AddedToken]]:
+def read_added_tokens(
+    checkpoint: Checkpoint, settings: TokenizerSettings, present: Mapping[int, AddedToken]
+) -> list[tuple[int | None, AddedToken]]:
     """Read the added tokens: first by ascending id, then the tokens whose id the vocabulary gives.
 
     Arguments:
         checkpoint: may have an added_tokens.json.
         settings: name the special tokens; a role's token is special.
+        present: the added tokens of tokenizer.json.
+
+    Raises:
+        TokenizerError: two files have different tokens with one id.
     """
     roles = {role: token for role in ROLES if (token := settings.token(role)) is not None}
     listed = settings.listed()
@@ -21,6 +29,16 @@ def read_added_tokens(checkpoint: Checkpoint, settings: TokenizerSettings) -> li
     # transformers 5 does not look for the tokens of added_tokens.json in the older list of special_tokens_map.json.
     special = in_roles | ({token.content for token in listed} if settings.lists_special_tokens() else set())
     numbered = settings.added() if settings.lists_added_tokens else read_added_tokens_json(checkpoint, special)
+    for number, token in present.items():
+        listed_one = numbered.get(number, token)
+        if listed_one.content != token.content:
+            raise TokenizerError(
+                f"{checkpoint.folder}: the added token with the id {number} is {token.content!r} in tokenizer.json, "
+                f"and {listed_one.content!r} in {CONFIG if settings.lists_added_tokens else ADDED}. Fetch the "
+                "tokenizer's files again."
+            )
+    if not settings.lists_added_tokens:
+        numbered.update(present)
     for token in numbered.values():
         token.special = token.special or token.content in in_roles
     contents = {token.content for token in numbered.values()}

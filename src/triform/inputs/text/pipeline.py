@@ -56,7 +56,7 @@ def complete(
     Raises:
         TokenizerError: a token is missing, or has another id than a file says.
     """
-    tokens = read_added_tokens(checkpoint, settings)
+    tokens = read_added_tokens(checkpoint, settings, tokenizer.get_added_tokens_decoder())
     add_numbered(tokenizer, tokens, str(checkpoint.folder))
     # The frame needs tokens of the vocabulary, or with an id. The others come last.
     frame(tokenizer, settings, file)

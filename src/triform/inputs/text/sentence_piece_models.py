@@ -194,7 +194,7 @@ def _own_ids(processor: "SentencePieceProcessor", path: Path) -> dict[str, int]:
 
 def _add(checkpoint: Checkpoint, settings: TokenizerSettings, ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
     """Add the added tokens to `ids`; leave out the token of a role that has no id."""
-    tokens = read_added_tokens(checkpoint, settings)
+    tokens = read_added_tokens(checkpoint, settings, {})
     optional = names_of_class(settings)
     owners = {number: token for token, number in ids.items()}
     added = []

@@ -10,6 +10,7 @@ A class of the table decides beside a tokenizer.json too, as in transformers 5: 
 class and its settings give the rest. With any other class, tokenizer.json gives everything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -39,7 +40,7 @@ class TokenizerClass:
     """False if the model type alone does not mean this class beside a tokenizer.json."""
     overrules: bool = False
     """True if the model type wins beside a tokenizer.json, since published files name another class."""
-    roles: dict[str, str]
+    roles: Mapping[str, str | None]
     """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
 
     def build(self, checkpoint: Checkpoint, settings: TokenizerSettings) -> Backend:
@@ -96,7 +97,7 @@ TABLE = (
         files=("vocab.json", "merges.txt"),
         builder="byte_level:build_bare",
         pipeline="byte_level:BARE",
-        roles=END_OF_TEXT,
+        roles={**END_OF_TEXT, "pad_token": None},
     ),
     TokenizerClass(
         names=("RobertaTokenizer", "BartTokenizer", "LongformerTokenizer", "LEDTokenizer"),

@@ -35,7 +35,8 @@ def read_tokenizer_json(checkpoint: Checkpoint, settings: TokenizerSettings) -> 
     pipeline = None if kind is None else kind.pipeline_of_class()
     if kind is not None and pipeline is not None:
         _check_class(tokenizer, kind, pipeline, settings, path)
-        return pipeline.build(tokenizer, checkpoint, settings, path)
+        with damage_in(path):
+            return pipeline.build(tokenizer, checkpoint, settings, path)
     if names_unknown_class(checkpoint, settings):
         _check_settings(tokenizer, settings, path)
     return complete(tokenizer, checkpoint, settings, frame_ends, path)
@@ -50,7 +51,7 @@ def _take_defaults(tokenizer: tokenizers.Tokenizer, kind: TokenizerClass | None,
     if tokenizer.truncation is not None:
         settings.default("truncation_side", tokenizer.truncation["direction"])
     if tokenizer.padding is not None:
-        settings.default("pad_token", tokenizer.padding["pad_token"])
+        settings.name_roles({"pad_token": tokenizer.padding["pad_token"]})
 
 
 def _check_class(

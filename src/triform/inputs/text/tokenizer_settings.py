@@ -108,11 +108,9 @@ class TokenizerSettings(Settings):
         self.ignore(*keys)
         self._values = {key: value for key, value in self._values.items() if key not in keys or key in self.overrides}
 
-    def name_roles(self, roles: Mapping[str, str]) -> None:
-        """Give the tokens of roles that no file mentions; a null in a file means that there is no token."""
-        for role, token in roles.items():
-            if not self.mentions(role):
-                self.default(role, token)
+    def name_roles(self, roles: Mapping[str, str | None]) -> None:
+        """Give the tokens of roles that no file mentions; None and a null in a file mean that there is no token."""
+        self._values = {**roles, **self._values}
 
     def lists_special_tokens(self) -> bool:
         """Tell whether a list of special tokens is in use that added_tokens.json is compared with."""
