@@ -8,10 +8,13 @@ import binascii
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tokenizers
+
+from triform.errors import TokenizerError
 
 MAX_TOKEN_BYTES = 10_000
 """The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
@@ -28,12 +31,36 @@ MAX_REPLACEMENT = 64
 CHARSMAP = re.compile(rb'"precompiled_charsmap"\s*:\s*"([^"]*)"')
 
 
-def check_content(content: bytes) -> None:
+@contextmanager
+def _refusals_of(file: str) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise TokenizerError(f"{file}: {error}. Correct the file, or use another checkpoint.") from error
+
+
+def check_content(content: bytes, file: str) -> None:
     """Check the file before the library reads it.
 
     Raises:
-        ValueError: a token is too long, too many tokens are added, or a table of characters is damaged.
+        TokenizerError: a token is too long, too many tokens are added, or a table of characters is damaged.
     """
+    with _refusals_of(file):
+        _check_content(content)
+
+
+def check_parts(tokenizer: tokenizers.Tokenizer, file: str) -> None:
+    """Check the parts of a tokenizer.
+
+    Raises:
+        TokenizerError: a part makes random choices, or may need too much memory or time.
+    """
+    with _refusals_of(file):
+        _check_model(tokenizer.model)
+        _check_pipeline(tokenizer)
+
+
+def _check_content(content: bytes) -> None:
     _refuse_long_tokens(content)
     added = content.count(b'"single_word"')
     if added > MAX_ADDED_TOKENS:
@@ -42,18 +69,15 @@ def check_content(content: bytes) -> None:
         _check_charsmap(table)
 
 
-def check_parts(tokenizer: tokenizers.Tokenizer) -> None:
-    """Check the parts of a tokenizer.
-
-    Raises:
-        ValueError: a part draws lots, or may need too much memory or time.
-    """
-    model = tokenizer.model
+def _check_model(model: Any) -> None:
     if getattr(model, "dropout", None):
-        raise ValueError(f"dropout of {model.dropout} makes other tokens of the same text at each call; expected null")
+        raise ValueError(f"dropout is {model.dropout}, which gives one text other tokens at each call; expected null")
     longest = getattr(model, "max_input_chars_per_word", 0)
     if longest > MAX_WORD:
         raise ValueError(f"max_input_chars_per_word is {longest:,}; expected at most {MAX_WORD}")
+
+
+def _check_pipeline(tokenizer: tokenizers.Tokenizer) -> None:
     before = [*_parts(tokenizer.normalizer), *_parts(tokenizer.pre_tokenizer)]
     after, around = [*_parts(tokenizer.decoder)], [*_parts(tokenizer.post_processor)]
     for parts in (before, after, around):
@@ -112,7 +136,7 @@ def _around(part: dict[str, Any]) -> int:
     for template in (part["single"], part["pair"]):
         texts = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
         tokens = [sizes[piece["SpecialToken"]["id"]] for piece in template if "SpecialToken" in piece]
-        counts.append(sum(tokens) + (MAX_AROUND if len(set(texts)) < len(texts) else 1))
+        counts.append(sum(tokens) + (MAX_AROUND + 1 if len(set(texts)) < len(texts) else 1))
     return max(counts)
 
 

@@ -4,6 +4,7 @@ import tokenizers
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
+from triform.inputs.text.added_tokens import read_added_tokens
 from triform.inputs.text.backend import Backend
 from triform.inputs.text.byte_level import frame_ends
 from triform.inputs.text.library import damage_in
@@ -24,17 +25,21 @@ def read_tokenizer_json(checkpoint: Checkpoint, settings: TokenizerSettings) -> 
     path = str(checkpoint.folder / "tokenizer.json")
     with damage_in(path):
         content = (checkpoint.folder / "tokenizer.json").read_bytes()
-        check_content(content)
+    check_content(content, path)
+    with damage_in(path):
         tokenizer = tokenizers.Tokenizer.from_buffer(content)
-        check_parts(tokenizer)
+    check_parts(tokenizer, path)
     kind = class_beside_tokenizer_json(checkpoint, settings, has_byte_level=b'"ByteLevel"' in content)
     if kind is not None and kind.pipeline is None and all(map(checkpoint.has, kind.files)):
+        settings.name_roles(kind.roles)
         return kind.build(checkpoint, settings)
     settings.forget("add_bos_token", "add_eos_token")
     _take_defaults(tokenizer, kind, settings)
     pipeline = None if kind is None else kind.pipeline_of_class()
     if kind is not None and pipeline is not None:
-        _check_class(tokenizer, kind, pipeline, settings, path)
+        _check_class(tokenizer, kind, pipeline, path)
+        if settings.lists_added_tokens:
+            _check_added_tokens(tokenizer, checkpoint, settings, path)
         with damage_in(path):
             return pipeline.build(tokenizer, checkpoint, settings, path)
     if names_unknown_class(checkpoint, settings):
@@ -54,25 +59,42 @@ def _take_defaults(tokenizer: tokenizers.Tokenizer, kind: TokenizerClass | None,
         settings.name_roles({"pad_token": tokenizer.padding["pad_token"]})
 
 
-def _check_class(
-    tokenizer: tokenizers.Tokenizer, kind: TokenizerClass, pipeline: Pipeline, settings: TokenizerSettings, path: str
-) -> None:
-    """Refuse a vocabulary of another algorithm, and added tokens that tokenizer_config.json does not list.
+def _check_class(tokenizer: tokenizers.Tokenizer, kind: TokenizerClass, pipeline: Pipeline, path: str) -> None:
+    """Refuse a vocabulary of another algorithm.
 
     Raises:
-        TokenizerError: naming both files.
+        TokenizerError: naming the file and the class.
     """
     algorithm = type(tokenizer.model).__name__
     prefix = getattr(tokenizer.model, "continuing_subword_prefix", None) if algorithm == "BPE" else None
     if algorithm != pipeline.model or prefix:
         found = f"{algorithm} with the prefix {prefix!r}" if prefix else algorithm
         raise TokenizerError(f"{path} holds {found}, and the class {kind.names[0]} needs {pipeline.model}. {AS_IS}")
-    listed = {token.content for token in settings.added().values()}
-    unlisted = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.content not in listed]
-    if settings.lists_added_tokens and unlisted:
+
+
+def _check_added_tokens(
+    tokenizer: tokenizers.Tokenizer, checkpoint: Checkpoint, settings: TokenizerSettings, path: str
+) -> None:
+    """Refuse added tokens of the file that tokenizer_config.json lists neither by id nor by role.
+
+    transformers builds the tokenizer without them.
+
+    Raises:
+        TokenizerError: naming both files.
+    """
+    expected = {
+        token.content: None if number is not None else repr(token)
+        for number, token in read_added_tokens(checkpoint, settings, {})
+    }
+    unlisted = [
+        token.content
+        for token in tokenizer.get_added_tokens_decoder().values()
+        if expected.get(token.content, "") not in (None, repr(token))
+    ]
+    if unlisted:
         raise TokenizerError(
             f"{path} adds {', '.join(map(repr, unlisted[:5]))}, and added_tokens_decoder of {settings.where} does not "
-            f"list them. Take added_tokens_decoder out of a copy of the file. {AS_IS}"
+            f"list them, or not so. Take added_tokens_decoder out of a copy of the file. {AS_IS}"
         )
 
 
