@@ -16,7 +16,7 @@ from transformers.tokenization_utils_base import generate_merges
 from tests.inputs.beside_transformers import assert_threads_agree, encode
 from tests.inputs.hard_texts import PAIRS, TEXTS, write_json
 from tests.inputs.sentence_piece_files import read_charsmap, train, varint, write_unigram
-from triform.errors import InputError, TokenizerError
+from triform.errors import InputError, TokenizerError, UnsupportedModelError
 from triform.hub import find_checkpoint
 from triform.inputs import LongInput, Tokenizer
 from triform.inputs.text.backend import Side
@@ -328,8 +328,11 @@ def test_listed_special_tokens_without_an_id_come_last(llama: Path) -> None:
     settings = {"tokenizer_class": "LlamaTokenizer", "additional_special_tokens": ["<a>"], "pad_token": "[PAD]"}
     write_json(llama / "tokenizer_config.json", settings)
     ours = Tokenizer.from_checkpoint(find_checkpoint(llama))
-    assert ours.encode(["<a>"])[0].ids.tolist() == [1, size]
-    assert ours.id_of("[PAD]") is None
+    vocabulary = {token: number for number, token in enumerate(["<unk>", "<s>", "</s>", *map(str, range(3, size))])}
+    theirs = transformers.LlamaTokenizer(vocab=vocabulary, merges=[], extra_special_tokens=["<a>"], pad_token="[PAD]")
+    assert ours.id_of("<a>") == theirs.convert_tokens_to_ids("<a>") == size + 1
+    assert ours.id_of("[PAD]") == theirs.pad_token_id == size
+    assert ours.encode(["<a>"])[0].ids.tolist() == [1, size + 1]
 
 
 @pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
@@ -357,7 +360,7 @@ def test_damaged_or_missing_files_are_errors(marian: Path) -> None:
 
 def test_wrong_settings_are_errors(t5: Path) -> None:
     write_json(t5 / "tokenizer_config.json", {"extra_ids": "many"})
-    with pytest.raises(TokenizerError, match="extra_ids must be a count of at most 10000, got 'many'"):
+    with pytest.raises(UnsupportedModelError, match="extra_ids is 'many'; expected .* at most 10000"):
         Tokenizer.from_checkpoint(find_checkpoint(t5))
     write_json(t5 / "tokenizer_config.json", {"added_tokens_decoder": {"7": {"content": "</s>"}}})
     with pytest.raises(TokenizerError, match="'</s>' should have id 7, but the vocabulary has it as 1"):

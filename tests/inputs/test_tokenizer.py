@@ -122,7 +122,8 @@ def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path:
     assert Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).special("mask_token") is None
     # Not in this vocabulary.
     write_json(tmp_path / "tokenizer_config.json", {"tokenizer_class": "RobertaTokenizer"})
-    assert Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).special("mask_token") is None
+    with pytest.raises(TokenizerError, match="holds WordPiece, and the class RobertaTokenizer needs BPE"):
+        Tokenizer.from_checkpoint(find_checkpoint(tmp_path))
 
 
 def test_a_lack_of_memory_is_no_damage() -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import Checkpoint
-from triform.inputs.text.added_tokens import ROLES
 from triform.inputs.text.tokenizer import Tokenizer
+from triform.inputs.text.tokenizer_settings import ROLES
 
 if TYPE_CHECKING:
     from jinja2 import Template

@@ -86,6 +86,11 @@ class Backend(Protocol):
         """True if the vocabulary marks tokens that continue a word, as WordPiece does with ##."""
         ...
 
+    @property
+    def is_bpe(self) -> bool:
+        """True if the vocabulary was made by byte-pair encoding."""
+        ...
+
 
 def shares(lengths: list[int], *, num_special: int, max_length: int, only_first: bool = False) -> list[int]:
     """Divide `max_length` among the texts: the longer text is cut first, then both alike (`longest_first`).

@@ -1,9 +1,8 @@
-"""The backend of the `tokenizers` library, read from tokenizer.json or built from older files."""
+"""The backend of the `tokenizers` library."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
 from typing import Self
 
 import tokenizers
@@ -13,9 +12,6 @@ from triform.inputs.text.backend import Side, Text, Tokens, shares
 
 Row = tuple[int, str, tuple[int, int]]
 """Id, token, and its (begin, end) in the text."""
-
-MAX_TOKEN_BYTES = 10_000
-"""The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
 
 
 @contextmanager
@@ -37,18 +33,6 @@ def damage_in(files: str) -> Iterator[None]:
 
 class LibraryBackend:
     """A `tokenizers.Tokenizer`. Threads may share it: truncation and padding are never set on it."""
-
-    @classmethod
-    def of_file(cls, path: Path) -> Self:
-        """Read tokenizer.json.
-
-        Raises:
-            TokenizerError: it is damaged.
-        """
-        with damage_in(str(path)):
-            content = path.read_bytes()
-            _refuse_long_tokens(content)
-            return cls(tokenizers.Tokenizer.from_buffer(content))
 
     def __init__(self, tokenizer: tokenizers.Tokenizer) -> None:
         tokenizer.no_truncation()
@@ -122,6 +106,10 @@ class LibraryBackend:
     def marks_subwords(self) -> bool:
         return bool(getattr(self._tokenizer.model, "continuing_subword_prefix", None))
 
+    @property
+    def is_bpe(self) -> bool:
+        return type(self._tokenizer.model).__name__ == "BPE"
+
     def _stretch(self, text: str, begin: int, end: int) -> list[Row]:
         """Encode part of a text; a part behind the beginning after a line break, or it would get a space before it."""
         if 0 < begin < end:
@@ -148,26 +136,6 @@ class LibraryBackend:
         normal = text if normalizer is None else normalizer.normalize_str(text)
         words = [normal] if cutter is None else [word for word, _ in cutter.pre_tokenize_str(normal)]
         return [(piece.id, piece.value) for word in words for piece in self._tokenizer.model.tokenize(word)]
-
-
-def _refuse_long_tokens(content: bytes) -> None:
-    """Refuse a file in which two neighbouring quotation marks are further apart than a token may be long.
-
-    Raises:
-        ValueError: a token is too long.
-    """
-    begin = -1
-    while begin < len(content):
-        end = content.rfind(b'"', begin + 1, begin + MAX_TOKEN_BYTES + 2)
-        if end < 0:
-            end = content.find(b'"', begin + 1)
-            end = len(content) if end < 0 else end
-            size = end - begin - 1
-            # The one long string is a table of characters.
-            is_table = content[:begin].rstrip(b" :").endswith(b'"precompiled_charsmap"')
-            if size > MAX_TOKEN_BYTES and not is_table:
-                raise ValueError(f"a token of {size:,} bytes is more than the {MAX_TOKEN_BYTES:,} allowed")
-        begin = end
 
 
 def _tokens(encoding: tokenizers.Encoding, sequence_ids: Sequence[int | None]) -> Tokens:

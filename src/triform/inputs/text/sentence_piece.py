@@ -67,6 +67,9 @@ class SentencePieceBackend:
     """True if the characters of a token exclude the spaces before it."""
     joined: Callable[[list[str]], str]
     """Pieces → text."""
+    splits_special: bool = False
+    """True if the letters of a special token in a text are ordinary text (`split_special_tokens`)."""
+    is_bpe: bool = False
     answering: "SentencePieceProcessor | None" = None
     """Splits the texts that the model writes, where they are in another language."""
     opening: re.Pattern[str] | None = None
@@ -121,7 +124,7 @@ class SentencePieceBackend:
 
     @cached_property
     def _added_pattern(self) -> re.Pattern[str] | None:
-        return _pattern(self.added)
+        return _pattern(token for token in self.added if not (self.splits_special and token.special))
 
     @property
     def marks_subwords(self) -> bool:

@@ -11,27 +11,21 @@ from tokenizers import decoders
 
 from triform.errors import TokenizerError
 from triform.hub import Checkpoint
-from triform.inputs.text.added_tokens import (
-    listed_tokens,
-    read_added_tokens,
-    switch,
-    token_of,
-    with_space_before_mask,
-)
+from triform.inputs.text.added_tokens import names_of_class, read_added_tokens
 from triform.inputs.text.library import damage_in
+from triform.inputs.text.metaspace import extra_ids
 from triform.inputs.text.sentence_piece import NO_SPACE_BEFORE, TEXT, SentencePieceBackend, Template
+from triform.inputs.text.tokenizer_settings import TokenizerSettings
 from triform.inputs.text.vocabulary import read_vocabulary
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
 
 LANGUAGE_CODE = re.compile(r">>.*?<<", re.DOTALL)
-NUM_EXTRA_IDS = 100
-MAX_EXTRA_IDS = 10_000
 DECODER = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
 
 
-def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+def build_with_extra_ids(checkpoint: Checkpoint, settings: TokenizerSettings) -> SentencePieceBackend:
     """Build from spiece.model, with <extra_id_99> … <extra_id_0> for the gaps of pretraining (T5).
 
     eos_token follows every text.
@@ -44,23 +38,20 @@ def build_with_extra_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> Se
     path = checkpoint.folder / "spiece.model"
     processor = _open(path)
     ids = _own_ids(processor, path)
-    count = settings.get("extra_ids", NUM_EXTRA_IDS)
-    if type(count) is not int or not 0 <= count <= MAX_EXTRA_IDS:
-        raise TokenizerError(
-            f"tokenizer_config.json: extra_ids must be a count of at most {MAX_EXTRA_IDS}, got {count!r}. "
-            "Correct the file."
-        )
-    extra = [token for number in reversed(range(count)) if (token := f"<extra_id_{number}>") not in ids]
+    extra = [token for token in reversed(extra_ids(settings)) if token not in ids]
     ids |= {token: len(processor) + place for place, token in enumerate(extra)}
-    settings = {**settings, "additional_special_tokens": [*(settings.get("additional_special_tokens") or ()), *extra]}
+    settings.list_also(extra)
     added = _add(checkpoint, settings, ids)
     end = _role(settings, "eos_token", ids, path)
     template = Template(single=(TEXT, end), pair=((TEXT, end), (TEXT, end)))
     unknown = _role(settings, "unk_token", ids, path)
-    return _one_model(processor, ids, unknown=unknown, own_ids=True, added=added, template=template)
+    splits = settings.boolean("split_special_tokens", False)
+    return _one_model(
+        processor, ids, unknown=unknown, own_ids=True, added=added, splits_special=splits, template=template
+    )
 
 
-def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+def build_with_bytes(checkpoint: Checkpoint, settings: TokenizerSettings) -> SentencePieceBackend:
     """Build from tokenizer.model, which spells unknown characters in bytes (Llama).
 
     bos_token precedes every text. `legacy` adds a space after an added token, as the first version did.
@@ -72,27 +63,29 @@ def build_with_bytes(checkpoint: Checkpoint, settings: dict[str, Any]) -> Senten
     """
     path = checkpoint.folder / "tokenizer.model"
     processor, spaceless = _open(path), _open(path, NO_SPACE_BEFORE)
-    prefix_space = switch(settings, "add_prefix_space", True)
+    prefix_space = settings.boolean("add_prefix_space", True)
     ids = _own_ids(processor, path)
     added = _add(checkpoint, settings, ids)
-    before = (_role(settings, "bos_token", ids, path),) if switch(settings, "add_bos_token", True) else ()
-    after = (_role(settings, "eos_token", ids, path),) if switch(settings, "add_eos_token", False) else ()
+    before = (_role(settings, "bos_token", ids, path),) if settings.boolean("add_bos_token", True) else ()
+    after = (_role(settings, "eos_token", ids, path),) if settings.boolean("add_eos_token", False) else ()
     whole = (*before, TEXT, *after)
     return SentencePieceBackend(
         first=processor if prefix_space else spaceless,
-        rest=processor if prefix_space and switch(settings, "legacy", False) else spaceless,
+        rest=processor if prefix_space and settings.boolean("legacy", False) else spaceless,
         ids=ids,
         tokens={number: token for token, number in ids.items()},
         unknown=_role(settings, "unk_token", ids, path),
         own_ids=True,
         added=added,
+        splits_special=settings.boolean("split_special_tokens", False),
         template=Template(single=whole, pair=(whole, whole), pair_segment=1),
         trims_spaces=False,
+        is_bpe=True,
         joined=partial(_join, strips_space=prefix_space),
     )
 
 
-def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+def build_with_shifted_ids(checkpoint: Checkpoint, settings: TokenizerSettings) -> SentencePieceBackend:
     """Build from sentencepiece.bpe.model, with ids shifted by one behind four tokens in the order of fairseq (XLM-R).
 
     cls_token precedes a text, sep_token follows it, two of sep_token separate a pair; mask_token has the last id.
@@ -104,7 +97,7 @@ def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> 
     """
     path = checkpoint.folder / "sentencepiece.bpe.model"
     processor = _open(path)
-    settings = with_space_before_mask(settings)
+    settings.describe("mask_token", {"lstrip": True})
     own_ids = _own_ids(processor, path)
     if [own_ids.get(piece) for piece in ("<unk>", "<s>", "</s>")] != [0, 1, 2]:
         first = list(own_ids)[:3]
@@ -115,7 +108,10 @@ def build_with_shifted_ids(checkpoint: Checkpoint, settings: dict[str, Any]) -> 
     start, end = (_role(settings, role, ids, path) for role in ("cls_token", "sep_token"))
     template = Template(single=(start, TEXT, end), pair=((start, TEXT, end), (end, TEXT, end)))
     unknown = _role(settings, "unk_token", ids, path)
-    return _one_model(processor, ids, unknown=unknown, own_ids=False, added=added, template=template)
+    splits = settings.boolean("split_special_tokens", False)
+    return _one_model(
+        processor, ids, unknown=unknown, own_ids=False, added=added, splits_special=splits, template=template
+    )
 
 
 def _one_model(processor: Any, ids: dict[str, int], **rest: Any) -> SentencePieceBackend:
@@ -126,7 +122,7 @@ def _one_model(processor: Any, ids: dict[str, int], **rest: Any) -> SentencePiec
     )
 
 
-def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> SentencePieceBackend:
+def build_with_vocabulary(checkpoint: Checkpoint, settings: TokenizerSettings) -> SentencePieceBackend:
     """Build from source.spm, which splits, and vocab.json, which has the ids (Marian).
 
     eos_token follows every text; a language code such as >>fra<< may precede it. Answers are in the target's language:
@@ -137,11 +133,13 @@ def build_with_vocabulary(checkpoint: Checkpoint, settings: dict[str, Any]) -> S
     Raises:
         TokenizerError: a file is damaged, or a setting has a wrong value.
     """
+    settings.expect("split_special_tokens", False)
+    settings.expect("sp_model_kwargs", {})
     processor, target = (_open(checkpoint.folder / name) for name in ("source.spm", "target.spm"))
     path = checkpoint.folder / "vocab.json"
     ids = read_vocabulary(path)
     added = _add(checkpoint, settings, ids)
-    separate = switch(settings, "separate_vocabs", False)
+    separate = settings.boolean("separate_vocabs", False)
     answers = read_vocabulary(checkpoint.folder / "target_vocab.json") if separate else ids
     end = _role(settings, "eos_token", ids, path)
     return SentencePieceBackend(
@@ -194,26 +192,30 @@ def _own_ids(processor: "SentencePieceProcessor", path: Path) -> dict[str, int]:
         return {piece: number for number, piece in enumerate(processor.id_to_piece(list(range(len(processor)))))}
 
 
-def _add(checkpoint: Checkpoint, settings: dict[str, Any], ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
+def _add(checkpoint: Checkpoint, settings: TokenizerSettings, ids: dict[str, int]) -> tuple[tokenizers.AddedToken, ...]:
     """Add the added tokens to `ids`; leave out the token of a role that has no id."""
-    tokens = read_added_tokens(checkpoint, settings)
-    listed = listed_tokens(settings)
+    tokens = read_added_tokens(checkpoint, settings, {})
+    optional = names_of_class(settings)
+    owners = {number: token for token, number in ids.items()}
     added = []
     for number, token in tokens:
-        if number is not None and ids.setdefault(token.content, number) != number:
-            raise TokenizerError(
-                f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the vocabulary "
-                f"has it as {ids[token.content]}. Fetch the tokenizer's files again."
-            )
-        if number is None and token.content in listed:
+        if number is not None:
+            owner = owners.setdefault(number, token.content)
+            if ids.setdefault(token.content, number) != number or owner != token.content:
+                raise TokenizerError(
+                    f"{checkpoint.folder}: the added token {token.content!r} should have id {number}, but the "
+                    f"vocabulary has it as {ids[token.content]}, and {number} is {owner!r}. Fetch the tokenizer's "
+                    "files again."
+                )
+        if number is None and token.content not in optional:
             ids.setdefault(token.content, max(ids.values()) + 1)
         if token.content in ids:
             added.append(token)
     return tuple(added)
 
 
-def _role(settings: dict[str, Any], role: str, ids: dict[str, int], path: Path) -> str:
-    content = token_of(settings, role)
+def _role(settings: TokenizerSettings, role: str, ids: dict[str, int], path: Path) -> str:
+    content = settings.content(role)
     if content is None or content not in ids:
         raise TokenizerError(
             f"{path} has no {content!r}, the {role} that it needs. Fetch the file again, or name the token "

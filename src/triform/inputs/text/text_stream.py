@@ -13,7 +13,8 @@ MOST, LEAST = 32, 8
 
 
 class TextStream:
-    """Decodes the ids of one sequence piece by piece; all pieces joined equal `Tokenizer.decode` of all ids.
+    """Decodes the ids of one sequence piece by piece; all pieces joined equal `Tokenizer.decode` of all ids
+    without clean-up, since a clean-up may change a text that has been returned.
 
     No token is decoded alone: a token may decode differently at the beginning of a text (SentencePiece drops the first
     space), or need the tokens that follow (the bytes of 猫). The stream decodes a window of the latest ids.
@@ -57,4 +58,4 @@ class TextStream:
             self._window, self._said = kept, len(short)
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=self._skip)
+        return self._tokenizer.decode(ids, skip_special_tokens=self._skip, clean_up=False)

@@ -1,6 +1,6 @@
 """Text → tokens and ids, and back, for every kind of tokenizer file."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -9,15 +9,11 @@ import numpy as np
 
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER_FILES, Checkpoint
-from triform.inputs.text.added_tokens import token_of
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
 from triform.inputs.text.encoded_text import EncodedText
-from triform.inputs.text.library import LibraryBackend
-from triform.inputs.text.tokenizer_classes import default_roles, tokenizer_class
+from triform.inputs.text.tokenizer_classes import tokenizer_class
+from triform.inputs.text.tokenizer_settings import ROLES, TokenizerSettings, read_settings
 from triform.strict_json import MAX_BYTES
-
-NO_LIMIT = 10**9
-"""A `model_max_length` above this means that tokenizer_config.json sets no limit."""
 
 
 class LongInput(StrEnum):
@@ -33,32 +29,40 @@ class LongInput(StrEnum):
 class Tokenizer:
     """A checkpoint's tokenizer. Threads may share it."""
 
-    def __init__(self, backend: Backend, settings: dict[str, Any]) -> None:
+    def __init__(self, backend: Backend, settings: TokenizerSettings) -> None:
         self._backend = backend
         self._settings = settings
-        limit = settings.get("model_max_length")
-        if limit is not None and (not isinstance(limit, int | float) or isinstance(limit, bool) or limit < 1):
-            raise TokenizerError(
-                f"tokenizer_config.json: model_max_length must be a number of tokens, got {limit!r:.100}. "
-                "Correct the file."
-            )
-        self.max_length: int | None = int(limit) if limit is not None and limit < NO_LIMIT else None
+        self._roles = {
+            role: content
+            for role in ROLES
+            if (content := settings.content(role)) is not None and backend.id_of(content) is not None
+        }
+        side = settings.string("truncation_side", "right")
+        if side not in ("left", "right"):
+            settings.refuse("truncation_side", "'left' or 'right'")
+        self._side: Side = "left" if side == "left" else "right"
+        names = settings.strings("model_input_names", ("token_type_ids",))
+        self._has_types = "token_type_ids" in names
+        forced = settings.boolean("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
+        cleans_up = settings.boolean("clean_up_tokenization_spaces", False)
+        self._cleans_up = cleans_up and (forced or not backend.is_bpe)
+        self.max_length: int | None = settings.max_length()
         """The most tokens of a sequence by tokenizer_config.json; None for no limit."""
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
-        """Read tokenizer.json, or build the tokenizer from older files where there is none.
+    def from_checkpoint(cls, checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = None) -> "Tokenizer":
+        """Read the tokenizer as transformers reads it: tokenizer.json and its settings, or older files.
 
-        tokenizer_config.json and special_tokens_map.json add the roles of special tokens and the longest sequence; the
-        tokenizer's class gives the roles that they leave open.
+        Arguments:
+            checkpoint: the folder with the tokenizer's files.
+            overrides: settings that win over tokenizer_config.json, such as `model_max_length`.
 
         Raises:
-            TokenizerError: the checkpoint has no tokenizer, a damaged one, or one of an unknown class.
+            TokenizerError: the checkpoint has no tokenizer, a damaged one, or one of an unknown class; or two files
+                contradict each other.
+            UnsupportedModelError: a settings file has an unknown key, or a value that is not followed.
         """
-        settings: dict[str, Any] = {}
-        for name in ("special_tokens_map.json", "tokenizer_config.json"):
-            if checkpoint.has(name):
-                settings.update(checkpoint.read_object(name))
+        settings = read_settings(checkpoint, overrides)
         for name in (*TOKENIZER_FILES, "merges.txt", "target.spm"):
             size = (checkpoint.folder / name).stat().st_size if checkpoint.has(name) else 0
             if size > MAX_BYTES:
@@ -66,15 +70,17 @@ class Tokenizer:
                     f"{checkpoint.folder / name} has {size:,} bytes; a tokenizer's file has at most {MAX_BYTES:,}. "
                     "Fetch the file again."
                 )
-        path = checkpoint.folder / "tokenizer.json"
-        if not path.is_file():
+        if checkpoint.has("tokenizer.json"):
+            from triform.inputs.text.tokenizer_json import read_tokenizer_json
+
+            backend = read_tokenizer_json(checkpoint, settings)
+        else:
             kind = tokenizer_class(checkpoint, settings)
-            settings = {**kind.roles, **settings}
-            return cls(kind.build(checkpoint, settings), settings)
-        backend = LibraryBackend.of_file(path)
-        roles = default_roles(checkpoint, settings)
-        known = {role: token for role, token in roles.items() if backend.id_of(token) is not None}
-        return cls(backend, {**known, **settings})
+            settings.name_roles(kind.roles)
+            backend = kind.build(checkpoint, settings)
+        tokenizer = cls(backend, settings)
+        settings.finish()
+        return tokenizer
 
     def encode(
         self,
@@ -118,13 +124,27 @@ class Tokenizer:
                     text,
                     max_length=max_length,
                     special_tokens=special_tokens,
-                    side=side or self._settings.get("truncation_side", "right"),
+                    side=side or self._side,
                     only_first=only_first,
                 )
-                encoded.append(_encoded(text, cut, dropped=length - len(cut.ids)))
+                encoded.append(self._encoded(text, cut, dropped=length - len(cut.ids)))
             else:
-                encoded.append(_encoded(text, tokens))
+                encoded.append(self._encoded(text, tokens))
         return encoded
+
+    def _encoded(self, text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
+        first, pair = text if isinstance(text, tuple) else (text, None)
+        return EncodedText(
+            text=first,
+            pair=pair,
+            ids=np.array(tokens.ids, np.int64),
+            token_type_ids=np.array(tokens.token_type_ids, np.int64) * self._has_types,
+            tokens=tuple(tokens.tokens),
+            characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
+            sequence_ids=tuple(tokens.sequence_ids),
+            words=tuple(tokens.words),
+            dropped=dropped,
+        )
 
     def check_fits(self, vocab_size: int) -> None:
         """Refuse a model whose vocabulary lacks the special tokens around every text.
@@ -156,7 +176,7 @@ class Tokenizer:
             InputError: a text without a token, too long a text, or letters that always become the token.
         """
         _check(0, text)
-        encoded = _encoded(text, self._backend.encode_rendered(text, spelled))
+        encoded = self._encoded(text, self._backend.encode_rendered(text, spelled))
         letters = set(spelled)
         for id, (begin, end) in zip(encoded.ids.tolist(), encoded.characters.tolist(), strict=True):
             if (begin, end) in letters and id == self.id_of(text[begin:end]):
@@ -179,9 +199,16 @@ class Tokenizer:
         backend = self._backend.of_answers
         return self if backend is self._backend else Tokenizer(backend, self._settings)
 
-    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True) -> str:
-        """Ids → text."""
-        return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True, clean_up: bool | None = None) -> str:
+        """Ids → text.
+
+        Arguments:
+            ids: the ids.
+            skip_special_tokens: whether to leave special tokens out.
+            clean_up: whether to remove spaces before punctuation; by default as tokenizer_config.json says.
+        """
+        text = self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        return _clean_up(text) if (self._cleans_up if clean_up is None else clean_up) else text
 
     def join(self, tokens: Iterable[str]) -> str:
         """Tokens in the spelling of the vocabulary → text."""
@@ -207,7 +234,17 @@ class Tokenizer:
 
     def special(self, role: str) -> str | None:
         """Special token of a role such as "mask_token", or None."""
-        return token_of(self._settings, role)
+        return self._roles.get(role)
+
+
+SPACES = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
+"""Parts of a text that `clean_up_tokenization_spaces` writes without spaces, in this order, as in transformers."""
+
+
+def _clean_up(text: str) -> str:
+    for part in SPACES:
+        text = text.replace(part, part.strip())
+    return text
 
 
 def _check(number: int, text: Text) -> None:
@@ -221,21 +258,6 @@ def _check(number: int, text: Text) -> None:
                 f"Text {number} is not Unicode text: {part[error.start]!r} at character {error.start} is half of a "
                 "pair of surrogates. Leave it out, or decode the text again with the right encoding."
             ) from error
-
-
-def _encoded(text: Text, tokens: Tokens, dropped: int = 0) -> EncodedText:
-    first, pair = text if isinstance(text, tuple) else (text, None)
-    return EncodedText(
-        text=first,
-        pair=pair,
-        ids=np.array(tokens.ids, np.int64),
-        token_type_ids=np.array(tokens.token_type_ids, np.int64),
-        tokens=tuple(tokens.tokens),
-        characters=np.array(tokens.characters, np.int64).reshape(-1, 2),
-        sequence_ids=tuple(tokens.sequence_ids),
-        words=tuple(tokens.words),
-        dropped=dropped,
-    )
 
 
 def _start(text: Text) -> str:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from triform import strict_json
 from triform.errors import TokenizerError
-from triform.inputs.text.added_tokens import is_id
+from triform.inputs.text.tokenizer_settings import is_id
 
 
 def read_vocabulary(path: Path) -> dict[str, int]:

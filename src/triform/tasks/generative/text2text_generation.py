@@ -57,7 +57,10 @@ class Text2TextGeneration(TextTask[list[list[int]], Any]):
     def postprocess(self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions) -> list[Any]:
         count = options.num_return_sequences
         answers = [
-            [{self.key: self.tokenizer.decode(ids), **dropped_from(text)} for ids in tensors[first : first + count]]
+            [
+                {self.key: self.tokenizer.decode(ids, clean_up=False), **dropped_from(text)}
+                for ids in tensors[first : first + count]
+            ]
             for first, text in zip(range(0, len(tensors), count), batch.sources_of(EncodedText), strict=True)
         ]
         return [answer[0] if count == 1 else answer for answer in answers]
