@@ -1,6 +1,6 @@
 """Text → tokens and ids, and back, for every kind of tokenizer file."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -46,11 +46,15 @@ class Tokenizer:
         """The most tokens of a sequence by tokenizer_config.json; None for no limit."""
 
     @classmethod
-    def from_checkpoint(cls, checkpoint: Checkpoint) -> "Tokenizer":
+    def from_checkpoint(cls, checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = None) -> "Tokenizer":
         """Read tokenizer.json, or build the tokenizer from older files where there is none.
 
         tokenizer_config.json and special_tokens_map.json add the roles of special tokens and the longest sequence; the
         tokenizer's class gives the roles that they leave open.
+
+        Arguments:
+            checkpoint: the folder with the tokenizer's files.
+            overrides: settings that win over tokenizer_config.json, such as `model_max_length`.
 
         Raises:
             TokenizerError: the checkpoint has no tokenizer, a damaged one, or one of an unknown class.
@@ -59,6 +63,7 @@ class Tokenizer:
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if checkpoint.has(name):
                 settings.update(checkpoint.read_object(name))
+        settings.update(overrides or {})
         for name in (*TOKENIZER_FILES, "merges.txt", "target.spm"):
             size = (checkpoint.folder / name).stat().st_size if checkpoint.has(name) else 0
             if size > MAX_BYTES:
