@@ -12,7 +12,7 @@ from triform.spec.feed_forward import Activation, AnyFeedForward, FeedForward, G
 from triform.spec.head import Head, LanguageHead, Problem, SequenceHead, SpanHead, TokenHead, Transform
 from triform.spec.model import Decoder, Encoder, EncoderDecoder, Form, Model, ShiftTokensRight, Stack
 from triform.spec.norm import LayerNorm, Norm, RMSNorm
-from triform.spec.pooling import LastOf, Pooling
+from triform.spec.pooling import LastExcept, LastOf, Pooling
 from triform.spec.position import (
     AttentionPosition,
     Learned,
@@ -42,6 +42,7 @@ __all__ = [
     "Head",
     "Heads",
     "LanguageHead",
+    "LastExcept",
     "LastOf",
     "LayerNorm",
     "Learned",

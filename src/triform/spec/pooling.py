@@ -22,3 +22,10 @@ class LastOf:
     """Pooling by the row of the last token with this id, for example the end token."""
 
     token: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastExcept:
+    """Pooling by the row of the last token without this id; by the first row where all tokens have it."""
+
+    token: int
