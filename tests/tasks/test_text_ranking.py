@@ -74,11 +74,13 @@ def test_refuses_what_it_cannot_rank(minilm: Path, tmp_path: Path) -> None:
         rank([good, {"query": "a", "documents": ["b", "c", "d " * 199]}])
     with pytest.raises(InputError, match="top_k=0: expected a whole number of at least 1"):
         rank(good, top_k=0)
+    sentence_transformers.CrossEncoder(str(folder), device="cpu").save_pretrained(str(folder))
     settings = folder / "config_sentence_transformers.json"
-    settings.write_text(json.dumps({"activation_fn": "torch.nn.modules.activation.Tanh"}))
+    kind = {"model_type": "CrossEncoder"}
+    settings.write_text(json.dumps({**kind, "activation_fn": "torch.nn.modules.activation.Tanh"}))
     with pytest.raises(UnsupportedModelError, match=r"activation 'torch.*Tanh' is not supported; .* Identity, Sigmoid"):
         triform.pipeline("rerank", model=folder)
-    settings.write_text(json.dumps({"prompts": {"query": "q: "}, "default_prompt_name": "query"}))
+    settings.write_text(json.dumps({**kind, "prompts": {"query": "q: "}, "default_prompt_name": "query"}))
     with pytest.raises(UnsupportedModelError, match="default_prompt_name is 'query'"):
         triform.pipeline("rerank", model=folder)
     two = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "two", num_labels=2)

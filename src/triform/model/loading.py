@@ -57,18 +57,18 @@ class Origin:
 
 
 def load(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     *,
     engine: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: str | Path | Checkpoint | None = None,
     with_head: bool = True,
 ) -> Model:
     """Load a model from a local folder or from the Hub.
 
     Arguments:
-        model: a folder in the Hugging Face layout, or a Hub id such as org/name.
+        model: a folder in the Hugging Face layout, a Hub id such as org/name, or a checkpoint that was found.
         engine: "auto" takes the fastest that can be used; or one by name.
         dtype: how to hold the weights: "auto" as they are stored, or float32, float16, bfloat16; int8 or int4 for the
             weights of linears, the rest as with "auto".
@@ -127,11 +127,11 @@ def load_for_training(
 
 
 def read_blueprint(
-    model: str | Path,
+    model: str | Path | Checkpoint,
     *,
     engine: Engine | None = None,
     revision: str | None = None,
-    adapter: str | Path | None = None,
+    adapter: str | Path | Checkpoint | None = None,
     with_head: bool = True,
 ) -> Blueprint:
     """Read the blueprint of a checkpoint; arguments as in `load`. No weights are read.

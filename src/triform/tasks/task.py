@@ -84,7 +84,12 @@ class Task(ABC, Generic[Tensors, Answer]):
         """Load a model and its processor for this task; arguments as in `triform.load`."""
         with_head = cls.head is not None
         loaded = load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, with_head=with_head)
-        return cls(loaded, cls.processor_type.from_checkpoint(loaded.checkpoint), **options)
+        return cls(loaded, cls.read_processor(loaded), **options)
+
+    @classmethod
+    def read_processor(cls, model: Model) -> Any:
+        """Read the processor of a model, of `processor_type`."""
+        return cls.processor_type.from_checkpoint(model.checkpoint)
 
     @abstractmethod
     def is_one(self, inputs: Any) -> bool:

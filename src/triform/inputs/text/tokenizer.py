@@ -81,6 +81,14 @@ class Tokenizer:
         known = {role: token for role, token in roles.items() if backend.id_of(token) is not None}
         return cls(backend, {**known, **settings})
 
+    def lowercased(self) -> "Tokenizer":
+        """Return the tokenizer that turns text to lower case first; special tokens in the text stay whole.
+
+        Raises:
+            TokenizerError: a tokenizer of SentencePiece, which has its own normalization.
+        """
+        return Tokenizer(self._backend.lowercased(), self._settings)
+
     def encode(
         self,
         texts: Sequence[Text],
