@@ -111,8 +111,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         """Answer one input, a list of them, or an iterable piece by piece."""
         runner = self.runner(**options)
         if self.is_one(inputs):
-            [answer] = runner.answers([inputs])
-            return self.one(inputs, answer, runner.options)
+            return self.one(inputs, runner.answer(inputs), runner.options)
         if isinstance(inputs, list | tuple):
             return self.many(list(runner.answers(inputs)))
         if isinstance(inputs, Iterable):
