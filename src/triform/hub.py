@@ -29,8 +29,8 @@ TOKENIZER = (
     "additional_chat_templates/*.jinja",
 )
 """All files of a tokenizer and its chat templates. One folder brings them all, as with AutoTokenizer."""
-SENTENCE_MODULES = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]*_*/*")
-"""All files of a sentence-transformers model but the transformer's."""
+SENTENCE_MODULES = ("modules.json",)
+"""The file without which sentence-transformers reads no other file of its own."""
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
 """What is fetched beside the weights."""
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
@@ -125,8 +125,8 @@ class Checkpoint:
         return content
 
 
-def find_checkpoint(model: str | Path | Checkpoint, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:
-    """Find a model's files: a local folder or a `Checkpoint` as it is, a Hub id in the local cache, or else on the Hub.
+def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:
+    """Find a model's files: a local folder as it is, a Hub id in the local cache, or else on the Hub.
 
     What the cache holds is used without asking the network, so a model stays what it was; `revision` (a branch, tag
     or commit) picks another one, and downloading the model again with the Hub's own tool brings a newer one.
@@ -135,8 +135,6 @@ def find_checkpoint(model: str | Path | Checkpoint, *, revision: str | None = No
     Raises:
         ModelNotFoundError: no such folder, no such id or revision, or it cannot be reached.
     """
-    if isinstance(model, Checkpoint):
-        return model
     if not isinstance(model, str | Path):
         raise ModelNotFoundError(f"model={model!r:.300}: expected a folder or a Hub id, got {type(model).__name__}.")
     folder = _as_path(model)

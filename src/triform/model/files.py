@@ -5,7 +5,7 @@
 | config.json, generation_config.json      | the model's; labels and size of the vocabulary by adapter |
 | weights                                  | the model's, changed by the adapter's                     |
 | tokenizer with its chat templates        | the adapter's if it has one of them, else the model's     |
-| modules and prompts of sentence encoders | the adapter's if it has one of them, else the model's     |
+| modules and prompts of sentence encoders | the adapter's if it has modules.json, else the model's    |
 
 `Checkpoint.having` chooses for the last two. The reference implementations take the same files from the folder of an
 adapter.
@@ -19,16 +19,18 @@ from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelE
 from triform.hub import ADAPTER, MODEL, Checkpoint, find_checkpoint
 
 
-def find_files(model: str | Path, revision: str | None, adapter: str | Path | None) -> Checkpoint:
+def find_files(model: str | Path | Checkpoint, revision: str | None, adapter: str | Path | None) -> Checkpoint:
     """Find the files of a model and of an adapter.
 
     A model's folder may bring an adapter of its own. The folder of an adapter alone names its base model. The reference
-    implementation puts the adapter on the model in both cases.
+    implementation puts the adapter on the model in both cases. A `Checkpoint` is returned as it is.
 
     Raises:
         ModelNotFoundError: model or adapter cannot be found.
         UnsupportedModelError: `adapter` is given, and the model has an adapter of its own.
     """
+    if isinstance(model, Checkpoint):
+        return model
     checkpoint = find_checkpoint(model, revision=revision)
     own = checkpoint if checkpoint.has(ADAPTER.config) else None
     other = None if adapter is None else find_checkpoint(adapter, files=ADAPTER)

@@ -68,7 +68,7 @@ def load(
     engine: str = "auto",
     dtype: str = "auto",
     revision: str | None = None,
-    adapter: str | Path | Checkpoint | None = None,
+    adapter: str | Path | None = None,
     with_head: bool = True,
 ) -> Model:
     """Load a model from a local folder or from the Hub.
@@ -143,7 +143,7 @@ def read_blueprint(
     *,
     engine: Engine | None = None,
     revision: str | None = None,
-    adapter: str | Path | Checkpoint | None = None,
+    adapter: str | Path | None = None,
     with_head: bool = True,
 ) -> Blueprint:
     """Read the blueprint of a checkpoint; arguments as in `load`. No weights are read.

@@ -1,7 +1,7 @@
 """A vector for a text, as sentence-transformers makes it: pooled, and changed by the model's modules."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from triform import spec
 from triform.engines import Integers, Spans
 from triform.errors import InputError, NonFiniteError, shown
-from triform.hub import ADAPTER, find_checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model, load
+from triform.model.files import find_files
 from triform.tasks.options import option
 from triform.tasks.sequence_level.sentence_settings import MODULES
 from triform.tasks.sequence_level.sentence_transformers import (
@@ -77,13 +77,13 @@ class SentenceTask(TextTask[Tensors, Answer]):
 
         Weights and tokenizer lie where modules.json says. A modules.json beside an adapter counts, not the model's.
         """
-        whole = find_checkpoint(model, revision=revision)
-        base = inside(whole, read_modules(whole)[0]) if whole.has(MODULES) else whole
-        change = None if adapter is None else find_checkpoint(adapter, files=ADAPTER)
-        recipe = Recipe.read(whole if change is None or not change.has(MODULES) else change)
-        if change is not None and recipe.checkpoint == change:
-            change = inside(change, recipe.path)
-        loaded = load(base, engine=engine, dtype=dtype, adapter=change, with_head=False)
+        files = find_files(model, revision, adapter)
+        recipe = Recipe.read(files)
+        if files.has(MODULES):
+            files = inside(files, read_modules(files)[0])
+        if recipe.checkpoint is files.adapter:
+            files = replace(files, adapter=inside(files.adapter, recipe.path))
+        loaded = load(files, engine=engine, dtype=dtype, with_head=False)
         return cls(loaded, recipe.transformer.read_tokenizer(loaded.checkpoint), recipe=recipe, **options)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from triform import spec
 from triform.engines import Array, Engine, ParameterRole
 from triform.errors import UnsupportedModelError, WeightError, shown
-from triform.hub import Checkpoint
+from triform.hub import SENTENCE_MODULES, Checkpoint
 from triform.model import Model
 from triform.networks.layers.linear import Linear
 from triform.networks.scope import Scope
@@ -43,25 +43,25 @@ ACTIVATIONS = {
 }
 """Class of torch → the activation."""
 
-SENTENCE_MODULES = "sentence_transformers.sentence_transformer.modules"
+OWN_MODULES = "sentence_transformers.sentence_transformer.modules"
 BASE_MODULES = "sentence_transformers.base.modules"
 KINDS = {
     name: kind
     for kind, home in {
         "Transformer": BASE_MODULES,
-        "Pooling": SENTENCE_MODULES,
+        "Pooling": OWN_MODULES,
         "Dense": BASE_MODULES,
         "Normalize": BASE_MODULES,
-        "Dropout": SENTENCE_MODULES,
+        "Dropout": OWN_MODULES,
     }.items()
     for name in (
         f"sentence_transformers.models.{kind}",
         f"sentence_transformers.models.{kind}.{kind}",
         f"{home}.{kind}",
         f"{home}.{kind.lower()}.{kind}",
-        f"{SENTENCE_MODULES}.{kind}",
+        f"{OWN_MODULES}.{kind}",
     )
-} | {f"{SENTENCE_MODULES}.normalize.Normalize": "Normalize"}
+} | {f"{OWN_MODULES}.normalize.Normalize": "Normalize"}
 """Every name of a class in sentence-transformers, old and new → the class."""
 
 OUTPUT = ("last_hidden_state", "token_embeddings")
@@ -108,7 +108,7 @@ class Recipe:
 
     @classmethod
     def read(cls, checkpoint: Checkpoint) -> "Recipe":
-        """Read modules.json and the files it points to.
+        """Read modules.json and the files it points to, beside an adapter if it is there.
 
         A model without modules.json is pooled by its last token if it was made for causal language modeling, and else
         by the mean.
@@ -116,6 +116,7 @@ class Recipe:
         Raises:
             UnsupportedModelError: a module, a pooling or a setting that Triform does not have.
         """
+        checkpoint = checkpoint.having(SENTENCE_MODULES)
         if not checkpoint.has(MODULES):
             return cls(checkpoint=checkpoint, poolings=(_default_pooling(checkpoint),))
         settings = ModelSettings.read(checkpoint, "SentenceTransformer")
