@@ -95,7 +95,41 @@ def load(
     if (cache := PackedCache.from_environment()) is not None:
         loader.use_packed(cache, blueprint.checkpoint.source)
     network = build(blueprint.spec, chosen, loader)
-    return Model(blueprint, chosen, network, loader.parameters)
+    arguments = {
+        **lasting_arguments(blueprint.checkpoint, model, revision, adapter),
+        "engine": engine,
+        "dtype": dtype,
+        "with_head": with_head,
+    }
+    return Model(blueprint, chosen, network, loader.parameters, arguments)
+
+
+def lasting_arguments(
+    checkpoint: Checkpoint, model: str | Path | Checkpoint, revision: str | None, adapter: str | Path | None
+) -> dict[str, Any]:
+    """Return the arguments that load a model again in another process and working directory.
+
+    Arguments:
+        checkpoint: the files that were found; their commit is the revision.
+        model: as in `load`.
+        revision: as in `load`.
+        adapter: as in `load`.
+    """
+    if isinstance(model, Checkpoint):
+        return {"model": replace(model, folder=model.folder.absolute(), report={})}
+    if checkpoint.source == str(model):
+        revision = checkpoint.revision  # None for a folder
+    return {
+        "model": _lasting(model),
+        "adapter": None if adapter is None else _lasting(adapter),
+        "revision": revision,
+    }
+
+
+def _lasting(name: str | Path) -> str | Path:
+    """Make the path of a folder absolute; keep the id of a model on the Hub."""
+    folder = Path(name).expanduser()
+    return folder.absolute() if folder.is_dir() else name
 
 
 def load_for_training(

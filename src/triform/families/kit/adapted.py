@@ -47,7 +47,8 @@ def adapt_config(config: Mapping[str, Any], where: str, adapter: Adapter, *, wit
     if head is not None:
         if adapter.checkpoint.has("config.json"):
             given = adapter.checkpoint.read_object("config.json")
-            config = {**config, **{key: given[key] for key in LABELS if key in given}}
+            other = {"label2id": None} if "id2label" in given else {}
+            config = {**config, **other, **{key: given[key] for key in LABELS if key in given}}
         config = {**config, "architectures": [find_architecture(config, where, head)]}
     resolved = read_spec(config, where, with_head=with_head)
     table = find_family(config, where).weights(resolved)

@@ -1,6 +1,6 @@
 """Typed reads of config.json: activations, labels, rotary positions."""
 
-from triform.errors import UnsupportedModelError
+from triform.errors import UnsupportedModelError, shown
 from triform.settings import REQUIRED, Settings
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
 
@@ -77,16 +77,28 @@ class Config(Settings):
         return ACTIVATIONS[name]
 
     def labels(self) -> tuple[str, ...]:
-        """Read the names of the classes, in the order of the logits."""
-        self.ignore("label2id")
+        """Read the names of the classes, in the order of the logits; `label2id` must not contradict them.
+
+        Labels that `label2id` lacks, or names only there, are no contradiction: many files have them.
+        """
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
         id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
-            return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
+            labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:
             raise UnsupportedModelError(
                 f"{self.where}: id2label has {len(id2label)} entries but none for {error}; expected 0, 1, 2 …"
             ) from error
+        ids: dict[str, set[str]] = {}
+        for number, label in enumerate(labels):
+            ids.setdefault(label.lower(), set()).add(str(number))
+        for label, id in (self.mapping("label2id") or {}).items():
+            if str(id) not in ids.get(label.lower(), {str(id)}):
+                raise UnsupportedModelError(
+                    f"{self.where}: label2id says that {shown(label)} is {shown(id)}, and id2label that it is "
+                    f"{' or '.join(sorted(ids[label.lower()]))}. Correct the wrong one."
+                )
+        return labels
 
     def problem(self) -> Problem:
         """Read the meaning of the scores of a sequence head."""

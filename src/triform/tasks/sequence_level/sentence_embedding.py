@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from triform import spec
 from triform.engines import Integers, Spans
 from triform.errors import InputError, NonFiniteError, shown
+from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
 from triform.model import Model, load
-from triform.model.files import find_files
 from triform.tasks.options import option
 from triform.tasks.sequence_level.sentence_settings import MODULES
 from triform.tasks.sequence_level.sentence_transformers import (
@@ -63,21 +62,8 @@ class SentenceTask(TextTask[Tensors, Answer]):
         return Recipe.of_model(model).transformer.read_tokenizer(model.checkpoint)
 
     @classmethod
-    def load(
-        cls,
-        model: str | Path,
-        *,
-        engine: str = "auto",
-        dtype: str = "auto",
-        revision: str | None = None,
-        adapter: str | Path | None = None,
-        **options: Any,
-    ) -> Self:
-        """Load a model and its tokenizer; arguments as in `triform.load`.
-
-        Weights and tokenizer lie where modules.json says. A modules.json beside an adapter counts, not the model's.
-        """
-        files = find_files(model, revision, adapter)
+    def load_files(cls, files: Checkpoint, *, engine: str, dtype: str, **options: Any) -> Self:
+        """Load a model and its tokenizer from where modules.json says, beside an adapter if it is there."""
         recipe = Recipe.read(files)
         if files.has(MODULES):
             files = inside(files, read_modules(files)[0])
