@@ -309,3 +309,16 @@ def test_a_padding_id_that_leaves_no_position_is_refused() -> None:
         "roberta-masked-lm", max_position_embeddings=64, pad_token_id=63
     )
     assert read("roberta-masked-lm", max_position_embeddings=64, pad_token_id=62).input_stack.context_length == 1
+
+
+@pytest.mark.parametrize("label2id", [{"A": 1, "b": 0}, {"a": 2}, {"b": "0"}])
+def test_labels_that_contradict_each_other_are_refused(label2id: dict[str, Any]) -> None:
+    message = refused("bert-tokens", id2label={"0": "a", "1": "b", "2": "c"}, label2id=label2id)
+    assert "label2id says that" in message
+    assert "and id2label that it is" in message
+
+
+@pytest.mark.parametrize("label2id", [None, {}, {"a": 0}, {"a": "0", "B": 1}, {"LABEL_0": 1}, {"x": 2, "y": 0}])
+def test_labels_may_be_partial(label2id: dict[str, Any] | None) -> None:
+    labels = {"0": "a", "1": "b", "2": "x"}
+    assert head_labels(read("bert-tokens", id2label=labels, label2id=label2id)) == ("a", "b", "x")

@@ -9,7 +9,7 @@ from typing import Any
 
 from triform.hub import Checkpoint
 from triform.inputs import Tokenizer
-from triform.settings import Settings
+from triform.settings import REQUIRED, Settings
 
 MODULES = "modules.json"
 MODEL = "config_sentence_transformers.json"
@@ -76,8 +76,8 @@ class ModelSettings:
         """
         own = Settings.of_file(checkpoint, MODEL) if checkpoint.has(MODEL) else Settings({}, MODEL)
         own.ignore(*HARMLESS_MODEL)
-        own.default("model_type", "SentenceTransformer")
-        own.expect("model_type", model_type)
+        if own.mentions("model_type") and own.optional_string("model_type") != model_type:
+            own.refuse("model_type", f"{model_type!r}, which the task needs")
         similarity = own.string("similarity_fn_name", COSINE)
         if similarity not in SIMILARITIES:
             own.refuse("similarity_fn_name", f"one of {', '.join(SIMILARITIES)}")
@@ -143,8 +143,9 @@ class TransformerSettings:
 
 def _check_modalities(own: Settings, method_output: str, module_output: str) -> None:
     """Refuse a Transformer that reads text as messages, or gives another output than the one that is needed."""
-    own.expect("module_output_name", module_output)
     modalities = own.mapping("modality_config")
+    if own.string("module_output_name", module_output if modalities is None else REQUIRED) != module_output:
+        own.refuse("module_output_name", repr(module_output))
     if modalities is None:
         return
     text = {"method": "forward", "method_output_name": method_output}
