@@ -191,6 +191,18 @@ def test_an_unknown_feed_forward_of_t5_is_refused(kind: str) -> None:
     assert f"feed_forward_proj is {kind!r}; expected one of gelu, gelu_new" in refused("t5-lm", feed_forward_proj=kind)
 
 
+def test_two_names_of_one_setting_must_agree() -> None:
+    assert (
+        "dense_act_fn is 'relu'; expected 'silu' by feed_forward_proj, which is 'gated-silu'; correct one"
+        in refused("t5-lm", feed_forward_proj="gated-silu")
+    )
+    message = refused("t5-lm", feed_forward_proj="gated-silu", dense_act_fn="silu")
+    assert "is_gated_act is False; expected True by feed_forward_proj" in message
+    assert "num_hidden_layers is 7; expected 3 by encoder_layers, which is 3" in refused("bart-lm", num_hidden_layers=7)
+    message = refused("qwen2-window", use_sliding_window=False)
+    assert "layer_types is ['full_attention', 'sliding_attention'" in message
+
+
 def head_labels(model: spec.Model) -> tuple[str, ...]:
     assert isinstance(model.head, spec.TokenHead | spec.SequenceHead)
     return model.head.labels
@@ -297,3 +309,16 @@ def test_a_padding_id_that_leaves_no_position_is_refused() -> None:
         "roberta-masked-lm", max_position_embeddings=64, pad_token_id=63
     )
     assert read("roberta-masked-lm", max_position_embeddings=64, pad_token_id=62).input_stack.context_length == 1
+
+
+@pytest.mark.parametrize("label2id", [{"A": 1, "b": 0}, {"a": 2}, {"b": "0"}])
+def test_labels_that_contradict_each_other_are_refused(label2id: dict[str, Any]) -> None:
+    message = refused("bert-tokens", id2label={"0": "a", "1": "b", "2": "c"}, label2id=label2id)
+    assert "label2id says that" in message
+    assert "and id2label that it is" in message
+
+
+@pytest.mark.parametrize("label2id", [None, {}, {"a": 0}, {"a": "0", "B": 1}, {"LABEL_0": 1}, {"x": 2, "y": 0}])
+def test_labels_may_be_partial(label2id: dict[str, Any] | None) -> None:
+    labels = {"0": "a", "1": "b", "2": "x"}
+    assert head_labels(read("bert-tokens", id2label=labels, label2id=label2id)) == ("a", "b", "x")

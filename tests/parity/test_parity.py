@@ -60,6 +60,23 @@ def test_in_a_mixed_batch(case: Case, loaded: Any) -> None:
     compare(model, reference, sources, targets)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_the_padding_inside_a_text(case: Case, loaded: Any) -> None:
+    """The id of the padding is a token as any other to some models, and is skipped by heads or positions of others."""
+    _, reference, model = loaded(case)
+    sources, targets = random_inputs(case, model)
+    padding = reference.config.pad_token_id
+    padding = 0 if padding is None else padding
+    ended = [[*source, padding, padding] for source in sources]
+    inside = [[source[0], padding, *source[1:]] for source in sources]
+    begun = [[padding, *source] for source in sources]
+    for changed in (ended, inside, begun):
+        compare(model, reference, changed, targets)
+    if not (isinstance(model.spec.head, spec.SequenceHead) and isinstance(model.spec.head.pooling, spec.LastOf)):
+        compare(model, reference, [[padding] * 3 for _ in sources], targets)
+
+
 @pytest.mark.parametrize("case", DECODERS, ids=lambda case: case.name)
 def test_token_by_token_through_the_cache(case: Case, loaded: Any) -> None:
     _, _, model = loaded(case)

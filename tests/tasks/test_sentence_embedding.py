@@ -145,10 +145,17 @@ def test_refuses_what_it_does_not_know(minilm: Path, tmp_path: Path, embed: Any)
     with pytest.raises(InputError, match="prompt_name='query': the model brings these prompts: none"):
         embed("a text", prompt_name="query")
     folder = with_pooling(minilm, tmp_path / "model", pooling_mode="attention")
-    with pytest.raises(UnsupportedModelError, match="pooling attention is not supported"):
+    with pytest.raises(UnsupportedModelError, match="pooling_mode is 'attention'; expected one or more of cls, max"):
         triform.pipeline("sentence-embedding", model=folder)
-    for kind, message in (("CNN", "module CNN is not supported"), ("Dense", "does not support Dense where it stands")):
-        modules = [{"idx": 0, "name": "0", "path": "", "type": f"sentence_transformers.models.{kind}"}]
+    for kinds, message in (
+        (["CNN"], "module 'sentence_transformers.models.CNN' is not supported"),
+        (["Dense"], "expected one Transformer, as the first module"),
+        (["Transformer", "Dense"], "does not support Dense where it stands"),
+    ):
+        modules = [
+            {"idx": index, "name": str(index), "path": "", "type": f"sentence_transformers.models.{kind}"}
+            for index, kind in enumerate(kinds)
+        ]
         (folder / "modules.json").write_text(json.dumps(modules))
         with pytest.raises(UnsupportedModelError, match=message):
             triform.pipeline("sentence-embedding", model=folder)

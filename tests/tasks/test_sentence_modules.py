@@ -121,9 +121,9 @@ def test_what_is_wrong_with_a_module_is_said(minilm: Path, tmp_path: Path) -> No
 def test_modules_without_a_pooling_are_refused(minilm: Path, tmp_path: Path) -> None:
     folder = save(minilm, tmp_path)
     modules = json.loads((folder / "modules.json").read_text())
-    for named in (modules[:0], modules[:1]):
+    for named, message in ((modules[:0], "expected one Transformer"), (modules[:1], "no module is a Pooling")):
         (folder / "modules.json").write_text(json.dumps(named))
-        with pytest.raises(UnsupportedModelError, match="modules.json: no module is a Pooling"):
+        with pytest.raises(UnsupportedModelError, match=f"modules.json: {message}"):
             triform.pipeline("sentence-embedding", model=folder)
 
 

@@ -39,6 +39,7 @@ class RowAnswerer:
         while True:
             chunk = [*answered, *islice(rows, runner.chunk_size - len(answered))]
             if len(chunk) == len(answered):
+                runner.warn_of_cuts()
                 return
             inputs = [row.values if row.error is None else Failure(row.error) for row in chunk]
             done = len(answered)

@@ -13,10 +13,11 @@ from triform.weights import Rename, WeightTable
 def form(config: Config, architecture: str) -> spec.Encoder:
     """Return an encoder as BERT's. Positions begin behind the id of the padding."""
     num_positions = config.integer("max_position_embeddings")
-    offset = config.integer("pad_token_id", 1, minimum=0) + 1
+    padding = config.integer("pad_token_id", 1, minimum=0)
+    offset = padding + 1
     if offset >= num_positions:
         config.refuse("pad_token_id", f"less than {num_positions - 1}, or max_position_embeddings leaves no position")
-    positions = spec.Learned(num_positions=num_positions, offset=offset)
+    positions = spec.Learned(num_positions=num_positions, offset=offset, padding=padding)
     return bert.encoder(config, positions, num_segments=config.integer("type_vocab_size"))
 
 

@@ -25,21 +25,40 @@ if TYPE_CHECKING:
 
 
 class Model:
-    """A transformer of any of the three forms: Batch → tensors."""
+    """A transformer of any of the three forms: Batch → tensors.
+
+    A loaded model is pickled and copied as the arguments of `triform.load`, and loads again where it is unpickled.
+    """
 
     def __init__(
-        self, blueprint: Blueprint, engine: Engine, network: Network, parameters: Mapping[str, Parameter]
+        self,
+        blueprint: Blueprint,
+        engine: Engine,
+        network: Network,
+        parameters: Mapping[str, Parameter],
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self.blueprint = blueprint
         self.engine = engine
         self.network = network
         self.parameters = parameters
+        self._arguments = arguments
         self._shared_scheduler: Scheduler | None = None
         self._lock = Lock()
 
     def __repr__(self) -> str:
         form, head = type(self.spec.form).__name__, type(self.spec.head).__name__ if self.spec.head else "no head"
         return f"<Model {self.checkpoint.source}: {form}, {head}, {self.num_parameters:,} parameters>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise InputError(
+                f"{self.checkpoint.source}: this model was trained or made in memory, so its name does not bring it "
+                "back. Save it with model.save(folder), and load that folder."
+            )
+        from triform.model.loading import load
+
+        return partial(load, **self._arguments), ()
 
     @property
     def spec(self) -> spec.Model:

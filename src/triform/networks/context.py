@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from triform.engines import (
     Array,
@@ -123,12 +124,20 @@ class ForwardContext:
         """(B,) keys of each sequence, cached and new."""
         return self._starts + self.spans.lengths
 
-    def positions(self) -> Integers:
-        """Positions of the rows, (T,): from the batch if given, or else counted from 0 in each sequence."""
+    def positions(self, is_padding: NDArray[np.bool_] | None = None) -> Integers:
+        """Positions of the rows, (T,): from the batch if given, or else counted from 0 in each sequence.
+
+        The rows of `is_padding`, (T,), have position -1 and are not counted.
+        """
         if self._positions is not None and len(self._positions):
             return self._positions
         first_rows = np.repeat(self.spans.begins - self._starts, self.spans.lengths)
-        return np.arange(len(first_rows)) - first_rows
+        positions: Integers = np.arange(len(first_rows)) - first_rows
+        if is_padding is None or not is_padding.any():
+            return positions
+        before = np.cumsum(is_padding) - is_padding
+        skipped = before - np.repeat(before[self.spans.begins], self.spans.lengths)
+        return np.where(is_padding, -1, positions - skipped)
 
     def compute_once(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Compute a value at the first call with this key, and return the same value to later layers."""

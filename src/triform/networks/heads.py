@@ -98,13 +98,17 @@ class SequenceHead:
         return logits, Spans.of_lengths(np.ones(len(spans), np.int64))
 
 
-def build_pooling(engine: Engine, pooling: spec.Pooling | spec.LastOf) -> Callable[[Array, Integers, Spans], Array]:
+def build_pooling(
+    engine: Engine, pooling: spec.Pooling | spec.LastOf | spec.LastExcept
+) -> Callable[[Array, Integers, Spans], Array]:
     """Build a pooling: (T, D) states, (T,) ids and spans → (B, D), a vector for each sequence."""
     match pooling:
         case spec.Pooling():
             return lambda states_TD, ids, spans: engine.pool(states_TD, spans, pooling)
         case spec.LastOf():
             return lambda states_TD, ids, spans: engine.rows(states_TD, rows_of_last(pooling.token, ids, spans))
+        case spec.LastExcept():
+            return lambda states_TD, ids, spans: engine.rows(states_TD, rows_of_last_except(pooling.token, ids, spans))
 
 
 def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
@@ -122,6 +126,13 @@ def rows_of_last(token: int, ids: Integers, spans: Spans) -> Integers:
             "Let the tokenizer put its special tokens round the text, or end the sequence with that id."
         )
     return rows
+
+
+def rows_of_last_except(token: int, ids: Integers, spans: Spans) -> Integers:
+    """Find the last row without this id in each sequence, or the first row where all have it: (B,)."""
+    found = np.flatnonzero(ids != token)
+    last: Integers = np.concatenate([[-1], found])[np.searchsorted(found, spans.ends)]
+    return np.maximum(last, spans.begins)
 
 
 def select_rows(engine: Engine, x_TD: Array, spans: Spans, rows: Integers | None) -> tuple[Array, Spans]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from triform.spec.feed_forward import Activation
 from triform.spec.norm import Norm
-from triform.spec.pooling import LastOf, Pooling
+from triform.spec.pooling import LastExcept, LastOf, Pooling
 
 __all__ = ["Head", "LanguageHead", "Problem", "SequenceHead", "SpanHead", "TokenHead", "Transform"]
 
@@ -63,7 +63,7 @@ class SequenceHead:
 
     labels: tuple[str, ...]
     problem: Problem
-    pooling: Pooling | LastOf
+    pooling: Pooling | LastOf | LastExcept
     pooler: Activation | None = None
     """Activation of a dense layer between pooling and projection; None for no such layer."""
     bias: bool = True

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["LastOf", "Pooling"]
+__all__ = ["LastExcept", "LastOf", "Pooling"]
 
 
 class Pooling(StrEnum):
@@ -22,5 +22,12 @@ class Pooling(StrEnum):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LastOf:
     """Pooling by the row of the last token with this id, for example the end token."""
+
+    token: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LastExcept:
+    """Pooling by the row of the last token without this id; by the first row where all tokens have it."""
 
     token: int

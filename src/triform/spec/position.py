@@ -13,6 +13,8 @@ class Learned:
     """Rows of the table."""
     offset: int = 0
     """The row of the first position: 2 in RoBERTa and BART."""
+    padding: int | None = None
+    """An id that takes the row before the first position and is not counted, even inside a text, as in RoBERTa."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

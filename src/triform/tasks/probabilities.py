@@ -15,5 +15,8 @@ def softmax(logits: NDArray[np.floating]) -> Numbers:
 
 
 def sigmoid(logits: NDArray[np.floating]) -> Numbers:
-    """1 / (1 + exp(−x)) of each element, the same shape, without overflow for very negative x."""
-    return 0.5 * (1 + np.tanh(0.5 * np.asarray(logits, np.float64)))
+    """1 / (1 + exp(−x)) of each element, the same shape, without overflow, and with all digits for very negative x."""
+    x = np.asarray(logits, np.float64)
+    small = np.exp(-np.abs(x))
+    probabilities: Numbers = np.where(x < 0, small, 1.0) / (1 + small)
+    return probabilities

@@ -5,7 +5,9 @@ cannot be answered.
 """
 
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -13,8 +15,8 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from triform.errors import InputError
-from triform.inputs import Batch
+from triform.errors import InputError, TruncationWarning
+from triform.inputs import Batch, EncodedText
 from triform.tasks.options import Options
 
 Answer = TypeVar("Answer")
@@ -37,6 +39,26 @@ class Failure:
     """Takes the place of the answer to an input that has none."""
 
     error: str
+
+
+@dataclass(slots=True)
+class _Cut:
+    """Counts of the texts of a run that were cut."""
+
+    of: int = 0
+    """Texts, cut or not."""
+    texts: int = 0
+    tokens: int = 0
+    """Tokens that were not read."""
+    limit: int = 0
+
+    def count(self, batch: Batch) -> None:
+        for source in batch.sources:
+            if isinstance(source, EncodedText):
+                self.of += 1
+                self.texts += source.dropped > 0
+                self.tokens += source.dropped
+                self.limit = max(self.limit, len(source.ids) if source.dropped else 0)
 
 
 class Steps(Protocol[Answer]):
@@ -62,6 +84,7 @@ class Runner(Generic[Answer]):
     def __init__(self, task: Steps[Answer], options: Options) -> None:
         self.options = options
         self._task = task
+        self._cut = _Cut()
 
     @property
     def chunk_size(self) -> int:
@@ -74,17 +97,66 @@ class Runner(Generic[Answer]):
         Raises:
             InputError: an input cannot be answered; the chunks before it are.
         """
-        remaining, number = iter(inputs), 0
-        while chunk := list(islice(remaining, self.chunk_size)):
-            try:
-                batches = self._batches(chunk)
-            except InputError as error:
-                if not self._task.several_sequences:
-                    raise
-                raise InputError(f"Input {number}: {error}") from error
-            for batch in batches:
-                yield from self._answers(batch)
-            number += len(chunk)
+        remaining, first = iter(inputs), 0
+        try:
+            while chunk := list(islice(remaining, self.chunk_size)):
+                with self._numbering(chunk, first):
+                    batches = self._batches(chunk)
+                begin = 0
+                for batch in batches:
+                    end = begin + self._num_inputs(batch)
+                    with self._numbering(chunk[begin:end], first + begin):
+                        answers = self._answers(batch)
+                    yield from answers
+                    begin = end
+                first += len(chunk)
+        finally:
+            self.warn_of_cuts()
+
+    def answer(self, given: Any) -> Answer:
+        """Answer a lone input, whose errors need no number.
+
+        Raises:
+            InputError: the input cannot be answered.
+        """
+        [answer] = [answer for batch in self._batches([given]) for answer in self._answers(batch)]
+        self.warn_of_cuts()
+        return answer
+
+    def warn_of_cuts(self) -> None:
+        """Warn once of all texts that were cut since the last warning.
+
+        Warns:
+            TruncationWarning: some texts were cut.
+        """
+        cut, self._cut = self._cut, _Cut()
+        if cut.texts:
+            warnings.warn(
+                f"{cut.texts} of {cut.of} texts were longer than {cut.limit} tokens; "
+                f"{cut.tokens} tokens were not read.",
+                TruncationWarning,
+                stacklevel=2,
+            )
+
+    @contextmanager
+    def _numbering(self, inputs: Sequence[Any], first: int) -> Iterator[None]:
+        """Number the first input that cannot be answered among all inputs of the run, of which `inputs` are a part.
+
+        Raises:
+            InputError: as the error within, but with the number.
+        """
+        try:
+            yield
+        except InputError as error:
+            for number, given in enumerate(inputs, first):
+                try:
+                    for batch in self._batches([given]):
+                        self._answers(batch)
+                except InputError as own:
+                    message, is_text = re.subn(r"^Text 0\b", f"Text {number}", str(own))
+                    is_text = is_text and not self._task.several_sequences
+                    raise InputError(message if is_text else f"Input {number}: {own}") from error
+            raise
 
     def parts(self, chunk: Sequence[Any], *, on_error: ErrorPolicy, skip: int = 0) -> Iterator[list[Answer | Failure]]:
         """Answer one chunk part by part, without raising where a single input cannot be answered.
@@ -139,7 +211,9 @@ class Runner(Generic[Answer]):
         """Answer the inputs of one batch; its sequences go through the model in parts within the token budget."""
         task, options = self._task, self.options
         tensors = [task.forward(part, options) for part in batch.split(options.token_budget)]
-        return task.postprocess(batch, tensors[0] if len(tensors) == 1 else np.concatenate(tensors), options)
+        answers = task.postprocess(batch, tensors[0] if len(tensors) == 1 else np.concatenate(tensors), options)
+        self._cut.count(batch)
+        return answers
 
     def _valid_batches(self, chunk: Sequence[Any], failures: dict[int, Failure]) -> list[Batch]:
         """Preprocess the inputs that have not failed; where that raises, find out which fail and add them."""

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -13,6 +15,8 @@ from triform.errors import InputError, WrongTaskError
 from triform.hub import Checkpoint
 from triform.inputs import Batch
 from triform.model import Model, load
+from triform.model.files import find_files
+from triform.model.loading import lasting_arguments
 from triform.tasks.options import Options, with_changes
 from triform.tasks.runner import Runner
 
@@ -39,6 +43,8 @@ class Task(ABC, Generic[Tensors, Answer]):
 
     Calling a task with one input gives one answer, with a list all answers, with any other iterable an iterator that
     reads and answers piece by piece.
+
+    A task is pickled and copied as the arguments of `load` and its options, and loads again where it is unpickled.
     """
 
     name: ClassVar[str]
@@ -68,6 +74,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         self.model = model
         self.processor = processor
         self.options = with_changes(self.options_type(), options, self.name)
+        self._arguments: dict[str, Any] | None = None
         self._check_model()
 
     @classmethod
@@ -82,9 +89,33 @@ class Task(ABC, Generic[Tensors, Answer]):
         **options: Any,
     ) -> Self:
         """Load a model and its processor for this task; arguments as in `triform.load`."""
-        with_head = cls.head is not None
-        loaded = load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, with_head=with_head)
-        return cls(loaded, cls.processor_type.from_checkpoint(loaded.checkpoint), **options)
+        files = find_files(model, revision, adapter)
+        task = cls.load_files(files, engine=engine, dtype=dtype, **options)
+        names = lasting_arguments(files, model, revision, adapter)
+        task._arguments = {**names, "engine": engine, "dtype": dtype}
+        return task
+
+    @classmethod
+    def load_files(cls, files: Checkpoint, *, engine: str, dtype: str, **options: Any) -> Self:
+        """Load the model and the processor of files that were found; other arguments as in `triform.load`."""
+        loaded = load(files, engine=engine, dtype=dtype, with_head=cls.head is not None)
+        return cls(loaded, cls.read_processor(loaded), **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arguments is None:
+            raise InputError(
+                f"{self.name}: this pipeline was made with a model in memory, so no name brings it back. "
+                "Save the model with model.save(folder), and load the folder by triform.pipeline."
+            )
+        default = self.options_type()
+        names = [option.name for option in fields(self.options)]
+        options = {name: value for name in names if (value := getattr(self.options, name)) != getattr(default, name)}
+        return partial(type(self).load, **self._arguments, **options), ()
+
+    @classmethod
+    def read_processor(cls, model: Model) -> Any:
+        """Read the processor of a model, of `processor_type`."""
+        return cls.processor_type.from_checkpoint(model.checkpoint)
 
     @abstractmethod
     def is_one(self, inputs: Any) -> bool:
@@ -106,8 +137,13 @@ class Task(ABC, Generic[Tensors, Answer]):
         """Answer one input, a list of them, or an iterable piece by piece."""
         runner = self.runner(**options)
         if self.is_one(inputs):
-            [answer] = runner.answers([inputs])
-            return self.one(inputs, answer, runner.options)
+            return self.one(inputs, runner.answer(inputs), runner.options)
+        if hasattr(inputs, "columns") or type(inputs).__name__ == "Series":
+            # Iterating over a table of pandas gives the names of its columns.
+            raise InputError(
+                f"{self.name}: expected {self.input_name}, a list or an iterable of {self.input_name}s, got a "
+                f'{type(inputs).__name__}. Give the list of one column, such as df["column"].tolist().'
+            )
         if isinstance(inputs, list | tuple):
             return self.many(list(runner.answers(inputs)))
         if isinstance(inputs, Iterable):

@@ -1,11 +1,10 @@
 """Tasks that read text: a tokenizer, the policy for long text, and the forms in which people give texts."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from triform.errors import InputError, TruncationWarning, shown
+from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows, pack_texts
 from triform.inputs.text.backend import Side, Text
 from triform.model import Model
@@ -70,6 +69,8 @@ class TextTask(Task[Tensors, Answer]):
     ) -> Batch:
         """Texts → Batch, one sequence for each text, cut where `options.long_input` allows it.
 
+        A text that was cut counts its `dropped` tokens, of which the runner warns.
+
         Arguments:
             texts: strings or pairs of strings.
             options: of the task.
@@ -77,24 +78,16 @@ class TextTask(Task[Tensors, Answer]):
             side: the end that is cut; by default as the tokenizer's files say.
             only_first: of a pair, cut the first text alone.
 
-        Warns:
-            TruncationWarning: some texts were cut.
-
         Raises:
             InputError: a text is too long, or has no token.
         """
-        limit = self.limit(max_length)
         encoded = self.tokenizer.encode(
-            texts, max_length=limit, long_input=options.long_input, side=side, only_first=only_first
+            texts,
+            max_length=self.limit(max_length),
+            long_input=options.long_input,
+            side=side,
+            only_first=only_first,
         )
-        dropped = [text.dropped for text in encoded if text.dropped]
-        if dropped:
-            warnings.warn(
-                f"{len(dropped)} of {len(encoded)} texts were longer than {limit} tokens; "
-                f"{sum(dropped)} tokens were not read.",
-                TruncationWarning,
-                stacklevel=2,
-            )
         return pack_texts(encoded)
 
     def encode_windows(self, texts: Sequence[Text], options: WindowOptions) -> Batch:

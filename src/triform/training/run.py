@@ -91,11 +91,12 @@ def prepare_run(recipe: Recipe, base_dir: Path, processes: Processes) -> Run:
     model = _load_model(source, recipe, kind.new_head(settings, train))
     if recipe.lora is not None:
         model = with_lora(model, **asdict(recipe.lora), seed=recipe.loop.seed)
-    tokenizer = Tokenizer.from_checkpoint(model.checkpoint)
+    task_type = None if kind.task is None else find_task(kind.task)
+    tokenizer = Tokenizer.from_checkpoint(model.checkpoint) if task_type is None else task_type.read_processor(model)
     objective = kind(model, tokenizer, settings)
     evaluator = None
     if validation is not None:
-        task = None if kind.task is None else find_task(kind.task)(model, tokenizer, **recipe.evaluation)
+        task = None if task_type is None else task_type(model, tokenizer, **recipe.evaluation)
         evaluator = Evaluator(model, objective, task, validation, recipe.batches.token_budget)
     weights = [] if recipe.model is None else sorted(model.checkpoint.folder.glob("*.safetensors"))
     batches = Batches(

@@ -1,6 +1,6 @@
 """Typed reads of config.json: activations, labels, rotary positions."""
 
-from triform.errors import UnsupportedModelError
+from triform.errors import UnsupportedModelError, shown
 from triform.settings import REQUIRED, Settings
 from triform.spec import Activation, LinearScaling, Llama3Scaling, Problem, Rotary
 
@@ -77,16 +77,28 @@ class Config(Settings):
         return ACTIVATIONS[name]
 
     def labels(self) -> tuple[str, ...]:
-        """Read the names of the classes, in the order of the logits."""
-        self.ignore("label2id")
+        """Read the names of the classes, in the order of the logits; `label2id` must not contradict them.
+
+        Labels that `label2id` lacks, or names only there, are no contradiction: many files have them.
+        """
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
         id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
-            return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
+            labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:
             raise UnsupportedModelError(
                 f"{self.where}: id2label has {len(id2label)} entries but none for {error}; expected 0, 1, 2 …"
             ) from error
+        ids: dict[str, set[str]] = {}
+        for number, label in enumerate(labels):
+            ids.setdefault(label.lower(), set()).add(str(number))
+        for label, id in (self.mapping("label2id") or {}).items():
+            if str(id) not in ids.get(label.lower(), {str(id)}):
+                raise UnsupportedModelError(
+                    f"{self.where}: label2id says that {shown(label)} is {shown(id)}, and id2label that it is "
+                    f"{' or '.join(sorted(ids[label.lower()]))}. Correct the wrong one."
+                )
+        return labels
 
     def problem(self) -> Problem:
         """Read the meaning of the scores of a sequence head."""
@@ -97,14 +109,20 @@ class Config(Settings):
         return Problem(value)
 
     def rotary(self, head_dim: int) -> Rotary:
-        """Read rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older `rope_scaling`."""
+        """Read rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older `rope_scaling`.
+
+        Where both are present, `rope_scaling` counts alone, as in the reference implementation. `rope_theta` within
+        the object counts before the same key of config.json.
+        """
         if head_dim % 2:
             self.refuse("head_dim", f"an even one for rotary positions, not {head_dim}")
         context = self.optional_integer("max_position_embeddings")
         theta = self.number("rope_theta", 10_000.0)
         older, newer = self.mapping("rope_scaling"), self.mapping("rope_parameters")
-        rope = Config(newer or older or {}, f"{self.where}: {'rope_parameters' if newer else 'rope_scaling'}")
-        kind = rope.string("rope_type", rope.string("type", "default"))
+        rope = Config(older or newer or {}, f"{self.where}: {'rope_scaling' if older else 'rope_parameters'}")
+        key = "rope_type" if rope.mentions("rope_type") else "type"  # the older name
+        rope.ignore("type")
+        kind = rope.string(key, "default")
         theta = rope.number("rope_theta", theta)
         scaling: LinearScaling | Llama3Scaling | None
         match kind:
@@ -120,6 +138,6 @@ class Config(Settings):
                     original_context_length=rope.integer("original_max_position_embeddings", context or REQUIRED),
                 )
             case _:
-                rope.refuse("rope_type", "default, linear or llama3, which is all that Triform implements")
+                rope.refuse(key, "default, linear or llama3, which is all that Triform implements")
         rope.close()
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)

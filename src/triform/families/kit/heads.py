@@ -41,8 +41,13 @@ def first_token_head(
 
 
 def last_token_head(config: Config) -> spec.SequenceHead:
-    """Return the classifier of sequences in most decoders, on the last token."""
-    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=spec.Pooling.LAST, bias=False)
+    """Return the classifier of sequences in most decoders, on the last token that is not the padding.
+
+    A text may end with the token that is also the padding, for example the end of a text.
+    """
+    padding = config.integer("pad_token_id", -1, minimum=-1)
+    pooling = spec.Pooling.LAST if padding < 0 else spec.LastExcept(token=padding)
+    return spec.SequenceHead(labels=config.labels(), problem=config.problem(), pooling=pooling, bias=False)
 
 
 def end_token_head(config: Config) -> spec.SequenceHead:

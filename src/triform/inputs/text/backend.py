@@ -55,6 +55,14 @@ class Backend(Protocol):
         """
         ...
 
+    def lowercased(self) -> "Backend":
+        """Return a backend that turns text to lower case before all other normalization.
+
+        Raises:
+            TokenizerError: the backend cannot.
+        """
+        ...
+
     @property
     def of_answers(self) -> "Backend":
         """The backend for texts that the model writes; another one where they have a vocabulary of their own."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Self
+from typing import Any, Self, cast
 
 import tokenizers
 
@@ -43,6 +43,17 @@ class LibraryBackend:
         with damage_in("The tokenizer"):
             encodings = self._tokenizer.encode_batch(list(texts), add_special_tokens=special_tokens)
         return [_tokens(encoding, encoding.sequence_ids) for encoding in encodings]
+
+    def lowercased(self) -> Self:
+        own, lowercase = self._tokenizer.normalizer, tokenizers.normalizers.Lowercase()
+        parts: list[Any] = [own]
+        if own is None or isinstance(own, tokenizers.normalizers.Sequence):
+            parts = [] if own is None else list(cast(Iterable[Any], own))
+        if any(isinstance(part, tokenizers.normalizers.Lowercase) for part in parts):
+            return self
+        changed = tokenizers.Tokenizer.from_str(self._tokenizer.to_str())
+        changed.normalizer = tokenizers.normalizers.Sequence([lowercase, *parts])
+        return type(self)(changed)
 
     @property
     def of_answers(self) -> Self:

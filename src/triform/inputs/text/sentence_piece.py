@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import tokenizers
 
+from triform.errors import TokenizerError
 from triform.inputs.text.backend import Side, Text, Tokens, shares
 
 if TYPE_CHECKING:
@@ -93,6 +94,11 @@ class SentencePieceBackend:
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
         return self._with_template([self._cut(text, spelled)], special_tokens=False)
+
+    def lowercased(self) -> "SentencePieceBackend":
+        raise TokenizerError(
+            "do_lower_case: a tokenizer of SentencePiece has its own normalization. Add tokenizer.json."
+        )
 
     @property
     def of_answers(self) -> "SentencePieceBackend":

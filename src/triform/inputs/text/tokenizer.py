@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from triform.errors import InputError, TokenizerError, shown
-from triform.hub import TOKENIZER_FILES, Checkpoint
+from triform.hub import TOKENIZER, TOKENIZER_FILES, Checkpoint
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
 from triform.inputs.text.encoded_text import EncodedText
 from triform.inputs.text.tokenizer_classes import tokenizer_class
@@ -62,6 +62,7 @@ class Tokenizer:
                 contradict each other.
             UnsupportedModelError: a settings file has an unknown key, or a value that is not followed.
         """
+        checkpoint = checkpoint.having(TOKENIZER)
         settings = read_settings(checkpoint, overrides)
         for name in (*TOKENIZER_FILES, "merges.txt", "target.spm"):
             size = (checkpoint.folder / name).stat().st_size if checkpoint.has(name) else 0
@@ -81,6 +82,14 @@ class Tokenizer:
         tokenizer = cls(backend, settings)
         settings.finish()
         return tokenizer
+
+    def lowercased(self) -> "Tokenizer":
+        """Return the tokenizer that turns text to lower case first; special tokens in the text stay whole.
+
+        Raises:
+            TokenizerError: a tokenizer of SentencePiece, which has its own normalization.
+        """
+        return Tokenizer(self._backend.lowercased(), self._settings)
 
     def encode(
         self,

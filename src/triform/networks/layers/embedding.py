@@ -71,7 +71,7 @@ class TokenEmbedding:
         if self._segment is not None:
             lookups.append((self._engine.asarray(_segments(batch)), self._segment))
         if isinstance(self._position, Learned):
-            lookups.append(self._position.lookup(context))
+            lookups.append(self._position.lookup(batch.ids, context))
         return lookups
 
     def _sum(self, batch: Batch, context: ForwardContext) -> Array:
@@ -85,7 +85,7 @@ class TokenEmbedding:
             segment = engine.embedding(engine.asarray(_segments(batch)), self._segment)
             x = engine.add(x, context.apply_hook(f"{self._name}.segment", segment))
         if self._position is not None:
-            x = engine.add(x, context.apply_hook(f"{self._name}.position", self._position(context)))
+            x = engine.add(x, context.apply_hook(f"{self._name}.position", self._position(batch.ids, context)))
         return x
 
 

@@ -20,15 +20,17 @@ class Learned:
     def __init__(self, scope: Scope, learned: spec.Learned, size: int) -> None:
         self._engine = scope.engine
         self._offset = learned.offset
+        self._padding = learned.padding
         self._table = scope.table("weight", learned.num_positions, size)
 
-    def lookup(self, context: ForwardContext) -> tuple[Array, Parameter]:
-        """Find the rows of the table, (T,), and the table, (num_positions, D)."""
-        return self._engine.asarray(context.positions() + self._offset), self._table
+    def lookup(self, ids: Integers, context: ForwardContext) -> tuple[Array, Parameter]:
+        """Find the rows of the table for (T,) ids, (T,), and the table, (num_positions, D)."""
+        positions = context.positions(None if self._padding is None else ids == self._padding)
+        return self._engine.asarray(positions + self._offset), self._table
 
-    def __call__(self, context: ForwardContext) -> Array:
-        """(T, D)."""
-        return self._engine.embedding(*self.lookup(context))
+    def __call__(self, ids: Integers, context: ForwardContext) -> Array:
+        """(T,) ids → (T, D)."""
+        return self._engine.embedding(*self.lookup(ids, context))
 
 
 class Sinusoidal:
@@ -40,8 +42,8 @@ class Sinusoidal:
         self._size = size
         self._waves: Array | None = None
 
-    def __call__(self, context: ForwardContext) -> Array:
-        """(T, D)."""
+    def __call__(self, ids: Integers, context: ForwardContext) -> Array:
+        """(T,) ids → (T, D)."""
         positions = context.positions()
         return self._engine.rows(self._table(int(positions.max()) + 1), positions)
 

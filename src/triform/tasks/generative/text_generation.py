@@ -6,7 +6,6 @@ from functools import cached_property
 from typing import Any
 
 from triform import spec
-from triform.errors import InputError
 from triform.generation import Completion
 from triform.generation.config import MAX_NEW_TOKENS
 from triform.inputs import Batch, EncodedText, LongInput, pack_texts
@@ -65,12 +64,7 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
         chats: dict[int, EncodedText] = {}
         for number, given in enumerate(inputs):
             if isinstance(given, list | Mapping) or _is_conversation(given):
-                try:
-                    chats[number] = self._encode_chat(given, options)
-                except InputError as error:
-                    if len(inputs) == 1:
-                        raise
-                    raise InputError(f"Input {number}: {error}") from error
+                chats[number] = self._encode_chat(given, options)
         texts = [given for number, given in enumerate(inputs) if number not in chats]
         if not chats:
             return self._encode_texts(texts, options)

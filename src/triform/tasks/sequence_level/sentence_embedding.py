@@ -1,19 +1,29 @@
 """A vector for a text, as sentence-transformers makes it: pooled, and changed by the model's modules."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from triform import spec
-from triform.engines import Spans
+from triform.engines import Integers, Spans
 from triform.errors import InputError, NonFiniteError, shown
+from triform.hub import Checkpoint
 from triform.inputs import Batch, Tokenizer
-from triform.model import Model
+from triform.model import Model, load
 from triform.tasks.options import option
-from triform.tasks.sequence_level.sentence_transformers import Dense, DenseLayer, Normalize, Recipe
+from triform.tasks.sequence_level.sentence_settings import MODULES
+from triform.tasks.sequence_level.sentence_transformers import (
+    Dense,
+    DenseLayer,
+    Normalize,
+    Recipe,
+    inside,
+    read_modules,
+)
+from triform.tasks.task import Answer, Tensors
 from triform.tasks.text_task import TextOptions, TextTask
 
 Vector = NDArray[np.float32]
@@ -37,21 +47,46 @@ class SentenceEmbeddingOptions(VectorOptions):
     normalize: bool | None = option(None, "Scale vectors to length 1; by default as the model says.")
 
 
-class SentenceEmbedding(TextTask[Vector, Vector]):
+class SentenceTask(TextTask[Tensors, Answer]):
+    """A task whose model is described by the files of sentence-transformers."""
+
+    head = None
+    forms = (spec.Encoder, spec.Decoder)
+
+    def __init__(self, model: Model, tokenizer: Tokenizer, /, *, recipe: Recipe | None = None, **options: Any) -> None:
+        super().__init__(model, tokenizer, **options)
+        self.recipe = Recipe.of_model(model) if recipe is None else recipe
+
+    @classmethod
+    def read_processor(cls, model: Model) -> Tokenizer:
+        return Recipe.of_model(model).transformer.read_tokenizer(model.checkpoint)
+
+    @classmethod
+    def load_files(cls, files: Checkpoint, *, engine: str, dtype: str, **options: Any) -> Self:
+        """Load a model and its tokenizer from where modules.json says, beside an adapter if it is there."""
+        recipe = Recipe.read(files)
+        if files.has(MODULES):
+            files = inside(files, read_modules(files)[0])
+        if recipe.checkpoint is files.adapter:
+            files = replace(files, adapter=inside(files.adapter, recipe.path))
+        loaded = load(files, engine=engine, dtype=dtype, with_head=False)
+        return cls(loaded, recipe.transformer.read_tokenizer(loaded.checkpoint), recipe=recipe, **options)
+
+
+class SentenceEmbedding(SentenceTask[Vector, Vector]):
     """Answers a float32 vector for a text, an array (N, size) for a list of N."""
 
     name = "sentence-embedding"
     summary = "A vector for each text; near in meaning is near in angle."
     example = "A cat sat on the mat."
     options_type = SentenceEmbeddingOptions
-    head = None
-    forms = (spec.Encoder, spec.Decoder)
 
-    def __init__(self, model: Model, tokenizer: Tokenizer, **options: Any) -> None:
+    def __init__(self, model: Model, tokenizer: Tokenizer, /, **options: Any) -> None:
         super().__init__(model, tokenizer, **options)
-        self.recipe = Recipe.read(model.checkpoint)
         self._modules = [
-            DenseLayer(model.engine, model.checkpoint, module) if isinstance(module, Dense) else model.engine.normalize
+            DenseLayer(model.engine, self.recipe.checkpoint, module)
+            if isinstance(module, Dense)
+            else model.engine.normalize
             for module in self.recipe.modules
         ]
         self._size(self.options)  # so that a truncate_dim that is too large is known at once
@@ -60,10 +95,7 @@ class SentenceEmbedding(TextTask[Vector, Vector]):
         for text in inputs:
             if not isinstance(text, str):
                 raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
-        texts = [self._prompt(options) + text for text in inputs]
-        if self.recipe.lowercase:
-            texts = [text.lower() for text in texts]
-        return self.encode(texts, options, max_length=self.recipe.max_length)
+        return self.encode([self._prompt(options) + text for text in inputs], options)
 
     def forward(self, batch: Batch, options: SentenceEmbeddingOptions) -> Vector:
         return self.embed(batch, options, normalize=options.normalize)
@@ -102,8 +134,15 @@ class SentenceEmbedding(TextTask[Vector, Vector]):
             # Never the whole sequence: an empty text keeps its last token.
             begins = np.minimum(spans.begins + self._prompt_length(options), spans.ends - 1)
             spans = Spans(begins, spans.ends)
-        vectors = [engine.pool(states, spans, pooling) for pooling in self.recipe.poolings]
-        joined: Vector = np.concatenate([engine.to_numpy(v) for v in vectors], axis=-1)
+        skipped = spans.begins - batch.spans.begins
+        vectors = []
+        for pooling in self.recipe.poolings:
+            pooled = engine.to_numpy(engine.pool(states, spans, pooling))
+            if pooling is spec.Pooling.WEIGHTED_MEAN and skipped.any():
+                mean = engine.to_numpy(engine.pool(states, spans, spec.Pooling.MEAN))
+                pooled = _weighted_behind(pooled, mean, spans.lengths, skipped)
+            vectors.append(pooled)
+        joined: Vector = np.concatenate(vectors, axis=-1)
         return joined
 
     def _size(self, options: Any) -> int:
@@ -113,23 +152,37 @@ class SentenceEmbedding(TextTask[Vector, Vector]):
             size = module.out_features if isinstance(module, Dense) else size
         if options.truncate_dim is not None and options.truncate_dim > size:
             raise InputError(f"truncate_dim={options.truncate_dim}: the model's vectors have only {size} numbers.")
-        return min(size, options.truncate_dim or self.recipe.truncate_dim or size)
+        return min(size, options.truncate_dim or self.recipe.settings.truncate_dim or size)
 
     def _prompt(self, options: VectorOptions) -> str:
         if options.prompt is not None:
             return options.prompt
-        name = options.prompt_name or self.recipe.default_prompt
+        name = options.prompt_name or self.recipe.settings.default_prompt
         if name is None:
             return ""
-        if name not in self.recipe.prompts:
-            known = ", ".join(self.recipe.prompts) or "none"
+        if name not in self.recipe.settings.prompts:
+            known = ", ".join(self.recipe.settings.prompts) or "none"
             raise InputError(f"prompt_name={name!r}: the model brings these prompts: {known}.")
-        return self.recipe.prompts[name]
+        return self.recipe.settings.prompts[name]
 
     def _prompt_length(self, options: VectorOptions) -> int:
-        """Count the rows of the prompt, with the leading special token and without the closing one."""
+        """Count the rows of the prompt, with the leading special token and without a special token at its end."""
         prompt = self._prompt(options)
         if not prompt:
             return 0
         encoded = self.tokenizer.encode([prompt])[0]
-        return len(encoded.ids) - (encoded.sequence_ids[-1] is None)
+        return len(encoded.ids) - (encoded.tokens[-1] in self.tokenizer.special_tokens)
+
+
+def _weighted_behind(weighted: Vector, mean: Vector, lengths: Integers, skipped: Integers) -> Vector:
+    """Weigh the rows behind a prompt by their positions in the whole sequence.
+
+    Arguments:
+        weighted: (B, D) mean of the rows, weighted by 1, 2 … lengths.
+        mean: (B, D) their mean.
+        lengths: (B,) rows of each sequence behind the prompt.
+        skipped: (B,) rows of the prompt.
+    """
+    own, shift = (lengths + 1) / 2, skipped  # sums of weights, divided by the number of rows
+    vectors = (weighted * own[:, None] + mean * shift[:, None]) / (own + shift)[:, None]
+    return vectors.astype(np.float32)

@@ -53,7 +53,8 @@ class TextClassification(TextTask[Rows, Any]):
         head = self.model.spec.head
         assert isinstance(head, spec.SequenceHead)
         scores = self._function(head, options)(tensors)
-        order = np.argsort(-scores, axis=-1, kind="stable")
+        # By the logits: far from 0 a sigmoid or a softmax is the same for several labels.
+        order = np.argsort(-tensors, axis=-1, kind="stable")
         answers = [
             [{"label": head.labels[label], "score": float(row[label]), **dropped_from(text)} for label in best.tolist()]
             for text, row, best in zip(batch.sources_of(EncodedText), scores, order, strict=True)

@@ -11,17 +11,22 @@ import numpy as np
 
 from triform import spec
 from triform.errors import UnsupportedModelError, WrongTaskError
-from triform.families import Config
 from triform.hub import Checkpoint
 from triform.inputs import Batch, EncodedText, Tokenizer
 from triform.model import Model
+from triform.settings import Settings
 from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, sigmoid
+from triform.tasks.sequence_level.sentence_settings import MODEL, MODULES, ModelSettings, TransformerSettings
+from triform.tasks.sequence_level.sentence_transformers import read_modules, torch_class
 from triform.tasks.task import Fields, Rows
 from triform.tasks.text_task import TextOptions, TextTask, dropped_from, read_object
 
 ACTIVATIONS: dict[str, Callable[[Any], Numbers]] = {"Identity": np.asarray, "Sigmoid": sigmoid}
-"""The last part of the name of a torch module → the function."""
+"""Class of torch → the function, which keeps the order of the logits."""
+MODEL_TYPE = "CrossEncoder"
+OUTPUT = ("logits", "scores")
+"""The output of transformers that scores, and its name in sentence-transformers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +60,10 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
             )
         self._activation = ACTIVATIONS[read_activation(model.checkpoint)]
 
+    @classmethod
+    def read_processor(cls, model: Model) -> Tokenizer:
+        return read_settings(model.checkpoint)[1].read_tokenizer(model.checkpoint)
+
     def preprocess(self, inputs: Sequence[Any], options: TextRankingOptions) -> Batch:
         [given] = inputs
         query, documents = read_object(given, self.fields)
@@ -65,32 +74,57 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
 
     def postprocess(self, batch: Batch, tensors: Rows, options: TextRankingOptions) -> list[list[dict[str, Any]]]:
         texts = batch.sources_of(EncodedText)
-        scores = self._activation(tensors[:, 0])
+        logits = tensors[:, 0]
+        scores = self._activation(logits)
         answer = []
-        for index in np.argsort(-scores, kind="stable")[: options.top_k].tolist():
+        # By the logits: far from 0 a sigmoid is the same for all.
+        for index in np.argsort(-logits, kind="stable")[: options.top_k].tolist():
             text = {"text": texts[index].pair} if options.return_documents else {}
             dropped = dropped_from(texts[index])
             answer.append({"index": index, "score": float(scores[index]), **text, **dropped})
         return [answer]
 
 
+def read_settings(checkpoint: Checkpoint) -> tuple[ModelSettings, TransformerSettings]:
+    """Read the files of a cross-encoder; they do not count without modules.json, or for another kind of model.
+
+    Raises:
+        UnsupportedModelError: a module, a prompt or a setting that Triform lacks.
+    """
+    kind = checkpoint.read_object(MODEL).get("model_type") if checkpoint.has(MODEL) else None
+    if not checkpoint.has(MODULES) or kind != MODEL_TYPE:
+        return ModelSettings(), TransformerSettings()
+    path, modules = read_modules(checkpoint)
+    if path or modules:
+        raise UnsupportedModelError(
+            f"{checkpoint.folder / MODULES}: expected one Transformer, beside this file. Choose a reranker without "
+            "other modules."
+        )
+    settings = ModelSettings.read(checkpoint, MODEL_TYPE)
+    if settings.default_prompt is not None:
+        raise UnsupportedModelError(
+            f"{checkpoint.folder / MODEL}: default_prompt_name is {settings.default_prompt!r}; expected none: Triform "
+            "ranks without prompts only. Choose a reranker that needs none."
+        )
+    return settings, TransformerSettings.read(checkpoint, "sequence-classification", OUTPUT)
+
+
 def read_activation(checkpoint: Checkpoint) -> str:
     """Read the name of the function from the logit to the score: the sigmoid where no file names one.
 
     Raises:
-        UnsupportedModelError: another activation, or a prompt.
+        UnsupportedModelError: another activation.
     """
-    name = "config_sentence_transformers.json"
-    config = Config.of_file(checkpoint, "config.json")
-    own = Config.of_file(checkpoint, name) if checkpoint.has(name) else Config({}, name)
-    if own.optional_string("default_prompt_name"):
-        own.refuse("default_prompt_name", "none: Triform ranks without prompts only. Choose a reranker that needs none")
-    older = Config(config.mapping("sentence_transformers") or {}, config.where).optional_string("activation_fn")
+    config = Settings.of_file(checkpoint, "config.json")
+    older = Settings(config.mapping("sentence_transformers") or {}, f"{config.where}: sentence_transformers")
+    older.ignore("version")
+    named = older.optional_string("activation_fn")
+    older.close()
     oldest = config.optional_string("sbert_ce_default_activation_function")
-    path = own.optional_string("activation_fn") or older or oldest or "Sigmoid"
-    activation = path.rsplit(".", 1)[-1]
+    path = read_settings(checkpoint)[0].activation or named or oldest or "torch.nn.Sigmoid"
+    activation = torch_class(path)
     if activation not in ACTIVATIONS:
         raise UnsupportedModelError(
-            f"{checkpoint.folder}: activation {path!r} is not supported; Triform has {', '.join(ACTIVATIONS)}."
+            f"{checkpoint.folder}: activation {path!r} is not supported; Triform has {', '.join(ACTIVATIONS)} of torch."
         )
     return activation

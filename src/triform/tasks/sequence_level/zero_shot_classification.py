@@ -80,9 +80,12 @@ class ZeroShotClassification(TextTask[Rows, dict[str, Any]]):
         texts, labels = batch.sources_of(EncodedText), labels_of(options)
         if options.multi_label or len(labels) == 1:
             scores = softmax(tensors[:, [self._contradiction, self._entailment]])[:, 1]
+            evidence = np.subtract(tensors[:, self._entailment], tensors[:, self._contradiction], dtype=np.float64)
         else:
             scores = softmax(tensors[:, self._entailment])
-        order = np.argsort(-scores, kind="stable").tolist()
+            evidence = np.asarray(tensors[:, self._entailment], np.float64)
+        # By the evidence: near 1 and 0 a probability is the same for several labels.
+        order = np.argsort(-evidence, kind="stable").tolist()
         return [
             {
                 "sequence": texts[0].text,

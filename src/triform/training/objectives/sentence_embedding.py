@@ -68,21 +68,19 @@ class SentenceEmbedding(Objective[Triplet]):
                 f"{model.checkpoint.source}: sentences are embedded by an encoder or a decoder without a head. "
                 "Ask for the backbone alone: load_for_training(…, new_head=NewHead(None))."
             )
-        recipe = Recipe.read(model.checkpoint)
+        recipe = Recipe.of_model(model)
         if any(isinstance(module, Dense) for module in recipe.modules):
             raise UnsupportedModelError(
                 f"{model.checkpoint.source} has dense modules behind its pooling, which Triform does not train."
             )
-        max_length = settings.max_length or recipe.max_length
-        self._reader = make_reader(model, tokenizer, max_length=max_length, long_input=settings.long_input)
+        self._reader = make_reader(model, tokenizer, max_length=settings.max_length, long_input=settings.long_input)
         self._poolings = recipe.poolings
-        self._lowercase = recipe.lowercase
         self._scale = settings.scale
 
     def examples(self, row: Row) -> list[Triplet]:
         names = ["anchor", "positive"] + ["negative"] * (row.values.get("negative") is not None)
         texts = [read_text(row, name) for name in names]
-        return [Triplet(tuple(self._reader.read(row, t.lower() if self._lowercase else t) for t in texts))]
+        return [Triplet(tuple(self._reader.read(row, t) for t in texts))]
 
     def num_tokens(self, example: Triplet) -> int:
         return sum(len(text.ids) for text in example.texts)

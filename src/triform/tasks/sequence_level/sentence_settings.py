@@ -1,0 +1,202 @@
+"""The settings files of sentence-transformers 6: of a model, and of its Transformer with the tokenizer.
+
+Without a modules.json sentence-transformers reads neither file.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from triform.hub import Checkpoint
+from triform.inputs import Tokenizer
+from triform.settings import REQUIRED, Settings
+
+MODULES = "modules.json"
+MODEL = "config_sentence_transformers.json"
+TRANSFORMER = tuple(
+    f"sentence_{name}_config.json"
+    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+"""Names of the Transformer's settings, of which the first with a key counts."""
+
+HARMLESS_MODEL = ("__version__", "requirements", "keep_in_fp32_modules")
+HARMLESS_TRANSFORMER = (
+    *("unpad_inputs", "backend", "cache_dir"),
+    # Only for inputs that are named as queries or as documents, which `encode` of sentence-transformers does not do.
+    *("query_length", "document_length", "query_expansion"),
+)
+LOADING = ("subfolder", "token", "cache_dir", "revision", "local_files_only", "trust_remote_code")
+"""Arguments of a load that sentence-transformers replaces by the caller's."""
+HARMLESS_MODEL_KWARGS = (
+    *LOADING,
+    *("torch_dtype", "dtype", "attn_implementation", "device_map", "low_cpu_mem_usage", "use_safetensors"),
+    *("add_pooling_layer", "max_memory", "offload_folder", "offload_state_dict", "output_loading_info"),
+)
+"""Arguments of the model: place, format and kernels. Its last hidden states stay the same."""
+HARMLESS_CONFIG_KWARGS = (
+    *LOADING,
+    *("use_cache", "attn_implementation", "_attn_implementation", "torch_dtype", "dtype", "add_pooling_layer"),
+    *("output_hidden_states", "output_attentions", "return_dict"),
+)
+HARMLESS_PROCESSOR_KWARGS = (*LOADING, "use_fast", "padding_side", "legacy")
+TOKENIZER_SWITCHES = ("do_lower_case", "strip_accents", "tokenize_chinese_chars", "split_special_tokens")
+HARMLESS_TEXT_KWARGS = (
+    *("padding", "pad_to_multiple_of", "padding_side", "return_tensors", "return_token_type_ids", "verbose"),
+    *("return_length", "return_special_tokens_mask", "return_offsets_mapping", "logits_to_keep"),
+)
+"""Arguments for a batch. One text alone has no padding, and its segments are zeros."""
+
+COSINE = "cosine"
+SIMILARITIES = (COSINE, "dot", "euclidean", "manhattan")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSettings:
+    """The settings of config_sentence_transformers.json."""
+
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    truncate_dim: int | None = None
+    """The number of leading values that are kept of each vector."""
+    similarity: str = COSINE
+    """One of `SIMILARITIES`."""
+    activation: str | None = None
+    """The torch module that turns a cross-encoder's logit into a score."""
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, model_type: str) -> "ModelSettings":
+        """Read the file, if there is one.
+
+        Arguments:
+            checkpoint: the folder of modules.json.
+            model_type: the kind of model that is needed, SentenceTransformer or CrossEncoder.
+
+        Raises:
+            UnsupportedModelError: another kind of model, or a setting that Triform lacks.
+        """
+        own = Settings.of_file(checkpoint, MODEL) if checkpoint.has(MODEL) else Settings({}, MODEL)
+        own.ignore(*HARMLESS_MODEL)
+        if own.mentions("model_type") and own.optional_string("model_type") != model_type:
+            own.refuse("model_type", f"{model_type!r}, which the task needs")
+        similarity = own.string("similarity_fn_name", COSINE)
+        if similarity not in SIMILARITIES:
+            own.refuse("similarity_fn_name", f"one of {', '.join(SIMILARITIES)}")
+        settings = cls(
+            prompts=own.texts("prompts"),
+            default_prompt=own.optional_string("default_prompt_name"),
+            truncate_dim=own.optional_integer("truncate_dim"),
+            similarity=similarity,
+            activation=own.optional_string("activation_fn"),
+        )
+        if settings.default_prompt is not None and settings.default_prompt not in settings.prompts:
+            own.refuse("default_prompt_name", f"one of the names of prompts: {', '.join(settings.prompts) or 'none'}")
+        own.close()
+        return settings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TransformerSettings:
+    """The settings of sentence_bert_config.json, or of the file with an older name."""
+
+    lowercase: bool = False
+    """Whether text is in lower case before the tokenizer normalizes it."""
+    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that win over tokenizer_config.json."""
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, task: str, output: tuple[str, str]) -> "TransformerSettings":
+        """Read the file, if there is one.
+
+        Arguments:
+            checkpoint: the folder of the Transformer.
+            task: the `transformer_task` that is needed.
+            output: the output of transformers that is needed, and its name in sentence-transformers.
+
+        Raises:
+            UnsupportedModelError: a setting that Triform lacks.
+        """
+        names = [name for name in TRANSFORMER if checkpoint.has(name)]
+        name = next((name for name in names if checkpoint.read_object(name)), None)
+        if name is None:
+            return cls()
+        own = Settings.of_file(checkpoint, name)
+        own.ignore(*HARMLESS_TRANSFORMER)
+        own.expect("transformer_task", task)
+        _check_modalities(own, *output)
+        if own.optional_string("tokenizer_name_or_path") is not None:
+            own.refuse("tokenizer_name_or_path", "none: Triform reads the tokenizer beside the model")
+        _refuse_others(own, "model_kwargs", "model_args", HARMLESS_MODEL_KWARGS)
+        _refuse_others(own, "config_kwargs", "config_args", HARMLESS_CONFIG_KWARGS)
+        lowercase = own.boolean("do_lower_case", False)
+        tokenizer: dict[str, Any] = {}
+        if (length := own.optional_integer("max_seq_length")) is not None:
+            tokenizer["model_max_length"] = length
+        tokenizer |= _read_processor_kwargs(own) | _read_processing_kwargs(own)
+        own.close()
+        return cls(lowercase=lowercase, tokenizer=tokenizer)
+
+    def read_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
+        """Read the tokenizer of a checkpoint, changed by these settings."""
+        tokenizer = Tokenizer.from_checkpoint(checkpoint, self.tokenizer or None)
+        return tokenizer.lowercased() if self.lowercase else tokenizer
+
+
+def _check_modalities(own: Settings, method_output: str, module_output: str) -> None:
+    """Refuse a Transformer that reads text as messages, or gives another output than the one that is needed."""
+    modalities = own.mapping("modality_config")
+    if own.string("module_output_name", module_output if modalities is None else REQUIRED) != module_output:
+        own.refuse("module_output_name", repr(module_output))
+    if modalities is None:
+        return
+    text = {"method": "forward", "method_output_name": method_output}
+    if "message" in modalities or modalities.get("text") != text:
+        own.refuse("modality_config", f"text = {text} and no message, which is all that Triform implements")
+
+
+def _arguments(own: Settings, name: str, older: str) -> Settings:
+    """Read an object of arguments; the older name wins, as in sentence-transformers."""
+    newer, old = own.mapping(name), own.mapping(older)
+    return Settings(newer or {}, f"{own.where}: {name}") if old is None else Settings(old, f"{own.where}: {older}")
+
+
+def _refuse_others(own: Settings, name: str, older: str, harmless: tuple[str, ...]) -> None:
+    arguments = _arguments(own, name, older)
+    arguments.ignore(*harmless)
+    arguments.close()
+
+
+def _read_processor_kwargs(own: Settings) -> dict[str, Any]:
+    """Read the arguments of the tokenizer's load: settings that win over tokenizer_config.json."""
+    arguments = _arguments(own, "processor_kwargs", "tokenizer_args")
+    arguments.ignore(*HARMLESS_PROCESSOR_KWARGS)
+    found: dict[str, Any] = {}
+    if (length := arguments.optional_integer("model_max_length")) is not None:
+        found["model_max_length"] = length
+    if (side := arguments.optional_string("truncation_side")) is not None:
+        if side not in ("left", "right"):
+            arguments.refuse("truncation_side", "left or right")
+        found["truncation_side"] = side
+    found |= {name: arguments.boolean(name, False) for name in TOKENIZER_SWITCHES if arguments.mentions(name)}
+    arguments.close()
+    return found
+
+
+def _read_processing_kwargs(own: Settings) -> dict[str, Any]:
+    """Read the arguments of the tokenizer's calls, of which the length alone may differ."""
+    arguments = Settings(own.mapping("processing_kwargs") or {}, f"{own.where}: processing_kwargs")
+    # Triform reads neither messages nor other media.
+    arguments.ignore("audio", "image", "video", "chat_template")
+    found: dict[str, Any] = {}
+    for part in ("common", "text"):
+        text = Settings(arguments.mapping(part) or {}, f"{arguments.where}: {part}")
+        text.ignore(*HARMLESS_TEXT_KWARGS)
+        text.expect("add_special_tokens", True)
+        text.expect("return_attention_mask", True)
+        text.expect("return_overflowing_tokens", False)
+        text.expect("stride", 0)
+        text.expect("truncation", True, "longest_first", "only_first")
+        if part == "text" and (length := text.optional_integer("max_length")) is not None:
+            found["model_max_length"] = length
+        text.close()
+    arguments.close()
+    return found
