@@ -97,7 +97,7 @@ def _is_there(folder: Path, files: Files) -> bool:
 def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of one pickle or of its shards, and the names of entries that are not tensors."""
     names = [pickles.weights]
-    if checkpoint.has(pickles.index):
+    if not checkpoint.has(pickles.weights):  # else the single file counts, as in the reference implementation
         weight_map = checkpoint.read_object(pickles.index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(Path(str(file)).name == file for file in weight_map.values()):
             raise WeightError(f"{checkpoint.folder / pickles.index}: expected a weight_map from tensor names to files.")

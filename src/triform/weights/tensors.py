@@ -108,6 +108,9 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
         WeightError: the files are missing, one is damaged, or the index and the files disagree.
     """
     folder, index = checkpoint.folder, checkpoint.folder / files.index
+    # The reference implementation prefers the single file too: saving over shards may leave their index behind.
+    if checkpoint.has(files.weights):
+        return Tensors(folder, _read_shard(index, files.weights))
     if checkpoint.has(files.index):
         weight_map = checkpoint.read_object(files.index).get("weight_map")
         if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
@@ -118,8 +121,6 @@ def open_tensors(checkpoint: Checkpoint, files: Files = MODEL) -> Tensors:
         if lost:
             raise WeightError(f"{index} names tensors that its files lack:\n  " + "\n  ".join(lost))
         return Tensors(folder, infos)
-    if checkpoint.has(files.weights):
-        return Tensors(folder, _read_shard(index, files.weights))
     if any(folder.glob("*.bin")):
         raise WeightError(
             f"{folder} holds its weights in a .bin file, a pickle, which can run code when it is read. "
