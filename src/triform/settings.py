@@ -158,6 +158,10 @@ class Settings:
             self.refuse(key, "an object of strings")
         return dict(values)
 
+    def optional(self, key: str, expected: str, *types: type) -> Any:
+        """Read a value of one of several types; None for an absent key."""
+        return self._read(key, None, expected, *types)
+
     def mapping(self, key: str) -> Mapping[str, Any] | None:
         """Read an object; None for an absent key."""
         value: Mapping[str, Any] | None = self._read(key, None, "an object", dict)
@@ -169,6 +173,18 @@ class Settings:
         value = self._values.get(key)
         if value is not None and value not in allowed:
             self.refuse(key, f"{' or '.join(map(repr, allowed))}, which is all that Triform implements")
+
+    def agree(self, key: str, value: Any, other: str) -> None:
+        """Refuse a key that contradicts another key, unless the key is absent.
+
+        Arguments:
+            key: the key.
+            value: the value by the other key.
+            other: the other key.
+        """
+        self._note(key, KeyUse.CHECKED)
+        if self._values.get(key) not in (None, value):
+            self.refuse(key, f"{value!r} by {other}, which is {shown(self._values.get(other))}; correct one of them")
 
     def ignore(self, *keys: str) -> None:
         """Accept keys without influence on an answer, with any value."""

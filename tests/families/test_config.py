@@ -191,6 +191,18 @@ def test_an_unknown_feed_forward_of_t5_is_refused(kind: str) -> None:
     assert f"feed_forward_proj is {kind!r}; expected one of gelu, gelu_new" in refused("t5-lm", feed_forward_proj=kind)
 
 
+def test_two_names_of_one_setting_must_agree() -> None:
+    assert (
+        "dense_act_fn is 'relu'; expected 'silu' by feed_forward_proj, which is 'gated-silu'; correct one"
+        in refused("t5-lm", feed_forward_proj="gated-silu")
+    )
+    message = refused("t5-lm", feed_forward_proj="gated-silu", dense_act_fn="silu")
+    assert "is_gated_act is False; expected True by feed_forward_proj" in message
+    assert "num_hidden_layers is 7; expected 3 by encoder_layers, which is 3" in refused("bart-lm", num_hidden_layers=7)
+    message = refused("qwen2-window", use_sliding_window=False)
+    assert "layer_types is ['full_attention', 'sliding_attention'" in message
+
+
 def head_labels(model: spec.Model) -> tuple[str, ...]:
     assert isinstance(model.head, spec.TokenHead | spec.SequenceHead)
     return model.head.labels

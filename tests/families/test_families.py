@@ -223,7 +223,7 @@ def test_the_decoder_of_t5_is_as_deep_as_the_encoder_unless_the_config_says_so()
     ],
 )
 def test_the_feed_forward_of_t5_is_what_its_name_says(kind: str, activation: spec.Activation, is_gated: bool) -> None:
-    core = read("t5-lm", feed_forward_proj=kind).input_stack.blocks[0][-1].core
+    core = read("t5-lm", feed_forward_proj=kind, dense_act_fn=None, is_gated_act=None).input_stack.blocks[0][-1].core
     assert isinstance(core, spec.GatedFeedForward if is_gated else spec.FeedForward)
     assert core.activation is activation
 

@@ -35,8 +35,9 @@ def encoder_decoder(
     config.expect("normalize_before", False)
     config.expect("add_final_layer_norm", False)
     config.expect("tie_word_embeddings", True)
+    config.agree("num_hidden_layers", config.num_layers("encoder_layers"), "encoder_layers")
     # Keys of the first releases and their distilled students: settings of the training, or duplicates.
-    config.ignore("num_hidden_layers", "extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
+    config.ignore("extra_pos_embeddings", "force_bos_token_to_be_generated", "add_bias_logits")
     config.ignore("replacing_rate", "save_step", "student_decoder_layers", "student_encoder_layers")
     hidden_size = config.integer("d_model")
     embedding = spec.TokenEmbedding(

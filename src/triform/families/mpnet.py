@@ -10,11 +10,8 @@ from triform.weights import Rename, WeightTable
 
 def form(config: Config, architecture: str) -> spec.Encoder:
     """Return an encoder as BERT's, without segments, with a shared relative bias."""
-    positions = spec.Learned(
-        num_positions=config.integer("max_position_embeddings"),
-        offset=config.integer("pad_token_id", 1, minimum=0) + 1,
-    )
-    # The reference implementation has 32 buckets and 128 tokens whatever the config says.
+    # In the reference implementation positions begin at 2, for any pad_token_id; buckets are 32, and tokens 128.
+    positions = spec.Learned(num_positions=config.integer("max_position_embeddings"), offset=2)
     config.expect("relative_attention_num_buckets", 32)
     bias = spec.RelativeBias(num_buckets=32, max_distance=128, bidirectional=True, shared=True)
     return bert.encoder(config, positions, num_segments=None, relative_bias=bias)

@@ -26,6 +26,8 @@ def windows(config: Config) -> list[int | None]:
     ]
     if len(types) != num_layers or not {*types} <= {"full_attention", "sliding_attention"}:
         config.refuse("layer_types", f"full_attention or sliding_attention for each of {num_layers} layers")
+    if window is None and "sliding_attention" in types:
+        config.refuse("layer_types", "full_attention alone, since use_sliding_window and sliding_window give no window")
     return [window if kind == "sliding_attention" else None for kind in types]
 
 

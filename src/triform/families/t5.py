@@ -16,10 +16,10 @@ ENCODER_ALONE = {"T5EncoderModel", "T5ForTokenClassification"}
 
 def form(config: Config, architecture: str) -> spec.EncoderDecoder | spec.Encoder:
     """Return stacks with RMSNorm before each layer, one relative bias for each stack, and unscaled attention scores."""
-    config.expect("is_encoder_decoder", True, False)
+    config.expect("is_encoder_decoder", True, *([False] if architecture in ENCODER_ALONE else []))
     config.expect("is_decoder", False)
     # n_positions is the length of the pretraining; relative positions have no limit.
-    config.ignore("tie_word_embeddings", "scale_decoder_outputs", "dense_act_fn", "is_gated_act", "n_positions")
+    config.ignore("tie_word_embeddings", "scale_decoder_outputs", "n_positions")
     num_layers = config.num_layers("num_layers", 6)
     encoder = stack(config, num_layers, is_decoder=False)
     decoder = stack(config, config.num_layers("num_decoder_layers", num_layers), is_decoder=True)
@@ -56,7 +56,10 @@ def feed_forward(config: Config, dropout: float) -> spec.FeedForward | spec.Gate
     kind = config.string("feed_forward_proj", "relu")
     name = kind.removeprefix("gated-")
     # "gated-gelu" has always meant the tanh approximation.
-    activation = config.named_activation("feed_forward_proj", "gelu_new" if kind == "gated-gelu" else name)
+    name = "gelu_new" if kind == "gated-gelu" else name
+    activation = config.named_activation("feed_forward_proj", name)
+    config.agree("dense_act_fn", name, "feed_forward_proj")
+    config.agree("is_gated_act", kind.startswith("gated-"), "feed_forward_proj")
     form = spec.GatedFeedForward if kind.startswith("gated-") else spec.FeedForward
     return form(intermediate_size=config.integer("d_ff"), activation=activation, bias=False, dropout=dropout)
 

@@ -97,14 +97,20 @@ class Config(Settings):
         return Problem(value)
 
     def rotary(self, head_dim: int) -> Rotary:
-        """Read rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older `rope_scaling`."""
+        """Read rotary positions, in the layout of transformers 5 (`rope_parameters`) or the older `rope_scaling`.
+
+        Where both are present, `rope_scaling` counts alone, as in the reference implementation. `rope_theta` within
+        the object counts before the same key of config.json.
+        """
         if head_dim % 2:
             self.refuse("head_dim", f"an even one for rotary positions, not {head_dim}")
         context = self.optional_integer("max_position_embeddings")
         theta = self.number("rope_theta", 10_000.0)
         older, newer = self.mapping("rope_scaling"), self.mapping("rope_parameters")
-        rope = Config(newer or older or {}, f"{self.where}: {'rope_parameters' if newer else 'rope_scaling'}")
-        kind = rope.string("rope_type", rope.string("type", "default"))
+        rope = Config(older or newer or {}, f"{self.where}: {'rope_scaling' if older else 'rope_parameters'}")
+        key = "rope_type" if rope.mentions("rope_type") else "type"  # the older name
+        rope.ignore("type")
+        kind = rope.string(key, "default")
         theta = rope.number("rope_theta", theta)
         scaling: LinearScaling | Llama3Scaling | None
         match kind:
@@ -120,6 +126,6 @@ class Config(Settings):
                     original_context_length=rope.integer("original_max_position_embeddings", context or REQUIRED),
                 )
             case _:
-                rope.refuse("rope_type", "default, linear or llama3, which is all that Triform implements")
+                rope.refuse(key, "default, linear or llama3, which is all that Triform implements")
         rope.close()
         return Rotary(dim=head_dim, theta=theta, scaling=scaling)
