@@ -16,6 +16,21 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "source.spm",
 )
+TOKENIZER = (
+    *TOKENIZER_FILES,
+    "merges.txt",
+    "target.spm",
+    "target_vocab.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "additional_chat_templates/*.jinja",
+)
+"""All files of a tokenizer and its chat templates. One folder brings them all, as with AutoTokenizer."""
+SENTENCE_MODULES = ("modules.json", "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]*_*/*")
+"""All files of a sentence-transformers model but the transformer's."""
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
 """What is fetched beside the weights."""
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
@@ -62,12 +77,23 @@ class Checkpoint:
     """The id or folder that the caller named."""
     revision: str | None = None
     """The commit on the Hub; None for a local folder."""
+    adapter: "Checkpoint | None" = None
+    """The files of an adapter that is put on the model."""
     report: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     """File → key → use of the key, of the settings files that were read so far; for `triform describe`."""
 
     def has(self, name: str) -> bool:
         """Tell whether the folder holds a file of this name."""
         return (self.folder / name).is_file()
+
+    def having(self, patterns: tuple[str, ...]) -> "Checkpoint":
+        """Return the checkpoint to take a group of files from: the adapter if it brings one of them, or else this one.
+
+        Arguments:
+            patterns: the group, `TOKENIZER` or `SENTENCE_MODULES`.
+        """
+        own = self.adapter
+        return own if own is not None and any(any(own.folder.glob(pattern)) for pattern in patterns) else self
 
     def read_json(self, name: str) -> Any:
         """The contents of a JSON file.
@@ -147,7 +173,11 @@ def _find_on_hub(model: str, revision: str | None, files: Files) -> Checkpoint:
             huggingface_hub.snapshot_download(
                 model,
                 revision=revision,
-                allow_patterns=[files.weights, files.shards, f"{MODULES}/{files.weights}", *DOWNLOADED],
+                allow_patterns=[
+                    *(files.weights, files.shards, f"{MODULES}/{files.weights}"),
+                    *([ADAPTER.weights] if files == MODEL else []),  # the id of an adapter, or a model with an adapter
+                    *DOWNLOADED,
+                ],
                 ignore_patterns=NOT_DOWNLOADED,
                 local_files_only=cached_only,
             )
@@ -178,11 +208,13 @@ def _has_tokenizer(folder: Path) -> bool:
 
 def _has_weights(folder: Path, files: Files) -> bool:
     """Whether config and weights are all there; another program may have fetched only some of them."""
+    if files == MODEL and (folder / ADAPTER.config).is_file() and not (folder / MODEL.config).is_file():
+        files = ADAPTER
     if not (folder / files.config).is_file():
         return False
     if files == PICKLES and _has_weights(folder, MODEL) and any(folder.glob(f"{MODULES}/{PICKLES.weights}")):
         return True  # only modules are left to convert
-    if not (folder / files.index).is_file():
+    if not (folder / files.index).is_file() or (folder / files.weights).is_file():
         return (folder / files.weights).is_file()
     try:
         shards = strict_json.read(folder / files.index)["weight_map"].values()

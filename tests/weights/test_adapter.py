@@ -22,7 +22,7 @@ from triform import spec
 from triform.engines import FORMATS, Format
 from triform.errors import AdapterWarning, ModelError, UnsupportedModelError, WeightError
 from triform.hub import Checkpoint
-from triform.weights import Adapter
+from triform.weights.adapter import Adapter
 
 FILE = "adapter_model.safetensors"
 MODULES = {
@@ -192,21 +192,25 @@ def change_tensors(change: Callable[[TensorDict], Any]) -> Callable[[Path], None
 
 QUERY = "base_model.model.encoder.layer.0.attention.self.query"
 FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "another kind": (change_config(peft_type="IA3"), "peft_type is 'IA3'; Triform has LORA"),
-    "settings": (
-        change_config(lora_bias=True, init_lora_weights="pissa", layer_replication=[[0, 2]], news=1, r=0),
-        r"init_lora_weights = 'pissa', expected True or (.|\n)*layer_replication = \[\[0, 2\]\], expected None\n"
-        r"  lora_bias = True, expected False\n  news = 1, expected None\n  r = 0, expected a number above 0",
+    "another kind": (change_config(peft_type="IA3"), "peft_type is 'IA3'; expected 'LORA'"),
+    "start": (change_config(init_lora_weights="pissa"), "init_lora_weights is 'pissa'; expected True or "),
+    "layers": (change_config(layer_replication=[[0, 2]]), r"layer_replication is \[\[0, 2\]\]; expected"),
+    "parameters": (change_config(target_parameters=["experts.up"]), "target_parameters is .*; expected"),
+    "unknown setting": (change_config(news=1), "does not know these keys(.|\n)*news = 1"),
+    "no rank": (change_config(r=0), "r is 0; expected a whole number of at least 1"),
+    "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key is 'four'; expected a whole number"),
+    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: '\(' cannot be used"),
+    "half a group": (change_config(rank_pattern={"(?i)query": 4}), r"rank_pattern: '.*' cannot be used"),
+    "repeated too often": (change_config(alpha_pattern={"x{99999999999}": 4}), "alpha_pattern: '.*' cannot be used"),
+    "without end": (change_config(rank_pattern={"(([a-z_.0-9])+)+!": 4}), "quantifiers must apply to one character"),
+    "many ways": (change_config(rank_pattern={"x?" * 30: 4}), "quantifiers must apply to one character; at most 2"),
+    "many patterns": (change_config(rank_pattern={str(n): 4 for n in range(10_001)}), "with at most 10,000 entries"),
+    "no switch": (change_config(use_rslora="no"), "use_rslora is 'no'; expected true or false"),
+    "enormous": (change_config(lora_alpha=10**400), "lora_alpha is 10+; expected a number above 0 and below"),
+    "no ids": (
+        change_config(trainable_token_indices={"embed_tokens": [-1]}),
+        "trainable_token_indices is .*; expected",
     ),
-    "pattern": (change_config(rank_pattern={"key": "four"}), "rank_pattern: key = 'four', expected a number above 0"),
-    "no pattern": (change_config(rank_pattern={"(": 4}), r"rank_pattern: \( is not a regular expression"),
-    "half a group": (change_config(rank_pattern={"(?i)query": 4}), r"rank_pattern: .* is not a regular expression"),
-    "repeated too often": (
-        change_config(alpha_pattern={"x{99999999999}": 4}),
-        "alpha_pattern: .* is not a regular exp",
-    ),
-    "no switch": (change_config(use_rslora="no"), "use_rslora = 'no', expected true or false"),
-    "enormous": (change_config(lora_alpha=10**400), "lora_alpha = 10+, expected a number above 0 and below 1e"),
     "a layer": (
         change_tensors(lambda tensors: [tensors.pop(name) for name in list(tensors) if ".layer.1." in name]),
         r"missing     what encoder.layer.\d.attention.self.query has, of layer 1, though target_modules is",
@@ -240,7 +244,7 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
                 }
             )
         ),
-        "unexpected  x, which has no weight in this model",
+        "unexpected  a change of x.weight, which this model does not have",
     ),
     "norm": (
         change_tensors(

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from tests.weights import checkpoint, write_file
 from triform.engines import Format, StoredTensor
 from triform.errors import WeightError
-from triform.weights import Adapter, Flatten, Rename, SliceStep, Split, Stack, Transpose, WeightTable
+from triform.weights import Flatten, Rename, SliceStep, Split, Stack, Transpose, WeightTable
+from triform.weights.adapter import Adapter
 
 RANK, INPUTS, OUTPUTS = 2, 5, 24
 

@@ -1,15 +1,20 @@
 """Blueprint: everything known of a model before the weights are read."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triform import spec
 from triform.engines import StoredTensor
 from triform.hub import Checkpoint
 from triform.networks import Declaration
-from triform.weights import Assignment, Tensors, Update, WeightTable, read_parameter
+from triform.weights import Assignment, Tensors, WeightTable, read_parameter
+
+if TYPE_CHECKING:
+    from triform.weights.updates import Update
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

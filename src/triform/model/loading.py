@@ -5,22 +5,25 @@
 A model has one of three origins: a checkpoint, a checkpoint that gets a new head, or a config.json without weights.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triform import families, spec
 from triform.engines import Engine, create_engine
+from triform.errors import UnsupportedModelError
 from triform.families.kit.adapted import adapt_config
 from triform.hub import ADAPTER, Checkpoint, find_checkpoint
 from triform.model.blueprint import Blueprint
+from triform.model.files import find_files, warn_of_generation_config
 from triform.model.model import Model
 from triform.model.new_head import NewHead
-from triform.model.tied_head import lay_over, untie
+from triform.model.tied_head import lay_over, tie, untie
 from triform.networks import Declaration, build, declare
 from triform.weights import (
-    Adapter,
     Assignment,
     PackedCache,
     ParameterLoader,
@@ -31,6 +34,9 @@ from triform.weights import (
     open_tensors,
     read_quantized_format,
 )
+
+if TYPE_CHECKING:
+    from triform.weights.adapter import Adapter
 
 PROJECTIONS = ("classification_head.", "span_head.")
 """Prefixes of the projections to labels. A new head has other labels, so it never takes them over."""
@@ -118,7 +124,13 @@ def load_for_training(
         checkpoint = Checkpoint(Path(source).parent, str(source))
         origin = Origin(checkpoint=checkpoint, has_weights=False, new_head=new_head)
     else:
-        origin = Origin(checkpoint=find_checkpoint(source), new_head=new_head)
+        checkpoint = find_checkpoint(source)
+        if checkpoint.has(ADAPTER.config):
+            raise UnsupportedModelError(
+                f"{source} has an adapter, which training cannot continue. Load the model with the adapter, save it, "
+                "and train the saved model."
+            )
+        origin = Origin(checkpoint=checkpoint, new_head=new_head)
     blueprint = make_blueprint(origin, trainer)
     parameters = TrainableParameters(blueprint, trainer, seed)
     network = build(blueprint.spec, trainer, parameters)
@@ -139,8 +151,11 @@ def read_blueprint(
     Raises:
         ModelError: the model cannot be found, is not supported, or config and weights do not fit.
     """
-    checkpoint = find_checkpoint(model, revision=revision)
-    change = None if adapter is None else Adapter.open(find_checkpoint(adapter, files=ADAPTER))
+    checkpoint, change = find_files(model, revision, adapter), None
+    if checkpoint.adapter is not None:
+        from triform.weights.adapter import Adapter
+
+        change = Adapter.open(checkpoint.adapter)
     origin = Origin(checkpoint=checkpoint, with_head=with_head, adapter=change)
     return make_blueprint(origin, engine or create_engine("reference"))
 
@@ -159,7 +174,7 @@ def make_blueprint(origin: Origin, engine: Engine) -> Blueprint:
     table = family.weights(model)
     tensors = _tensors(origin, config, where, model, table)
     model = untie(model, table, tensors, config, origin.adapter)
-    table = family.weights(model)
+    table = tie(model, family.weights(model))
     declared = declare(model, engine)
     shapes = {name: parameter.shape for name, parameter in declared.items()}
     assignment = _assignment(origin, model, engine, table, tensors, shapes)
@@ -182,7 +197,8 @@ def _config(origin: Origin, where: str) -> Mapping[str, Any]:
         return origin.new_head.put_on(config, where)
     if origin.adapter is not None:
         origin.adapter.warn_of_other_base(origin.checkpoint)
-        return dict(adapt_config(config, where, origin.adapter)) if origin.with_head else config
+        warn_of_generation_config(origin.checkpoint)
+        return adapt_config(config, where, origin.adapter, with_head=origin.with_head)
     return config
 
 

@@ -1,12 +1,17 @@
 """Tied embeddings: whether a head and a word embedding share a tensor."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triform import spec
 from triform.errors import UnsupportedModelError
-from triform.weights import Adapter, Tensors, WeightTable
+from triform.weights import Tensors, WeightTable
+
+if TYPE_CHECKING:
+    from triform.weights.adapter import Adapter
 
 LANGUAGE_HEAD = "language_head.weight"
 
@@ -14,6 +19,11 @@ LANGUAGE_HEAD = "language_head.weight"
 def word_embedding(model: spec.Model) -> str:
     """Find the canonical name of the word embedding, shared with a tied head."""
     return "encoder.embedding.word.weight" if isinstance(model.form, spec.EncoderDecoder) else "embedding.word.weight"
+
+
+def tie(model: spec.Model, table: WeightTable) -> WeightTable:
+    """Return the table of a model: with a tied head, the tensor of the head is the word embedding too."""
+    return replace(table, tied={LANGUAGE_HEAD: word_embedding(model)}) if has_tied_head(model) else table
 
 
 def has_tied_head(model: spec.Model) -> bool:
@@ -36,11 +46,19 @@ def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: A
             "which Triform does not have."
         )
     together = adapter.replace_tensors(tensors, table)
-    head = table.to_checkpoint(LANGUAGE_HEAD, prefix="").tensor if has_tied_head(model) else ""
-    if head and head not in together and changed & {word, LANGUAGE_HEAD}:
-        shared = next(name for name in tensors if any(canonical == word for canonical, _ in table.to_canonical(name)))
-        together = together.replace_infos({**together, head: tensors[shared]})
+    ends = (word, LANGUAGE_HEAD)
+    if has_tied_head(model) and adapter.separates(table, *ends):
+        shared = _first_tensor(table, tensors, *ends)
+        for end in ends:
+            if shared is not None and _first_tensor(table, together, end) is None:
+                own = table.to_checkpoint(end, prefix=table.prefix).tensor
+                together = together.replace_infos({**together, own: tensors[shared]})
     return together
+
+
+def _first_tensor(table: WeightTable, tensors: Tensors, *parameters: str) -> str | None:
+    """Return the name of the first tensor of one of the parameters."""
+    return next((name for name in tensors if any(own in parameters for own, _ in table.to_canonical(name))), None)
 
 
 def untie(
@@ -63,7 +81,5 @@ def _has_own_head(model: spec.Model, table: WeightTable, tensors: Tensors, adapt
     own, shared = names.get(LANGUAGE_HEAD), names.get(word_embedding(model))
     if own is None or shared is None:
         return False
-    is_changed = adapter is not None and bool(
-        adapter.changed_parameters(table) & {word_embedding(model), LANGUAGE_HEAD}
-    )
+    is_changed = adapter is not None and adapter.separates(table, word_embedding(model), LANGUAGE_HEAD)
     return is_changed or not tensors.equal(own, shared)

@@ -7,14 +7,13 @@ In the order of the data:
     slices.py              the part of a tensor that is one parameter, with an inverse
     table.py               names in checkpoints ↔ canonical names: the weight table of a family
     matching.py            every tensor and every parameter accounted for
-    adapter.py             LoRA adapters, merged while loading
+    adapter.py             LoRA adapters, merged while loading: adapter_config.py, updates.py
     loading.py             tensors → parameters of an engine
     packed_cache.py        packed weights in files, for the next start
     export.py              tensors → files in the Hugging Face layout
     convert.py             pickles → safetensors
 """
 
-from triform.weights.adapter import Adapter, Update
 from triform.weights.compressed_tensors import (
     QUANTIZATION_KEY,
     combine_quantized,
@@ -31,7 +30,6 @@ from triform.weights.tensors import Tensors, open_tensors
 
 __all__ = [
     "QUANTIZATION_KEY",
-    "Adapter",
     "Assignment",
     "Flatten",
     "PackedCache",
@@ -43,7 +41,6 @@ __all__ = [
     "TensorSlice",
     "Tensors",
     "Transpose",
-    "Update",
     "WeightTable",
     "combine_quantized",
     "copy_small_files",

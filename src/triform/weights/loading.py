@@ -1,15 +1,20 @@
 """Loading: checkpoint tensors → parameters of an engine, one tensor at a time."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from triform.engines import FORMATS, Engine, Format, Parameter, ParameterRole, StoredTensor
 from triform.errors import EngineError, WeightError
-from triform.weights.adapter import Update
 from triform.weights.packed_cache import LEAST_BYTES, PackedCache
 from triform.weights.slices import TensorSlice
 from triform.weights.tensors import Tensors
+
+if TYPE_CHECKING:
+    from triform.weights.updates import Update
 
 
 class ParameterLoader:

@@ -1,6 +1,6 @@
 """The weight table of a family: tensor names in checkpoints ↔ canonical names of parameters, read both ways."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
@@ -88,6 +88,9 @@ class WeightTable:
     """The prefix of the backbone's names in a checkpoint with a head."""
     old_names: dict[str, str] = field(default_factory=dict)
     """Last part of a name in old checkpoints → last part of the name in the table."""
+    tied: Mapping[str, str] = field(default_factory=dict)
+    """Canonical name of a tensor → canonical name of the parameter that shares the tensor. A checkpoint may hold a
+    shared tensor under any of its names."""
 
     def to_canonical(self, name: str) -> Iterator[tuple[str, TensorSlice]]:
         """Yield the canonical name and the slice of each parameter in the tensor `name`, from every rule."""
@@ -96,7 +99,7 @@ class WeightTable:
         for rules, candidate in ((self.rules, modern.removeprefix(self.prefix)), (self.heads, modern)):
             for rule in rules:
                 for canonical, tensor_slice in rule.to_canonical(candidate):
-                    yield canonical, TensorSlice(name, tensor_slice.steps)
+                    yield self.tied.get(canonical, canonical), TensorSlice(name, tensor_slice.steps)
 
     def to_checkpoint(self, canonical: str, *, prefix: str) -> TensorSlice:
         """Return the slice for the export of a parameter, with `prefix` before a backbone's name."""

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from triform.errors import InputError, TokenizerError, shown
-from triform.hub import Checkpoint
+from triform.hub import TOKENIZER, Checkpoint
 from triform.inputs.text.added_tokens import ROLES
 from triform.inputs.text.tokenizer import Tokenizer
 
@@ -91,6 +91,7 @@ class ChatTemplate:
         Raises:
             TokenizerError: the checkpoint has no template, or a template that is not a text.
         """
+        checkpoint = checkpoint.having(TOKENIZER)
         named = {path.stem: path for path in sorted((checkpoint.folder / FOLDER).glob("*.jinja"))}
         if checkpoint.has(FILE):
             named["default"] = checkpoint.folder / FILE

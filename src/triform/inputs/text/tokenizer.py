@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from triform.errors import InputError, TokenizerError, shown
-from triform.hub import TOKENIZER_FILES, Checkpoint
+from triform.hub import TOKENIZER, TOKENIZER_FILES, Checkpoint
 from triform.inputs.text.added_tokens import token_of
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
 from triform.inputs.text.encoded_text import EncodedText
@@ -55,6 +55,7 @@ class Tokenizer:
         Raises:
             TokenizerError: the checkpoint has no tokenizer, a damaged one, or one of an unknown class.
         """
+        checkpoint = checkpoint.having(TOKENIZER)
         settings: dict[str, Any] = {}
         for name in ("special_tokens_map.json", "tokenizer_config.json"):
             if checkpoint.has(name):

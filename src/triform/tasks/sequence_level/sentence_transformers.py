@@ -8,7 +8,7 @@ from triform import spec
 from triform.engines import Array, Engine, ParameterRole
 from triform.errors import UnsupportedModelError, WeightError
 from triform.families import Config
-from triform.hub import Checkpoint
+from triform.hub import SENTENCE_MODULES, Checkpoint
 from triform.networks.layers.linear import Linear
 from triform.networks.scope import Scope
 from triform.weights import ParameterLoader, Rename, WeightTable, match_tensors, open_tensors
@@ -88,6 +88,7 @@ class Recipe:
         Raises:
             UnsupportedModelError: a module, a pooling or a setting that Triform does not have.
         """
+        checkpoint = checkpoint.having(SENTENCE_MODULES)
         settings: dict[str, Any] = {"prompts": {}}
         if checkpoint.has("config_sentence_transformers.json"):
             own = Config.of_file(checkpoint, "config_sentence_transformers.json")
