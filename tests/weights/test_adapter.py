@@ -337,7 +337,7 @@ def test_a_head_that_the_family_lacks_and_a_shared_embedding_are_refused(tmp_pat
         triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
     make("marian-lm", tmp_path / "translator")
     change_config(task_type="TOKEN_CLS")(tmp_path / "adapter")
-    with pytest.raises(UnsupportedModelError, match="the adapter needs a TokenHead, which marian does not have"):
+    with pytest.raises(UnsupportedModelError, match="the task needs a TokenHead, which marian does not have"):
         triform.load(tmp_path / "translator", adapter=tmp_path / "adapter")
 
 

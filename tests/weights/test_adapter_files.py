@@ -18,6 +18,7 @@ from tests.weights.test_adapter import adapt
 from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError
 from triform.inputs import Tokenizer
 from triform.inputs.chat.template import Chat, ChatTemplate
+from triform.tasks.generative.text_generation import TextGeneration
 
 IDS = [1, 40, 52, 71, 90, 33, 12, 99]
 TEMPLATE = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}"
@@ -70,7 +71,7 @@ def test_an_adapter_brings_a_larger_vocabulary(options: dict[str, Any], tied: bo
 
 def test_the_tokenizer_and_the_chat_template_are_those_of_the_adapter(tmp_path: Path) -> None:
     adapted(tmp_path, tied=False, num_new=1)
-    generate = triform.pipeline("text-generation", tmp_path / "base", adapter=tmp_path / "adapter")
+    generate = TextGeneration.load(tmp_path / "base", adapter=tmp_path / "adapter")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "adapter")
     [encoded] = generate.tokenizer.encode(["<|im_start|>hi"])
     assert encoded.ids.tolist() == tokenizer("<|im_start|>hi")["input_ids"]
@@ -89,7 +90,7 @@ def test_without_a_tokenizer_of_the_adapter_the_model_s_counts(tmp_path: Path) -
     for path in (tmp_path / "adapter").glob("*tok*"):
         path.unlink()
     (tmp_path / "adapter" / "chat_template.jinja").unlink()
-    generate = triform.pipeline("text-generation", tmp_path / "base", adapter=tmp_path / "adapter")
+    generate = TextGeneration.load(tmp_path / "base", adapter=tmp_path / "adapter")
     assert generate.chat_template.render(Chat.read(CHAT)).text == "[user]hi"
 
 

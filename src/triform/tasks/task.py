@@ -82,8 +82,15 @@ class Task(ABC, Generic[Tensors, Answer]):
         **options: Any,
     ) -> Self:
         """Load a model and its processor for this task; arguments as in `triform.load`."""
-        with_head = cls.head is not None
-        loaded = load(model, engine=engine, dtype=dtype, revision=revision, adapter=adapter, with_head=with_head)
+        loaded = load(
+            model,
+            engine=engine,
+            dtype=dtype,
+            revision=revision,
+            adapter=adapter,
+            with_head=cls.head is not None,
+            head=cls.head,
+        )
         return cls(loaded, cls.processor_type.from_checkpoint(loaded.checkpoint), **options)
 
     @abstractmethod
