@@ -83,8 +83,19 @@ class Checkpoint:
     """File → key → use of the key, of the settings files that were read so far; for `triform describe`."""
 
     def has(self, name: str) -> bool:
-        """Tell whether the folder holds a file of this name."""
-        return (self.folder / name).is_file()
+        """Tell whether the folder holds a file of this name.
+
+        Raises:
+            ModelNotFoundError: the file may not be read.
+        """
+        path = self.folder / name
+        try:
+            if not path.is_file():
+                return False
+            path.open("rb").close()
+        except PermissionError as error:
+            raise ModelNotFoundError(explain_unreadable(path)) from error
+        return True
 
     def having(self, patterns: tuple[str, ...]) -> "Checkpoint":
         """Return the checkpoint to take a group of files from: the adapter if it brings one of them, or else this one.
@@ -99,17 +110,21 @@ class Checkpoint:
         """The contents of a JSON file.
 
         Raises:
-            ModelNotFoundError: the file does not exist.
-            UnsupportedModelError: it is not JSON, or cannot be read.
+            ModelNotFoundError: the file does not exist, or may not be read.
+            UnsupportedModelError: it is not JSON.
         """
         path = self.folder / name
         try:
             return strict_json.read(path)
         except FileNotFoundError as error:
+            is_adapter = (self.folder / ADAPTER.config).is_file()
             raise ModelNotFoundError(
                 f"{self.folder} has no {name}, so it is not a model in the Hugging Face layout. "
-                "Name the folder that holds config.json and model.safetensors."
+                "Name the folder that holds config.json and model.safetensors"
+                + (", and this folder as adapter=." if is_adapter else ".")
             ) from error
+        except PermissionError as error:
+            raise ModelNotFoundError(explain_unreadable(path)) from error
         except (ValueError, OSError) as error:
             raise UnsupportedModelError(f"{path} is not valid JSON: {error}. Fetch the file again.") from error
 
@@ -123,6 +138,11 @@ class Checkpoint:
         if not isinstance(content, dict):
             raise UnsupportedModelError(f"{self.folder / name}: expected a JSON object, got {type(content).__name__}.")
         return content
+
+
+def explain_unreadable(path: Path) -> str:
+    """Return the message for a file without permission to read."""
+    return f"{path} may not be read by this user: permission denied. Change its permissions, or run as its owner."
 
 
 def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Files = MODEL) -> Checkpoint:

@@ -165,6 +165,14 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
     assert described["spec"]["form"]["stack"]["blocks"][5][0]["core"]["heads"]["num_attention_heads"] == 12
     assert {"name", "shape", "dtype", "tensor", "file"} == set(described["parameters"][0])
     assert {"pooler.dense.weight", "pooler.dense.bias"} <= set(described["unused"])
+    files = {own["file"]: own for own in described["files"]}
+    assert {own["use"] for own in files.values()} >= {"settings", "weights", "tokenizer", "sentence encoder", "left"}
+    assert files["model.safetensors"]["use"] == "weights"
+    keys = files["config.json"]["keys"]
+    assert {"hidden_size", "num_attention_heads"} <= set(keys["followed"])
+    assert "position_embedding_type" in keys["checked"]
+    assert "transformers_version" in keys["harmless"]
+    assert set(json.loads((minilm / "config.json").read_text())) == {key for own in keys.values() for key in own}
     code, out, _ = triform_command("describe", checkpoints.t5(tmp_path))
     assert code == 0
     for text in ("EncoderDecoder", "CrossAttention", "blocks 0–1", "RelativeBias", "shared.weight", "parameters"):

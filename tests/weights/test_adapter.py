@@ -103,6 +103,27 @@ OPTIONS: dict[str, tuple[str, dict[str, Any]]] = {
         {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head"]},
     ),
     "tied head of an encoder-decoder": ("t5-lm", {"target_modules": ["lm_head", "q"]}),
+    "tied, both together": (
+        "llama-lm-tied",
+        {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens"], "ensure_weight_tying": True},
+    ),
+    "tied, both with low ranks": (
+        "llama-lm-tied",
+        {"target_modules": ["q_proj", "embed_tokens"], "ensure_weight_tying": True},
+    ),
+    "biases of low ranks": ("bert", {"target_modules": ["query", "dense"], "lora_bias": True}),
+    "biases of fused low ranks": ("gpt2-lm", {"target_modules": ["c_attn", "c_proj"], "lora_bias": True}),
+    "new rows": ("llama-lm", {"target_modules": ["q_proj"], "trainable_token_indices": [5, 60, 6]}),
+    "new rows, tied": ("llama-lm-tied", {"target_modules": ["q_proj"], "trainable_token_indices": [5, 60]}),
+    "new rows of both": (
+        "llama-lm",
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5, 6], "lm_head": [7]}},
+    ),
+    "other rows of both, tied": (
+        "llama-lm-tied",
+        {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5, 6], "lm_head": [7]}},
+    ),
+    "new rows of words": ("bert", {"target_modules": ["query"], "trainable_token_indices": {"word_embeddings": [9]}}),
     "whole head": ("bert-masked-lm", {"target_modules": ["query"], "modules_to_save": ["cls"]}),
     "answers": ("bert-spans", {"target_modules": ["query"], "task_type": "QUESTION_ANS"}),
 }
@@ -316,7 +337,7 @@ def test_a_head_that_the_family_lacks_and_a_shared_embedding_are_refused(tmp_pat
         triform.load(tmp_path / "base", adapter=tmp_path / "adapter")
     make("marian-lm", tmp_path / "translator")
     change_config(task_type="TOKEN_CLS")(tmp_path / "adapter")
-    with pytest.raises(UnsupportedModelError, match="the adapter needs a TokenHead, which marian does not have"):
+    with pytest.raises(UnsupportedModelError, match="the task needs a TokenHead, which marian does not have"):
         triform.load(tmp_path / "translator", adapter=tmp_path / "adapter")
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,14 @@ def test_code_is_not_run(modern: bool, tmp_path: Path, capsys: pytest.CaptureFix
         ({}, r"holds no tensors.*expected dense tensors by name"),
         ({"state_dict": {"x": torch.ones(2)}}, "holds no tensors, but state_dict"),
         ([torch.ones(2)], "holds list; expected tensors by name"),
-        ({"x": torch.eye(2).to_sparse()}, "sparse or quantized tensors: x"),
+        ({"x": torch.zeros(1).expand(700_000)}, "files describe tensors of 2,800,000 bytes: x repeat their numbers"),
+        ({"x": torch.arange(9.0).as_strided((5, 5), (1, 1))}, "files describe tensors of 100 bytes: x repeat"),
+        (
+            dict.fromkeys(map(str, range(20)), torch.ones(10_000)),
+            "describe tensors of 800,000 bytes: more than 8 times",
+        ),
+        ({"x": torch.zeros(3, device="meta")}, "tensors that are sparse, quantized or without numbers: x"),
+        ({"x": torch.eye(2).to_sparse()}, "tensors that are sparse, quantized or without numbers: x"),
     ],
     ids=str,
 )
@@ -170,6 +178,33 @@ def test_what_is_no_checkpoint_is_refused(content: Any, message: str, tmp_path: 
     with pytest.raises(WeightError, match=message):
         convert(tmp_path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_compressed_archive_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"x": torch.zeros(2)}, tmp_path / "stored")
+    with zipfile.ZipFile(tmp_path / "stored") as stored, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as deflated:
+        for name in stored.namelist():
+            deflated.writestr(name, stored.read(name))
+    with pytest.raises(WeightError, match=r"pytorch_model\.bin is a compressed archive; expected one that torch\.save"):
+        convert(tmp_path)
+
+
+def test_nothing_is_written_before_all_files_are_checked(tmp_path: Path) -> None:
+    pickled("bert", tmp_path)
+    (tmp_path / "2_Dense").mkdir()
+    torch.save({"x": torch.zeros(1).expand(700_000)}, tmp_path / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(WeightError, match="x repeat their numbers"):
+        convert(tmp_path)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_single_pickle_counts_before_an_index(tmp_path: Path) -> None:
+    tensors = pickled("bert", tmp_path)
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "pytorch_model-00001-of-00001.bin"}}))
+    convert(tmp_path)
+    assert_holds(tmp_path, tensors)
 
 
 def test_a_missing_shard_and_a_folder_without_pickles_are_refused(tmp_path: Path) -> None:

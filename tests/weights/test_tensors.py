@@ -1,6 +1,8 @@
 """Reads of safetensors files: bit-exact, mapped, single or sharded; and every kind of damage."""
 
 import json
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import triform
 from tests.engines import FLOATS
-from tests.weights import checkpoint, make, write_file, write_raw
+from tests.weights import checkpoint, make, read_file, write_file, write_raw
 from triform.engines import Format, StoredTensor
-from triform.errors import ModelError, UnsupportedModelError, WeightError
+from triform.errors import ModelError, ModelNotFoundError, UnsupportedModelError, WeightError
 from triform.weights import open_tensors, write_tensors
 
 DTYPES = {Format.FLOAT32: torch.float32, Format.FLOAT16: torch.float16, Format.BFLOAT16: torch.bfloat16}
@@ -143,6 +146,57 @@ def test_a_damaged_file_is_refused(kind: str, tmp_path: Path) -> None:
 
 def write_index(folder: Path, weight_map: object) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def test_the_single_file_counts_before_an_index(tmp_path: Path) -> None:
+    write_file(tmp_path, {"x": torch.zeros(2), "y": torch.zeros(3)}, "model-00001-of-00001.safetensors")
+    write_index(tmp_path, {"x": "model-00001-of-00001.safetensors", "y": "model-00001-of-00001.safetensors"})
+    write_file(tmp_path, {"x": torch.ones(2)})
+    tensors = open_tensors(checkpoint(tmp_path))
+    assert list(tensors) == ["x"]
+    np.testing.assert_array_equal(tensors.read("x").array, [1, 1])
+    (tmp_path / "model-00001-of-00001.safetensors").unlink()  # transformers deletes the shards, and leaves the index
+    assert list(open_tensors(checkpoint(tmp_path))) == ["x"]
+
+
+@pytest.mark.parametrize("max_shard_size", ["20KB", "5GB"])
+def test_weights_saved_last_are_the_weights_that_transformers_loads(max_shard_size: str, tmp_path: Path) -> None:
+    make("bert", tmp_path)
+    other = make("bert", tmp_path / "other")
+    with torch.no_grad():
+        other.embeddings.word_embeddings.weight.add_(1)
+    other.save_pretrained(tmp_path, max_shard_size="20KB")
+    other.save_pretrained(tmp_path, max_shard_size=max_shard_size)
+    right = type(other).from_pretrained(tmp_path).state_dict()["embeddings.word_embeddings.weight"]
+    stored = open_tensors(checkpoint(tmp_path)).read("embeddings.word_embeddings.weight")
+    np.testing.assert_array_equal(stored.array, right.numpy())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes of files")
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json", "a.safetensors"])
+def test_a_file_that_may_not_be_read_is_named_with_the_reason(file: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # another user must reach it
+        Path(folder).chmod(0o755)
+        make("bert", Path(folder))
+        if file == "a.safetensors":
+            os.rename(Path(folder) / "model.safetensors", Path(folder) / file)
+            write_index(Path(folder), dict.fromkeys(read_file(Path(folder), file), file))
+        (Path(folder) / file).chmod(0)
+        if is_root := os.geteuid() == 0:
+            os.seteuid(65534)
+        try:
+            with pytest.raises(ModelNotFoundError, match=rf"{file} may not be read by this user: permission denied"):
+                triform.load(folder)
+        finally:
+            if is_root:
+                os.seteuid(0)
+
+
+def test_a_pipe_is_no_file_of_weights(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.safetensors")
+    write_index(tmp_path, {"x": "a.safetensors"})
+    with pytest.raises(WeightError, match=r"a\.safetensors is missing"):
+        open_tensors(checkpoint(tmp_path))
 
 
 def test_an_index_that_names_a_missing_shard_is_refused(tmp_path: Path) -> None:

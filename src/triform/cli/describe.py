@@ -1,16 +1,18 @@
-"""`triform describe MODEL`: what a model is, how large, and where each parameter came from."""
+"""`triform describe MODEL`: what a model is, how large, where each parameter came from, and the use of each file."""
 
 import json as json_library
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from triform.cli.file_use import FileUse, list_files
 from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
 from triform.model import Blueprint, read_blueprint
 
@@ -22,7 +24,9 @@ def describe(
     adapter: Adapter = None,
     debug: Debug = False,
 ) -> None:
-    """Show a model's resolved spec, its parameter count, and the tensor behind each parameter. Loads no weights.
+    """Show a model's resolved spec, its parameter count, the tensor behind each parameter, and the use of each file.
+
+    Loads no weights. Of a settings file, keys are followed, checked to be what Triform implements, or harmless.
 
     Example: triform describe MODEL
     """
@@ -43,6 +47,15 @@ def describe(
     console.print(table)
     if blueprint.assignment.unused:
         console.print(f"\nNot used by this model: {', '.join(blueprint.assignment.unused)}")
+    table = Table("file", "use", "keys")
+    for own in list_files(blueprint):
+        table.add_row(escape(own.file), own.use, escape("\n".join(_lines(own))))
+    console.print(table)
+
+
+def _lines(own: FileUse) -> Iterator[str]:
+    for use, keys in own.keys.items():
+        yield f"{use}: {', '.join(keys)}"
 
 
 def _parameters(blueprint: Blueprint) -> Iterator[dict[str, Any]]:
@@ -66,6 +79,7 @@ def _as_json(blueprint: Blueprint) -> dict[str, Any]:
         "num_parameters": blueprint.num_parameters,
         "parameters": list(_parameters(blueprint)),
         "unused": list(blueprint.assignment.unused),
+        "files": [asdict(own) for own in list_files(blueprint)],
     }
 
 

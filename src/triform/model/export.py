@@ -7,6 +7,7 @@ from typing import Any
 
 from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
+from triform.hub import ADAPTER, SENTENCE_MODULES, TOKENIZER, Checkpoint
 from triform.model.blueprint import Blueprint
 from triform.model.tied_head import LANGUAGE_HEAD
 from triform.weights import (
@@ -71,8 +72,23 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
     tensors = _tensors(blueprint, kept, format)
     config = _config(blueprint, tensors, format)
     write_tensors(folder, tensors)
-    copy_small_files(blueprint.checkpoint.folder, folder)
+    _copy_small_files(blueprint.checkpoint, folder)
     write_json(folder / "config.json", config)
+
+
+def _copy_small_files(checkpoint: Checkpoint, folder: Path) -> None:
+    """Copy the small files of a model, and of an adapter the groups of files that count in place of the model's."""
+    groups = [group for group in (TOKENIZER, SENTENCE_MODULES) if checkpoint.having(group) is not checkpoint]
+    patterns = [pattern for group in groups for pattern in group]
+
+    def is_of_adapter(path: Path) -> bool:
+        return any(path.match(pattern) for pattern in patterns)
+
+    copy_small_files(
+        checkpoint.folder, folder, fits=lambda path: not is_of_adapter(path) and path.name != ADAPTER.config
+    )
+    if checkpoint.adapter is not None:
+        copy_small_files(checkpoint.adapter.folder, folder, fits=is_of_adapter)
 
 
 def _check_layout(blueprint: Blueprint, format: Format) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from triform import families, spec
 from triform.engines import Engine, create_engine
 from triform.errors import UnsupportedModelError
-from triform.families.kit.adapted import adapt_config
+from triform.families.kit.adapted import adapt_config, find_architecture
 from triform.hub import ADAPTER, Checkpoint, find_checkpoint
 from triform.model.blueprint import Blueprint
 from triform.model.files import find_files, warn_of_generation_config
@@ -53,6 +53,8 @@ class Origin:
     """Whether the model has a head, or is the backbone alone."""
     new_head: NewHead | None = None
     """Head instead of the head in config.json."""
+    head: type[spec.Head] | None = None
+    """Head of a model whose config.json names no architecture."""
     adapter: Adapter | None = None
     """LoRA adapter to merge into the weights."""
 
@@ -70,6 +72,7 @@ def load(
     revision: str | None = None,
     adapter: str | Path | None = None,
     with_head: bool = True,
+    head: type[spec.Head] | None = None,
 ) -> Model:
     """Load a model from a local folder or from the Hub.
 
@@ -82,13 +85,14 @@ def load(
         adapter: a folder or Hub id of a LoRA adapter in PEFT's layout, to be merged into the weights. The weights that
             it changes are held in float32 with dtype "auto", and with another are rounded once, after merging.
         with_head: whether to load the head that config.json, or the adapter's task, names, or the backbone alone.
+        head: the head of a model whose config.json names no architecture; without it such a model is a backbone.
 
     Raises:
         ModelError: the model cannot be found, is not supported, or config and weights do not fit.
         EngineError: an unknown engine, or a dtype that the engine does not have.
     """
     chosen = create_engine(engine)
-    blueprint = read_blueprint(model, engine=chosen, revision=revision, adapter=adapter, with_head=with_head)
+    blueprint = read_blueprint(model, engine=chosen, revision=revision, adapter=adapter, with_head=with_head, head=head)
     roles = {name: parameter.role for name, parameter in blueprint.declared.items()}
     sources = blueprint.assignment.sources
     loader = ParameterLoader(chosen, blueprint.tensors, sources, roles, dtype, blueprint.updates)
@@ -179,6 +183,7 @@ def read_blueprint(
     revision: str | None = None,
     adapter: str | Path | None = None,
     with_head: bool = True,
+    head: type[spec.Head] | None = None,
 ) -> Blueprint:
     """Read the blueprint of a checkpoint; arguments as in `load`. No weights are read.
 
@@ -190,7 +195,7 @@ def read_blueprint(
         from triform.weights.adapter import Adapter
 
         change = Adapter.open(checkpoint.adapter)
-    origin = Origin(checkpoint=checkpoint, with_head=with_head, adapter=change)
+    origin = Origin(checkpoint=checkpoint, with_head=with_head, head=head, adapter=change)
     return make_blueprint(origin, engine or create_engine("reference"))
 
 
@@ -229,6 +234,8 @@ def _config(origin: Origin, where: str) -> Mapping[str, Any]:
     config = origin.checkpoint.read_object("config.json")
     if origin.new_head is not None:
         return origin.new_head.put_on(config, where)
+    if origin.head is not None and not config.get("architectures"):
+        config = {**config, "architectures": [find_architecture(config, where, origin.head)]}
     if origin.adapter is not None:
         origin.adapter.warn_of_other_base(origin.checkpoint)
         warn_of_generation_config(origin.checkpoint)

@@ -48,11 +48,12 @@ def lay_over(model: spec.Model, table: WeightTable, tensors: Tensors, adapter: A
     together = adapter.replace_tensors(tensors, table)
     ends = (word, LANGUAGE_HEAD)
     if has_tied_head(model) and adapter.separates(table, *ends):
-        shared = _first_tensor(table, tensors, *ends)
+        name = _first_tensor(table, tensors, *ends)
+        shared = adapter.base_tensor(table, word) or (None if name is None else tensors[name])
         for end in ends:
             if shared is not None and _first_tensor(table, together, end) is None:
                 own = table.to_checkpoint(end, prefix=table.prefix).tensor
-                together = together.replace_infos({**together, own: tensors[shared]})
+                together = together.replace_infos({**together, own: shared})
     return together
 
 

@@ -98,7 +98,7 @@ class Task(ABC, Generic[Tensors, Answer]):
     @classmethod
     def load_files(cls, files: Checkpoint, *, engine: str, dtype: str, **options: Any) -> Self:
         """Load the model and the processor of files that were found; other arguments as in `triform.load`."""
-        loaded = load(files, engine=engine, dtype=dtype, with_head=cls.head is not None)
+        loaded = load(files, engine=engine, dtype=dtype, with_head=cls.head is not None, head=cls.head)
         return cls(loaded, cls.read_processor(loaded), **options)
 
     def __reduce__(self) -> tuple[Any, ...]:

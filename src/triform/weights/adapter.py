@@ -39,7 +39,9 @@ ROWS = ".token_adapter.trainable_tokens_delta"
 PARTS = "|".join((*LINEAR, *EMBEDDING, MAGNITUDE))
 LOW_RANK = rf"(?P<module>.+)\.(?P<part>{PARTS})(\.weight)?"
 """Names of tensors that update the weight of a module."""
-WHOLE = r"(?P<module>.+?)(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)"
+BASE = ".base_layer."
+"""A part of the name of a base model's own tensor, which PEFT writes for an embedding with a larger vocabulary."""
+WHOLE = r"(?P<module>.+?)(\.token_adapter)?(\.base_layer|\.modules_to_save)?\.(?P<last>weight|bias)"
 """Names of tensors that replace a tensor of a module: biases, heads, embeddings."""
 
 
@@ -129,6 +131,18 @@ class Adapter:
         }
         return bool(changed & {(word, False), (head, False), (head, True)})
 
+    def base_tensor(self, table: WeightTable, parameter: str) -> TensorInfo | None:
+        """Return the tensor of a base model that the adapter was trained on, if the adapter brings the tensor."""
+        for name, tensor in self.whole.items():
+            if BASE in tensor and any(canonical == parameter for canonical, _ in table.to_canonical(name)):
+                return self._info(tensor)
+        return None
+
+    def _info(self, tensor: str) -> TensorInfo:
+        """Return the entry of a tensor, with the full path of the file."""
+        info = self.tensors[tensor]
+        return replace(info, file=str(self.checkpoint.folder.resolve() / info.file))
+
     def count_rows(self, table: WeightTable, *parameters: str) -> int | None:
         """Return the rows of the adapter's tensor that replaces one of the parameters; None without such a tensor."""
         for name, tensor in self.whole.items():
@@ -145,10 +159,8 @@ class Adapter:
             held = {canonical for canonical, _ in table.to_canonical(name)}
             if not held or held - replaced:
                 infos[name] = info
-        folder = self.checkpoint.folder.resolve()
         for name, tensor in self.whole.items():
-            info = self.tensors[tensor]
-            infos[name] = replace(info, file=str(folder / info.file))
+            infos[name] = self._info(tensor)
         return tensors.replace_infos(infos)
 
     def make_updates(self, table: WeightTable, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Update]:
@@ -259,8 +271,10 @@ class Adapter:
         return RowUpdate(ids=self._ids(module), rows=self._read(self.rows[module]))
 
     def _ids(self, module: str) -> tuple[int, ...]:
-        named = self.config.token_rows.items()
-        return next((ids for name, ids in named if f".{module}".endswith(f".{name}")), ())
+        """Return the rows of a module; a tied table that the config does not name has the rows of the other one."""
+        rows = self.config.token_rows
+        named = [ids for name, ids in rows.items() if f".{module}".endswith(f".{name}")]
+        return next(iter(named or (rows.values() if len(rows) == 1 else [])), ())
 
     def _read(self, name: str) -> Floats:
         return to_float32(self.tensors.read(name))

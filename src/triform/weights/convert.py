@@ -18,6 +18,9 @@ from triform.weights.export import copy_small_files, make_folder, write_shards
 KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
 """Names of pickles → names of the safetensors files made from them."""
 
+MAX_SHARING = 8
+"""Most bytes of tensors for a byte of a file. Encoder, decoder and head may share one table under four names."""
+
 Tensor = Any
 """`torch.Tensor`; torch is imported only to convert."""
 
@@ -70,8 +73,8 @@ def convert(
         raise WeightError(f"{target} has all its weights as safetensors. Pass overwrite to write them again.")
     make_folder(target)  # before anything is read
     left_out: list[str] = []
-    for part, pickles, files in pending:
-        tensors, others = _read(replace(checkpoint, folder=checkpoint.folder / part), pickles)
+    contents = [_read(replace(checkpoint, folder=checkpoint.folder / part), pickles) for part, pickles, _ in pending]
+    for (part, _, files), (tensors, others) in zip(pending, contents, strict=True):  # nothing is written before a check
         make_folder(target / part)
         sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
         write_shards(target / part, sizes, partial(_write_file, tensors=tensors, before_file=before_file), files=files)
@@ -105,11 +108,30 @@ def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], li
     entries = {name: value for file in names for name, value in _load(checkpoint.folder / file).items()}
     tensors = {str(name): value for name, value in entries.items() if hasattr(value, "data_ptr")}
     others = [str(name) for name in entries if str(name) not in tensors]
-    odd = [name for name, tensor in tensors.items() if tensor.is_sparse or tensor.is_quantized]
+    odd = [name for name, tensor in tensors.items() if not _is_dense(tensor)]
     if odd or not tensors:
-        found = f"sparse or quantized tensors: {', '.join(odd)}" if odd else f"no tensors, but {', '.join(others)}"
+        kinds = "tensors that are sparse, quantized or without numbers"
+        found = f"{kinds}: {', '.join(odd)}" if odd else f"no tensors, but {', '.join(others)}"
         raise WeightError(f"{checkpoint.folder / names[0]} holds {found or 'nothing'}; expected dense tensors by name.")
+    _check_sizes(checkpoint.folder, names, tensors)
     return tensors, others
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return not (tensor.is_sparse or tensor.is_quantized or tensor.is_meta)
+
+
+def _check_sizes(folder: Path, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are much larger than their files: a tensor may repeat one number, or share all of them."""
+    large = [name for name, tensor in tensors.items() if tensor.nbytes > tensor.untyped_storage().nbytes()]
+    num_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    stored = sum((folder / name).stat().st_size for name in names)
+    if large or num_bytes > MAX_SHARING * stored:
+        reason = f"{', '.join(large[:10])} repeat their numbers" if large else f"more than {MAX_SHARING} times as many"
+        raise WeightError(
+            f"{folder / names[0]}: {stored:,} bytes of files describe tensors of {num_bytes:,} bytes: {reason}. "
+            "Files of a model hold each number once. Fetch the model again."
+        )
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
@@ -120,6 +142,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
         raise EngineError(
             "To read a .bin file, torch is needed. Install it for the conversion: pip install 'triform[torch]'"
         ) from error
+    _check_archive(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:
@@ -136,6 +159,19 @@ def _load(path: Path) -> Mapping[Any, Any]:
     if not isinstance(content, Mapping):
         raise WeightError(f"{path} holds {type(content).__name__}; expected tensors by name.")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive with compressed entries. torch writes none, and a few bytes may grow to many."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
+    if any(entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size for entry in entries):
+        raise WeightError(f"{path} is a compressed archive; expected one that torch.save wrote. Fetch the file again.")
 
 
 def _write_file(

@@ -132,13 +132,21 @@ def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
     yield names
 
 
-def copy_small_files(source: Path, target: Path) -> None:
-    """Copy tokenizer, modules and generation settings: all but config.json and the model's own weights."""
+def copy_small_files(source: Path, target: Path, *, fits: Callable[[Path], bool] = lambda relative: True) -> None:
+    """Copy tokenizer, modules and generation settings: all but config.json and the model's own weights.
+
+    Arguments:
+        source: the folder to copy from.
+        target: the folder to copy to.
+        fits: (path below `source`) → whether to copy the file.
+    """
     if source.resolve() == target.resolve():
         return
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
+            continue
+        if not fits(relative):
             continue
         is_small = path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md")
         if (is_small and not path.match("*.index.json")) or relative.match(f"{MODULES}/{MODEL.weights}"):

@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 
 from triform import strict_json
 from triform.engines import Format, StoredTensor
-from triform.errors import WeightError
-from triform.hub import MODEL, Checkpoint, Files
+from triform.errors import ModelNotFoundError, WeightError
+from triform.hub import MODEL, Checkpoint, Files, explain_unreadable
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
 """Dtype in safetensors → format of a parameter. Integers are missing here: they mean nothing without their scales."""
@@ -135,18 +135,21 @@ def read_header(path: Path) -> tuple[dict[str, Any], int]:
     """Return the header of a safetensors file, and the offset of the first tensor in bytes.
 
     Raises:
-        FileNotFoundError: the file does not exist.
+        FileNotFoundError: the file does not exist, or is a folder, a pipe or a device.
+        ModelNotFoundError: the file may not be read.
         WeightError: the file is damaged.
     """
+    if not path.is_file():
+        raise FileNotFoundError(path)
     try:
-        # The library checks the header against the file; only then is it safe to take the offsets from it.
-        with safe_open(path, framework="numpy"):
-            pass
         with path.open("rb") as stream:
+            # The library checks the header against the file; only then is it safe to take the offsets from it.
+            with safe_open(path, framework="numpy"):
+                pass
             size = int.from_bytes(stream.read(8), "little")
             return strict_json.loads(stream.read(size)), 8 + size
-    except FileNotFoundError:
-        raise
+    except PermissionError as error:
+        raise ModelNotFoundError(explain_unreadable(path)) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightError(f"{path} is damaged or cut short: {error}. Fetch the file again.") from error
 

@@ -74,6 +74,4 @@ def find_architecture(config: Mapping[str, Any], where: str, head: type[spec.Hea
     for name in (*named[:1], *family.architectures):
         if isinstance(family.architectures[name](Config(config, where)), head):
             return name
-    raise UnsupportedModelError(
-        f"{where}: the adapter needs a {head.__name__}, which {family.model_type} does not have."
-    )
+    raise UnsupportedModelError(f"{where}: the task needs a {head.__name__}, which {family.model_type} does not have.")
