@@ -14,7 +14,7 @@
     UserWarning
     ├── TruncationWarning    text was cut, as the caller allowed
     ├── AdapterWarning       an adapter says that it belongs to another model
-    └── EngineWarning        a slower engine is used than this machine could have
+    └── EngineWarning        a slower engine, or fewer threads, than this machine could have
 
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
@@ -80,7 +80,7 @@ class AdapterWarning(UserWarning):
 
 
 class EngineWarning(UserWarning):
-    """The native kernels were not built, so the reference engine is used."""
+    """The native kernels were not built, so the reference engine is used; or some of their threads did not start."""
 
 
 def shown(value: object) -> str:

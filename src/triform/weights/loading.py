@@ -1,7 +1,7 @@
 """Loading: checkpoint tensors → parameters of an engine, one tensor at a time."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from triform.engines import FORMATS, Engine, Format, Parameter, ParameterRole, StoredTensor
@@ -34,12 +34,13 @@ class ParameterLoader:
         self.parameters: dict[str, Parameter] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], role: ParameterRole) -> Parameter:
-        if name not in self.parameters:
-            if self._packed is not None and name in self._packed:
+        if name not in self.parameters and self._packed is not None and name in self._packed:
+            # A packed weight of another size is packed again.
+            with suppress(WeightError):
                 self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
-            else:
-                with naming_parameter(name):
-                    self.parameters[name] = self._engine.prepare(name, *self._read(name), self._roles[name])
+        if name not in self.parameters:
+            with naming_parameter(name):
+                self.parameters[name] = self._engine.prepare(name, *self._read(name), self._roles[name])
         return self.parameters[name]
 
     def use_packed(self, cache: PackedCache, source: str) -> None:
