@@ -14,6 +14,7 @@
     UserWarning
     ├── TruncationWarning    text was cut, as the caller allowed
     ├── AdapterWarning       an adapter says that it belongs to another model
+    ├── CacheWarning         the packed cache is not used, so that each start packs the weights again
     └── EngineWarning        a slower engine, or fewer threads, than this machine could have
 
 Every message says what is wrong, where, what was expected and what to do about it.
@@ -77,6 +78,10 @@ class TruncationWarning(UserWarning):
 
 class AdapterWarning(UserWarning):
     """An adapter names another base model than the one it is put on."""
+
+
+class CacheWarning(UserWarning):
+    """The folder of the packed cache is missing or not to be trusted, so the cache is off."""
 
 
 class EngineWarning(UserWarning):

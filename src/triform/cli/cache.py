@@ -20,7 +20,7 @@ cache = typer.Typer(
 def _cache() -> PackedCache:
     found = PackedCache.from_environment()
     if found is None:
-        typer.echo("The cache is off: TRIFORM_CACHE=off.")
+        typer.echo("The cache is off.")
         raise typer.Exit
     return found
 

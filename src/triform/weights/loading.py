@@ -55,13 +55,14 @@ class ParameterLoader:
         if self._engine.packing is None or self._updates:
             return
         names = [name for name, role in self._roles.items() if ParameterRole.LINEAR in role]
-        infos = [self._tensors[tensor] for tensor in {self._sources[name].tensor for name in names}]
+        tensors = {self._sources[name].tensor for name in names}
+        infos = [self._tensors[tensor] for tensor in tensors]
         if not LEAST_BYTES <= sum(info.end - info.begin for info in infos) <= cache.limit:
             return
         identity = {
             "packing": self._engine.packing,
             "format": None if self._format is None else self._format.name,
-            "files": self._tensors.identity(),
+            "files": self._tensors.identity(tensors),
             "slices": {name: repr(self._sources[name]) for name in names},
         }
         self._packed = cache.open(identity, source, names, self._pack)
