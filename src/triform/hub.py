@@ -6,6 +6,7 @@ from typing import Any
 
 from triform import strict_json
 from triform.errors import ModelNotFoundError, UnsupportedModelError
+from triform.replacing import finish_interrupted
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -16,6 +17,22 @@ TOKENIZER_FILES = (
     "sentencepiece.bpe.model",
     "source.spm",
 )
+SETTINGS_FILES = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    "target.spm",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+)
+"""Patterns for the names of other files that change the answers of a model."""
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
 """What is fetched beside the weights."""
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
@@ -43,6 +60,11 @@ class Files:
     def shards(self) -> str:
         """A pattern for the names of shards."""
         return f"{self.stem}-*-of-*{self.suffix}"
+
+    @property
+    def all_weights(self) -> tuple[str, ...]:
+        """Patterns for the names of all files of weights."""
+        return self.weights, self.index, self.shards
 
 
 MODEL = Files()
@@ -115,6 +137,7 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Fi
     if folder.is_dir():
         if revision is not None:
             raise ModelNotFoundError(f"revision={revision!r} is for models on the Hub; {folder} is taken as it is.")
+        finish_interrupted(folder)
         return Checkpoint(folder, str(model))
     if folder.is_file():
         raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds {files.config} and {files.weights}.")

@@ -7,17 +7,18 @@ from typing import Any
 
 from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
+from triform.hub import MODEL, SETTINGS_FILES, TOKENIZER_FILES
 from triform.model.blueprint import Blueprint
 from triform.model.tied_head import LANGUAGE_HEAD
+from triform.replacing import replacing_files, write_json
 from triform.weights import (
     QUANTIZATION_KEY,
     TensorSlice,
+    check_output,
     copy_small_files,
     join_slices,
-    make_folder,
     naming_parameter,
     quantization_config,
-    write_json,
     write_tensors,
 )
 
@@ -34,10 +35,12 @@ def quantize_checkpoint(
         before_tensor: called with the canonical name of each parameter before it is read.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or lies inside of the model's.
+        OutputError: the files cannot be written.
         UnsupportedModelError: the layout has no integers for this model.
         WeightError: a weight holds NaN or infinity.
     """
+    check_output(blueprint.checkpoint.folder, folder)  # before anything is read
     _check_layout(blueprint, format)
     parameters = {}
     for name in blueprint.declared:
@@ -57,22 +60,29 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
     Arguments:
         blueprint: blueprint of the model; tensors of its checkpoint that the model does not use are copied.
         parameters: canonical name → numbers that the engine holds.
-        folder: folder to write to; it may be the one that the model was loaded from.
+        folder: folder to write to; it may be the one that the model was loaded from. A checkpoint there is replaced as
+            a whole; other files stay.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or lies inside of the model's.
+        OutputError: the files cannot be written; the checkpoint that was there is then unchanged.
         UnsupportedModelError: the layout has no integers for this model.
     """
+    source = blueprint.checkpoint.folder
+    check_output(source, folder)
     kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
     format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
     if format is not None:
         _check_layout(blueprint, format)
-    make_folder(folder)
     tensors = _tensors(blueprint, kept, format)
     config = _config(blueprint, tensors, format)
-    write_tensors(folder, tensors)
-    copy_small_files(blueprint.checkpoint.folder, folder)
-    write_json(folder / "config.json", config)
+    is_own = source.resolve() == folder.resolve()
+    stale = MODEL.all_weights if is_own else (*MODEL.all_weights, *TOKENIZER_FILES, *SETTINGS_FILES)
+    with replacing_files(folder, stale=stale) as new:
+        write_tensors(new, tensors)
+        if not is_own:
+            copy_small_files(source, new)
+        write_json(new / "config.json", config)
 
 
 def _check_layout(blueprint: Blueprint, format: Format) -> None:
