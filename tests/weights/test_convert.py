@@ -69,7 +69,7 @@ def test_shards_of_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(seen) > 1
     assert sorted(seen) == sorted(path.name for path in out.glob("*.safetensors"))
     assert not list(out.glob("*.bin*"))
-    model = triform.loadout
+    model = triform.load(out)
     assert model.blueprint.config == json.loads((made / "config.json").read_text())
     for name, info in model.blueprint.tensors.items():
         assert info.shape == tuple(tensors[name].shape)

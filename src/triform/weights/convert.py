@@ -107,6 +107,11 @@ def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], li
         if not isinstance(weight_map, dict) or not all(Path(str(file)).name == file for file in weight_map.values()):
             raise WeightError(f"{checkpoint.folder / pickles.index}: expected a weight_map from tensor names to files.")
         names = sorted(set(weight_map.values()))
+    if lacking := [file for file in names if not checkpoint.has(file)]:
+        raise WeightError(
+            f"{checkpoint.folder / lacking[0]} is missing or not a regular file, though the index names it. "
+            "Fetch the model again."
+        )
     entries = {name: value for file in names for name, value in _load(checkpoint.folder / file).items()}
     tensors = {str(name): value for name, value in entries.items() if hasattr(value, "data_ptr")}
     others = [str(name) for name in entries if str(name) not in tensors]
