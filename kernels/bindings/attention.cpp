@@ -52,7 +52,7 @@ struct AttentionArguments {
 };
 
 void attend(const Kernels& kernels, const AttentionArguments& arguments) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     attention(kernels.operations, arguments.pointers(), arguments.num_sequences());
 }
 
@@ -71,13 +71,13 @@ void attend_in_pass(const Kernels& kernels, const AttentionArguments& arguments,
         std::cmp_not_equal(probabilities.shape(1), rows) || std::cmp_not_equal(probabilities.shape(2), width))
         throw std::invalid_argument(
             "probabilities: expected the shape (kv_heads, queries * heads / kv_heads, keys rounded up to BLOCK)");
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     attention_pass(kernels.operations, a, sequence, begin, end, pass, probabilities.data());
 }
 
 void write_new_pages(const Kernels& kernels, const FloatsIn& key, const FloatsIn& value, const IntegersIn& slots,
                      const FloatsOut& key_pages, const FloatsOut& value_pages) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     write_pages(kernels.operations, key.data(), value.data(), slots.data(), int64_t(slots.shape(0)),
                 int64_t(key_pages.shape(1)), int64_t(key_pages.shape(2)), key_pages.data(), value_pages.data());
 }

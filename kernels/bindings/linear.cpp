@@ -41,7 +41,7 @@ void linear(const Kernels& kernels, const FloatsIn& x, const Weight& weight, con
     Linear l = make_linear(x, weight, bias, activation);
     l.residual = data_or_null(residual);
     l.y = y.data();
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     linears(kernels.operations, &l, 1);
 }
 
@@ -53,7 +53,7 @@ void projections(const Kernels& kernels, const FloatsIn& x, const std::vector<co
         each.push_back(make_linear(x, *weights[i], biases[i], Activation::kNone));
         each.back().y = ys[i].data();
     }
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     linears(kernels.operations, each.data(), int64_t(each.size()));
 }
 
@@ -69,7 +69,7 @@ void bind_feed_forward(KernelsClass& kernels) {
             Linear second = make_linear(x, down, down_bias, Activation::kNone);
             second.residual = data_or_null(residual);
             second.y = y.data();
-            nb::gil_scoped_release release;
+            ReleasedGil gil;
             feed_forward(self.operations, gate ? &gating : nullptr, first, second);
         },
         nb::arg("x"), nb::kw_only(), nb::arg("gate").none(), nb::arg("gate_bias").none(), nb::arg("up"),
@@ -108,7 +108,7 @@ void bind_linear(nb::module_& m, KernelsClass& kernels) {
     nb::class_<Weight>(m, "Weight").def(nb::init<BytesIn, Format, int64_t, int64_t>());
     kernels.def("linear", &linear, nb::arg(), nb::arg(), nb::arg().none(), nb::arg().none(), nb::arg(), nb::arg())
         .def("projections", &projections)
-        .def("peak", &peak, nb::call_guard<nb::gil_scoped_release>());
+        .def("peak", &peak, nb::call_guard<ReleasedGil>());
     bind_feed_forward(kernels);
 }
 

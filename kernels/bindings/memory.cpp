@@ -31,7 +31,7 @@ nb::ndarray<nb::numpy, float, nb::c_contig> empty(const std::vector<size_t>& sha
 
 // Copies pages of an array (pages, …) onto others of the same array.
 void copy_pages(const FloatsOut& pages, const IntegersIn& sources, const IntegersIn& targets) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t size = int64_t(pages.size()) / std::max<int64_t>(1, int64_t(pages.shape(0)));
     parallel_for(int64_t(sources.shape(0)), [&](int64_t task) {
         std::memcpy(pages.data() + targets.data()[task] * size, pages.data() + sources.data()[task] * size,

@@ -28,8 +28,10 @@ std::vector<std::string> instruction_sets() {
 
 // True after Ctrl-C, or another signal whose Python handler raised an exception.
 bool signal_raised() {
-    nb::gil_scoped_acquire gil;
-    return PyErr_CheckSignals() != 0;
+    return wait_at_exit([] {
+        nb::gil_scoped_acquire gil;
+        return PyErr_CheckSignals() != 0;
+    });
 }
 
 void translate_stopped(const std::exception_ptr& thrown, void*) {
@@ -49,11 +51,14 @@ Kernels::Kernels(const std::string& instruction_set) : operations(find_set(instr
 NB_MODULE(_kernels, m) {
     using namespace triform;
     asked_to_stop = signal_raised;
+    // A thread of Python that is in a kernel when the interpreter ends keeps its arrays.
+    nb::set_leak_warnings(false);
     nb::register_exception_translator(translate_stopped);
     m.attr("BLOCK") = kBlock;
     m.def("instruction_sets", &instruction_sets);
-    m.def("num_threads", &num_threads);
-    m.def("set_num_threads", &set_num_threads, nb::call_guard<nb::gil_scoped_release>());
+    m.def("num_threads", &num_threads, nb::call_guard<ReleasedGil>());
+    m.def("num_missing_threads", &num_missing_threads, nb::call_guard<ReleasedGil>());
+    m.def("set_num_threads", &set_num_threads, nb::call_guard<ReleasedGil>());
     KernelsClass kernels(m, "Kernels");
     kernels.def(nb::init<const std::string&>());
     bind_memory(m);

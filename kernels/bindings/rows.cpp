@@ -13,7 +13,7 @@ namespace {
 // Calls f(offset, rows, width) for the rows of x (…, width), cut into chunks.
 template <class F>
 void for_rows(const FloatsIn& x, F&& f) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t width = int64_t(x.shape(x.ndim() - 1)), rows = int64_t(x.size()) / std::max<int64_t>(1, width);
     parallel_for_rows(rows, width, [&](int64_t row, int64_t end) { f(row * width, end - row, width); });
 }
@@ -43,7 +43,7 @@ void embedding_sum(const Kernels& kernels, const std::vector<BytesIn>& tables, c
     std::vector<Lookup> lookups;
     lookups.reserve(tables.size());
     for (size_t i = 0; i < tables.size(); ++i) lookups.push_back({tables[i].data(), formats[i], ids[i].data()});
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t width = int64_t(y.shape(1));
     parallel_for_rows(int64_t(y.shape(0)), width, [&](int64_t row, int64_t end) {
         kernels.operations.embedding_sum(lookups.data(), int64_t(lookups.size()), row, end, width, y.data());
@@ -52,7 +52,7 @@ void embedding_sum(const Kernels& kernels, const std::vector<BytesIn>& tables, c
 
 // x (T, heads, head_dim); table (2, T, half): cosines and sines.
 void rotary(const Kernels& kernels, const FloatsIn& x, const FloatsIn& table, const FloatsOut& y) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t rows = int64_t(x.shape(0)), heads = int64_t(x.shape(1)), head_dim = int64_t(x.shape(2));
     int64_t half = int64_t(table.shape(2)), width = heads * head_dim;
     parallel_for_rows(rows, width, [&](int64_t row, int64_t end) {
@@ -65,7 +65,7 @@ void rotary(const Kernels& kernels, const FloatsIn& x, const FloatsIn& table, co
 // x (T, width), one vector of y (sequences, width) for rows [begins, ends) of each sequence.
 void pool(const Kernels& kernels, const FloatsIn& x, const IntegersIn& begins, const IntegersIn& ends, Pooling pooling,
           const FloatsOut& y) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t width = int64_t(x.shape(1));
     parallel_for(int64_t(begins.shape(0)), [&](int64_t sequence) {
         int64_t begin = begins.data()[sequence], rows = ends.data()[sequence] - begin;

@@ -13,13 +13,13 @@ using IndicesOut = nb::ndarray<int64_t, nb::ndim<2>, nb::c_contig, nb::device::c
 // Calls f(row, logits, width) for each row: a row of logits is enough work for one task.
 template <class F>
 void for_each_row(const FloatsIn& x, F&& f) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t width = int64_t(x.shape(1));
     parallel_for(int64_t(x.shape(0)), [&](int64_t row) { f(row, x.data() + row * width, width); });
 }
 
 bool all_finite(const Kernels& kernels, const FloatsIn& x) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     constexpr int64_t kChunk = 65536;
     std::atomic<bool> finite{true};
     parallel_for_chunks(int64_t(x.size()), kChunk, [&](int64_t begin, int64_t end) {

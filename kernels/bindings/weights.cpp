@@ -9,7 +9,7 @@ namespace {
 
 // Floats of `size` bytes.
 void pack(const BytesIn& weight, int64_t out, int64_t in, int64_t size, const BytesOut& packed) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     auto pack_as = [&](auto zero) {
         using T = decltype(zero);
         parallel_for(count_blocks(out), [&](int64_t block) {
@@ -20,13 +20,13 @@ void pack(const BytesIn& weight, int64_t out, int64_t in, int64_t size, const By
 }
 
 void pack_int8(const BytesIn& weight, const FloatsIn& scales, int64_t out, int64_t in, const BytesOut& packed) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     parallel_for(count_blocks(out),
                  [&](int64_t block) { pack_int8_block(weight.data(), scales.data(), out, in, block, packed.data()); });
 }
 
 void pack_int4(const BytesIn& weight, const BytesIn& scales, int64_t out, int64_t in, const BytesOut& packed) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     parallel_for(count_blocks(out),
                  [&](int64_t block) { pack_int4_block(weight.data(), scales.data(), out, in, block, packed.data()); });
 }
@@ -40,7 +40,7 @@ void for_channels(const IntegersIn& channels, F&& f) {
 }
 
 void unpack(const BytesIn& packed, const IntegersIn& channels, int64_t in, int64_t size, const BytesOut& weight) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     auto unpack_as = [&](auto zero) {
         using T = decltype(zero);
         for_channels(channels, [&](int64_t row, int64_t channel) {
@@ -53,7 +53,7 @@ void unpack(const BytesIn& packed, const IntegersIn& channels, int64_t in, int64
 
 void unpack_int8(const BytesIn& packed, const IntegersIn& channels, int64_t in, const BytesOut& weight,
                  const FloatsOut& scales) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     for_channels(channels, [&](int64_t row, int64_t channel) {
         unpack_int8_channel(packed.data(), channel, in, weight.data() + row * in, scales.data() + row);
     });
@@ -61,7 +61,7 @@ void unpack_int8(const BytesIn& packed, const IntegersIn& channels, int64_t in, 
 
 void unpack_int4(const BytesIn& packed, const IntegersIn& channels, int64_t in, const BytesOut& weight,
                  const BytesOut& scales) {
-    nb::gil_scoped_release release;
+    ReleasedGil gil;
     int64_t groups = count_groups(in);
     for_channels(channels, [&](int64_t row, int64_t channel) {
         unpack_int4_channel(packed.data(), channel, in, weight.data() + row * groups * (kGroup / 2),

@@ -2,13 +2,17 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -47,6 +51,9 @@ private:
 // job and take tasks from next_ until none are left. The caller works as well, then closes the job and waits for the
 // workers inside. It does not wait for workers that have not entered: it may take long until they get a core.
 //
+// A task that throws ends the job. The first exception is kept, and the caller throws it again once no worker is inside
+// the job any more.
+//
 // Memory orders:
 // - Closing is Dekker's pattern. The caller stores is_open_ and then loads inside_; a worker adds to inside_ and then
 //   loads is_open_. Only sequential consistency rules out that both read the old value, in which case a worker would
@@ -58,19 +65,17 @@ private:
 // - parked_ is relaxed: workers change it under mutex_, and the caller reads it after it held mutex_ itself.
 class Pool {
 public:
+    // Throws std::system_error if the system cannot start so many threads.
     explicit Pool(int threads) : threads_(threads) {
-        for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+        try {
+            for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+        } catch (...) {
+            end();
+            throw;
+        }
     }
 
-    ~Pool() {
-        {
-            std::scoped_lock lock(mutex_);
-            over_ = true;
-            job_.fetch_add(1, std::memory_order_release);
-        }
-        wake_.notify_all();
-        for (auto& worker : workers_) worker.join();
-    }
+    ~Pool() { end(); }
 
     Pool(const Pool&) = delete;
     Pool& operator=(const Pool&) = delete;
@@ -88,17 +93,29 @@ public:
             return;
         }
         open(count, task);
-        bool stopped = false;
-        for (int64_t i; (i = take()) < count_;) {
-            task(i);
-            stopped = poll.should_stop();
-            if (stopped) next_.store(count_, std::memory_order_relaxed);
+        try {
+            for (int64_t i; (i = take()) < count_;) {
+                task(i);
+                if (poll.should_stop()) throw Stopped();
+            }
+        } catch (...) {
+            fail();
         }
         close();
-        if (stopped) throw Stopped();
+        if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
     }
 
 private:
+    void end() {
+        {
+            std::scoped_lock lock(mutex_);
+            over_ = true;
+            job_.fetch_add(1, std::memory_order_release);
+        }
+        wake_.notify_all();
+        for (auto& worker : workers_) worker.join();
+    }
+
     void open(int64_t count, const std::function<void(int64_t)>& task) {
         task_ = &task;
         count_ = count;
@@ -122,13 +139,27 @@ private:
 
     int64_t take() { return next_.fetch_add(1, std::memory_order_relaxed); }
 
+    // Ends the job with the exception that is being handled.
+    void fail() {
+        std::scoped_lock lock(mutex_);
+        if (!failure_) failure_ = std::current_exception();
+        next_.store(count_, std::memory_order_relaxed);
+    }
+
+    void run_tasks() {
+        try {
+            for (int64_t i; (i = take()) < count_;) (*task_)(i);
+        } catch (...) {
+            fail();
+        }
+    }
+
     void work() {
         for (int64_t seen = 0;;) {
             seen = wait_for_job_after(seen);
             if (over_) return;
             inside_.fetch_add(1, std::memory_order_seq_cst);
-            if (is_open_.load(std::memory_order_seq_cst))
-                for (int64_t i; (i = take()) < count_;) (*task_)(i);
+            if (is_open_.load(std::memory_order_seq_cst)) run_tasks();
             inside_.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
@@ -147,7 +178,7 @@ private:
     const int threads_;  // with the caller
     std::vector<std::thread> workers_;
     std::mutex turn_;  // held by the caller of the current job
-    std::mutex mutex_;  // of wake_; guards over_ and changes of job_ and parked_
+    std::mutex mutex_;  // of wake_; guards over_, failure_ and changes of job_ and parked_
     std::condition_variable wake_;
     // Shared by all threads. On cache lines of their own they were no faster.
     std::atomic<int64_t> job_{0};  // number of the latest job
@@ -157,11 +188,13 @@ private:
     std::atomic<bool> is_open_{false};  // true while workers may enter the current job
     const std::function<void(int64_t)>* task_ = nullptr;
     int64_t count_ = 0;
+    std::exception_ptr failure_;  // of the current job
     bool over_ = false;  // the pool is being destroyed
 };
 
 std::mutex pool_mutex;  // guards the_pool and wanted_threads
-std::shared_ptr<Pool> the_pool;
+// Never destroyed: a thread may be in a kernel while the process ends.
+std::shared_ptr<Pool>& the_pool = *new std::shared_ptr<Pool>;
 int wanted_threads = 1;
 
 // A forked child has none of the workers. It forgets the pool without destroying it, and makes one of its own.
@@ -177,7 +210,13 @@ std::shared_ptr<Pool> pool() {
     static std::once_flag once;
     std::call_once(once, handle_forks);
     std::scoped_lock lock(pool_mutex);
-    if (!the_pool) the_pool = std::make_shared<Pool>(wanted_threads);
+    // Where the system starts no more threads, half as many leave some to other programs. One thread needs no worker.
+    for (int threads = wanted_threads; !the_pool; threads /= 2) {
+        try {
+            the_pool = std::make_shared<Pool>(threads);
+        } catch (const std::system_error&) {
+        }
+    }
     return the_pool;
 }
 
@@ -186,6 +225,12 @@ std::shared_ptr<Pool> pool() {
 bool (*asked_to_stop)() = [] { return false; };
 
 int num_threads() { return pool()->threads(); }
+
+int num_missing_threads() {
+    int started = num_threads();
+    std::scoped_lock lock(pool_mutex);
+    return std::max(0, wanted_threads - started);
+}
 
 void set_num_threads(int count) {
     std::shared_ptr<Pool> old;  // destroyed, and its workers joined, after the lock is released

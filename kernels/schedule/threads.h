@@ -10,6 +10,9 @@ namespace triform {
 int num_threads();
 void set_num_threads(int count);
 
+// Threads of the pool that the system could not start; the pool goes on without them.
+int num_missing_threads();
+
 // Thrown by `parallel_for` when `asked_to_stop` returns true.
 struct Stopped : std::exception {};
 
@@ -19,6 +22,7 @@ extern bool (*asked_to_stop)();
 
 // Runs task(0) … task(count − 1), each once, and returns when all are done. Threads take tasks in ascending order. If
 // the pool is at work already, the caller runs all tasks itself. Results never depend on which thread runs which task.
+// An exception of a task ends the loop, and is thrown to the caller.
 void parallel_for(int64_t count, const std::function<void(int64_t)>& task);
 
 // Calls f(begin, end) for [0, count) cut into chunks.

@@ -9,12 +9,15 @@
     │   ├── TokenizerError         a tokenizer that is missing or damaged
     │   └── WrongTaskError         the model has no head for what was asked of it
     ├── EngineError          the engine cannot do what was asked of it                             exit code 5
-    └── NonFiniteError       the arithmetic ended in NaN or infinity                               exit code 6
+    ├── NonFiniteError       the arithmetic ended in NaN or infinity                               exit code 6
+    └── OutputError          a file cannot be written: no room, no right, a name too long          exit code 7
 
     UserWarning
     ├── TruncationWarning    text was cut, as the caller allowed
     ├── AdapterWarning       an adapter says that it belongs to another model
-    └── EngineWarning        a slower engine is used than this machine could have
+    ├── CheckpointWarning    a file of a checkpoint is left out
+    ├── CacheWarning         the packed cache is not used, so that each start packs the weights again
+    └── EngineWarning        a slower engine, or fewer threads, than this machine could have
 
 Every message says what is wrong, where, what was expected and what to do about it.
 Usage errors of the command line exit with 2, an unexpected exception with 1.
@@ -71,6 +74,12 @@ class NonFiniteError(TriformError, ArithmeticError):
     exit_code = 6
 
 
+class OutputError(TriformError, OSError):
+    """A file cannot be written. Says what is left on the disk, and how to go on."""
+
+    exit_code = 7
+
+
 class TruncationWarning(UserWarning):
     """Input was cut to fit the model, as the caller asked with `long_input="truncate"`."""
 
@@ -79,8 +88,16 @@ class AdapterWarning(UserWarning):
     """An adapter names another base model than the one it is put on."""
 
 
+class CheckpointWarning(UserWarning):
+    """A file of a checkpoint is left out of a copy."""
+
+
+class CacheWarning(UserWarning):
+    """The folder of the packed cache is missing or not to be trusted, so the cache is off."""
+
+
 class EngineWarning(UserWarning):
-    """The native kernels were not built, so the reference engine is used."""
+    """The native kernels were not built, so the reference engine is used; or some of their threads did not start."""
 
 
 def shown(value: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from triform import strict_json
 from triform.errors import ModelNotFoundError, UnsupportedModelError
+from triform.replacing import finish_interrupted
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -31,6 +32,15 @@ TOKENIZER = (
 """All files of a tokenizer and its chat templates. One folder brings them all, as with AutoTokenizer."""
 SENTENCE_MODULES = ("modules.json",)
 """The file without which sentence-transformers reads no other file of its own."""
+SENTENCE_FILES = (*SENTENCE_MODULES, "config_sentence_transformers.json", "sentence_*_config.json", "[0-9]*_*/*")
+"""All files of a sentence-transformers model but the transformer's."""
+SETTINGS_FILES = (
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    *SENTENCE_FILES,
+)
+"""Patterns for the names of other files that change the answers of a model."""
 DOWNLOADED = ["*.json", "*.txt", "*.model", "*.spm", "*.jinja"]
 """What is fetched beside the weights."""
 NOT_DOWNLOADED = ["onnx/*", "openvino/*", "coreml/*", "*.onnx", "flax*", "tf_*"]
@@ -58,6 +68,11 @@ class Files:
     def shards(self) -> str:
         """A pattern for the names of shards."""
         return f"{self.stem}-*-of-*{self.suffix}"
+
+    @property
+    def all_weights(self) -> tuple[str, ...]:
+        """Patterns for the names of all files of weights."""
+        return self.weights, self.index, self.shards
 
 
 MODEL = Files()
@@ -161,6 +176,7 @@ def find_checkpoint(model: str | Path, *, revision: str | None = None, files: Fi
     if folder.is_dir():
         if revision is not None:
             raise ModelNotFoundError(f"revision={revision!r} is for models on the Hub; {folder} is taken as it is.")
+        finish_interrupted(folder)
         return Checkpoint(folder, str(model))
     if folder.is_file():
         raise ModelNotFoundError(f"{folder} is a file. Name the folder that holds {files.config} and {files.weights}.")

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MAX_BYTES = 64 * 2**20
-"""No JSON file that is read here is larger; the vocabularies of large models have a tenth of it."""
+"""No JSON file that is read here is larger; the vocabularies of large models have half of it."""
+MAX_WEIGHT = 2_000_000
+"""Most values in a file, an object counted as four, since it takes as much memory as four others. The largest published
+tokenizers have half as many."""
 
 
 def read(path: Path) -> Any:
@@ -30,8 +33,11 @@ def loads(content: bytes) -> Any:
 
     Raises:
         ValueError: no JSON; a key said twice in one object; NaN, infinity or a number beyond float64; half of a pair
-            of surrogates; or more brackets within brackets than can be followed.
+            of surrogates; more brackets within brackets than can be followed; or more values than `MAX_WEIGHT`.
     """
+    # Before a value is made: brackets of 3 bytes become objects of more than 200. Commas within texts count as well.
+    if content.count(b",") + content.count(b"[") + 4 * content.count(b"{") > MAX_WEIGHT:
+        raise ValueError("it holds more values than such a file can need")
     text = content.decode()
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_number)

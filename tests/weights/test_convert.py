@@ -56,20 +56,22 @@ def test_a_converted_model_is_the_model(name: str, tmp_path: Path) -> None:
 
 
 def test_shards_of_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tensors = pickled("bert", tmp_path)
-    (tmp_path / "pytorch_model.bin").unlink()
+    made, out = tmp_path / "made", tmp_path / "out"
+    made.mkdir()
+    tensors = pickled("bert", made)
+    (made / "pytorch_model.bin").unlink()
     files = {name: f"pytorch_model-0000{1 + number % 2}-of-00002.bin" for number, name in enumerate(tensors)}
     for file in set(files.values()):
-        torch.save({name: tensors[name] for name in tensors if files[name] == file}, tmp_path / file)
-    (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
+        torch.save({name: tensors[name] for name in tensors if files[name] == file}, made / file)
+    (made / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": files}))
     monkeypatch.setattr("triform.weights.convert.write_shards", partial(export.write_shards, shard_bytes=40_000))
     seen: list[str] = []
-    convert(tmp_path, tmp_path / "out", before_file=seen.append)
+    convert(made, out, before_file=seen.append)
     assert len(seen) > 1
-    assert sorted(seen) == sorted(path.name for path in (tmp_path / "out").glob("*.safetensors"))
-    assert not list((tmp_path / "out").glob("*.bin*"))
-    model = triform.load(tmp_path / "out")
-    assert model.blueprint.config == json.loads((tmp_path / "config.json").read_text())
+    assert sorted(seen) == sorted(path.name for path in out.glob("*.safetensors"))
+    assert not list(out.glob("*.bin*"))
+    model = triform.load(out)
+    assert model.blueprint.config == json.loads((made / "config.json").read_text())
     for name, info in model.blueprint.tensors.items():
         assert info.shape == tuple(tensors[name].shape)
 

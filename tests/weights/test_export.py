@@ -17,7 +17,10 @@ from tests.engines import FLOATS
 from tests.parity.harness import compare, load_reference, random_ids
 from tests.weights import CASE, checkpoint, edit_tensors, make, read_file
 from triform.engines import Format, StoredTensor
-from triform.weights import open_tensors, write_json, write_tensors
+from triform.errors import InputError, OutputError
+from triform.hub import MODEL
+from triform.replacing import replacing_files, write_json
+from triform.weights import open_tensors, write_tensors
 
 
 def tensors_of(*sizes: int) -> dict[str, StoredTensor]:
@@ -32,6 +35,11 @@ def assert_holds(folder: Path, written: dict[str, StoredTensor]) -> None:
     assert set(tensors) == set(written)
     for name, tensor in written.items():
         np.testing.assert_array_equal(tensors.read(name).array, tensor.array)
+
+
+def replace_tensors(folder: Path, tensors: dict[str, StoredTensor], **options: Any) -> None:
+    with replacing_files(folder, stale=MODEL.all_weights) as new:
+        write_tensors(new, tensors, **options)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +70,7 @@ def test_shards_that_triform_writes_are_read_by_transformers(tmp_path: Path) -> 
     reference = make("llama-lm", tmp_path)
     tensors = open_tensors(checkpoint(tmp_path))
     stored = {name: StoredTensor(tensors.read(name).array, Format.FLOAT32) for name in tensors}
-    write_tensors(tmp_path, stored, shard_bytes=20_000)
+    replace_tensors(tmp_path, stored, shard_bytes=20_000)
     assert not (tmp_path / "model.safetensors").exists()
     case = CASE["llama-lm"]
     compare(triform.load(tmp_path), load_reference(case, tmp_path), random_ids(case, lengths=(4, 9)), None)
@@ -84,16 +92,16 @@ def test_tensors_that_do_not_lie_end_to_end_are_written_as_they_read(format: For
 
 @pytest.mark.parametrize(("first", "second"), [(8, 1000), (1000, 8)], ids=["shards, then one", "one, then shards"])
 def test_writing_over_another_layout_leaves_one_that_is_sound(first: int, second: int, tmp_path: Path) -> None:
-    write_tensors(tmp_path, tensors_of(2, 2, 2), shard_bytes=first)
+    replace_tensors(tmp_path, tensors_of(2, 2, 2), shard_bytes=first)
     written = tensors_of(3, 3)
-    write_tensors(tmp_path, written, shard_bytes=second)
+    replace_tensors(tmp_path, written, shard_bytes=second)
     assert_holds(tmp_path, written)
 
 
 @pytest.mark.parametrize("shard_bytes", [8, 1000])
 def test_writing_over_a_longer_layout_leaves_no_shards_of_it(shard_bytes: int, tmp_path: Path) -> None:
-    write_tensors(tmp_path, tensors_of(2, 2, 2), shard_bytes=8)
-    write_tensors(tmp_path, tensors_of(2, 2), shard_bytes=shard_bytes)
+    replace_tensors(tmp_path, tensors_of(2, 2, 2), shard_bytes=8)
+    replace_tensors(tmp_path, tensors_of(2, 2), shard_bytes=shard_bytes)
     files = {info.file for info in open_tensors(checkpoint(tmp_path)).values()}
     assert {path.name for path in tmp_path.glob("*.safetensors")} == files
 
@@ -191,17 +199,23 @@ from pathlib import Path
 import numpy as np
 import triform
 from triform.engines import Format, StoredTensor
+from triform.errors import OutputError
+from triform.hub import MODEL
+from triform.replacing import replacing_files
 folder = Path(sys.argv[1])
 if (folder / "config.json").exists():
     write = triform.load(folder).save
 else:
     tensors = {f"x.{i}": StoredTensor(np.ones(n, np.float32), Format.FLOAT32) for i, n in enumerate((10, 10, 20_000))}
-    write = lambda folder: triform.weights.write_tensors(folder, tensors, shard_bytes=40)
+    def write(folder):
+        with replacing_files(folder, stale=MODEL.all_weights) as new:
+            triform.weights.write_tensors(new, tensors, shard_bytes=40)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
     write(folder)
-except Exception:
+except OutputError as error:
+    print(error)
     sys.exit(7)
 """
 
@@ -210,6 +224,8 @@ def fail_to_write(folder: Path) -> None:
     """Save the model in the folder, or shards in an empty folder, while no file can grow beyond 50 kB."""
     done = subprocess.run([sys.executable, "-c", NO_ROOM, str(folder)], capture_output=True, text=True, check=False)
     assert done.returncode == 7, done.stderr
+    assert f"{folder} cannot be written: " in done.stdout
+    assert "The files that it had are unchanged." in done.stdout
 
 
 def test_when_writing_fails_the_old_model_stays_and_nothing_else(tmp_path: Path) -> None:
@@ -222,7 +238,7 @@ def test_when_writing_fails_the_old_model_stays_and_nothing_else(tmp_path: Path)
 
 def test_when_writing_a_shard_fails_the_old_shards_stay(tmp_path: Path) -> None:
     written = tensors_of(10, 10, 20_000)
-    write_tensors(tmp_path, written, shard_bytes=40)
+    replace_tensors(tmp_path, written, shard_bytes=40)
     fail_to_write(tmp_path)
     assert_holds(tmp_path, written)
 
@@ -230,6 +246,6 @@ def test_when_writing_a_shard_fails_the_old_shards_stay(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
 def test_what_cannot_be_put_in_its_place_leaves_no_partial_file(name: str, tmp_path: Path) -> None:
     (tmp_path / name / "in the way").mkdir(parents=True)
-    with pytest.raises(OSError, match="directory"):
-        write_tensors(tmp_path, tensors_of(3)) if name.startswith("model") else write_json(tmp_path / name, {})
+    with pytest.raises((InputError, OutputError), match=r"is a folder|directory"):
+        replace_tensors(tmp_path, tensors_of(3)) if name.startswith("model") else write_json(tmp_path / name, {})
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -19,35 +19,11 @@ from typer.testing import CliRunner
 
 import triform
 from tests.weights import make, read_file, write_file
+from tests.weights.packed import BATCH, answer, files
 from triform.cli.main import app
 from triform.engines.native import NativeEngine
 from triform.errors import InputError
-from triform.weights import PackedCache, loading, packed_cache
-
-BATCH = triform.Batch.from_ids([[5, 6, 7], [8]])
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the folder of a cache for models of any size."""
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("TRIFORM_CACHE", str(folder))
-    monkeypatch.setattr(loading, "LEAST_BYTES", 0)
-    return folder
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    make("bert-masked-lm", tmp_path / "model")
-    return tmp_path / "model"
-
-
-def answer(model: Path, **arguments: Any) -> Any:
-    return triform.load(model, engine="native", **arguments)(BATCH).logits
-
-
-def files(cache: Path) -> list[Path]:
-    return sorted(cache.glob("*"))
+from triform.weights import PackedCache, packed_cache
 
 
 def test_the_second_start_maps_what_the_first_has_packed(

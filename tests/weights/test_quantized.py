@@ -187,7 +187,7 @@ def test_an_unused_head_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_weight_that_is_not_finite_is_named(tmp_path: Path) -> None:
-    folder = make_model("llama", tmp_path)
+    folder = make_model("llama", tmp_path / "floats")
 
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
         tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = torch.nan

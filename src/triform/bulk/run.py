@@ -1,6 +1,7 @@
 """Runs over many rows: from a file, through a task, to a file; resumable."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
@@ -62,6 +63,7 @@ def answer_file(
         InputError: a row cannot be answered and `on_error` is "stop"; the input is empty, damaged or lacks a column;
             the output exists and `if_exists` is "fail"; or a run to be resumed had other rows, settings or model files.
             A note on the error says how many rows are answered.
+        OutputError: an answer cannot be written. The answers before stay, and a run can be resumed.
     """
     with Source(input) as source:
         format = None if input_format is None else _choose("input_format", input_format, INPUT_FORMATS)
@@ -148,7 +150,7 @@ def _open_writer(
         InputError: the output cannot be opened, or not be resumed.
     """
     resume = if_exists is IfExists.RESUME
-    if isinstance(output, Path) and (output.is_file() or not output.exists()):
+    if isinstance(output, Path) and (os.path.isfile(output) or not os.path.exists(output)):
         writer = FileWriter(output, format, _settings(task, format, settings), resume=resume)
         stack.callback(writer.close)
         return writer

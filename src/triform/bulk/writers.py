@@ -11,6 +11,7 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -19,7 +20,8 @@ from typing import Any, BinaryIO
 
 from triform.bulk.formats import AnswerFormat
 from triform.data import Row
-from triform.errors import InputError
+from triform.errors import InputError, OutputError
+from triform.replacing import writing
 
 try:
     import fcntl
@@ -125,8 +127,8 @@ class FileWriter(AnswerWriter):
         self._final = Summary()
         self._digest = hashlib.blake2b(digest_size=16)
         self._answered_digest = self._digest.hexdigest()
-        resumes = resume and self._part.exists() and self._account.exists()
         try:
+            resumes = resume and self._part.exists() and self._account.exists()
             self._file = open(self._part, "r+b" if self._part.exists() else "x+b")  # noqa: SIM115
         except OSError as error:
             raise InputError(f"{path} cannot be opened: {error.strerror}.") from error
@@ -139,7 +141,8 @@ class FileWriter(AnswerWriter):
             else:
                 self._begin()
         except BaseException:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
             raise
 
     @property
@@ -148,15 +151,17 @@ class FileWriter(AnswerWriter):
         return f"{self.summary.rows:,} rows are answered{place}"
 
     def write(self, rows: Sequence[Row], answers: Sequence[bytes], *, failed: int = 0, final: bool = True) -> None:
-        self._file.write(b"".join(answers))
-        self._file.flush()
+        with self._writing():
+            self._file.write(b"".join(answers))
+            self._file.flush()
         self.summary = self.summary.plus(len(rows), failed)
         if final:
             self._final = self._final.plus(len(rows), failed)
             for row in rows:
                 self._add_to_digest(row)
             self._answered_digest = self._digest.hexdigest()
-            self._save_account()
+            with self._writing():
+                self._save_account()
 
     def skip_answered(self, rows: Iterator[Row], chunk: int) -> list[Row]:
         kept: list[Row] = []
@@ -173,18 +178,27 @@ class FileWriter(AnswerWriter):
         return kept if self._final.rows % chunk else []
 
     def finish(self) -> None:
-        self.format.finish(self._file, self._final.rows)
-        self._file.close()
-        os.replace(self._part, self._path)
-        self._account.unlink()
+        with self._writing():
+            self.format.finish(self._file, self._final.rows)
+            self._file.close()
+            os.replace(self._part, self._path)
+            self._account.unlink()
 
     def close(self) -> None:
         """Close the file after a run that has ended, well or not; without an answer it is removed."""
         if not self._file.closed:
-            self._file.close()
+            with suppress(OSError):  # bytes for which there was no room; the account does not count them
+                self._file.close()
             if not self.summary.rows:
-                self._part.unlink()
-                self._account.unlink()
+                self._remove()
+
+    def _remove(self) -> None:
+        for path in (self._part, self._account):
+            with suppress(OSError):  # a name that is too long cannot be there
+                path.unlink()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return writing(self._path, "Make room, or name another file.")
 
     def _lock(self) -> None:
         try:
@@ -196,10 +210,15 @@ class FileWriter(AnswerWriter):
             raise InputError(f"{self._path} is being written by another process. Wait for it.") from error
 
     def _begin(self) -> None:
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(self.format.head)
-        self._save_account()
+        try:
+            with self._writing():
+                self._file.seek(0)
+                self._file.truncate()
+                self._file.write(self.format.head)
+                self._save_account()
+        except OutputError:
+            self._remove()
+            raise
 
     def _resume(self) -> None:
         try:
@@ -233,8 +252,12 @@ class FileWriter(AnswerWriter):
             "digest": self._answered_digest,
         }
         written = self._account.with_name(self._account.name + ".new")
-        written.write_text(json.dumps(account, ensure_ascii=False, indent=1), encoding="utf-8")
-        os.replace(written, self._account)
+        try:
+            written.write_text(json.dumps(account, ensure_ascii=False, indent=1), encoding="utf-8")
+            os.replace(written, self._account)
+        except OSError:
+            written.unlink(missing_ok=True)
+            raise
 
 
 def needs_run(path: Path, if_exists: IfExists) -> bool:
@@ -245,10 +268,10 @@ def needs_run(path: Path, if_exists: IfExists) -> bool:
     """
     part = _sibling(path, ".part")
     if if_exists is IfExists.RESUME:
-        return part.exists() or not path.is_file()
-    if if_exists is IfExists.FAIL and part.exists():
+        return os.path.exists(part) or not os.path.isfile(path)
+    if if_exists is IfExists.FAIL and os.path.exists(part):
         raise InputError(f"{path}: an unfinished run left {part.name} beside it. Resume the run, or overwrite it.")
-    if if_exists is IfExists.FAIL and path.is_file():
+    if if_exists is IfExists.FAIL and os.path.isfile(path):
         raise InputError(f"{path} is there already. Name another output, or overwrite it.")
     return True
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from triform.cli.parameters import Debug, Json
+from triform.cli.streams import printable
 from triform.errors import WeightError
 from triform.weights import PackedCache
 
@@ -20,7 +21,7 @@ cache = typer.Typer(
 def _cache() -> PackedCache:
     found = PackedCache.from_environment()
     if found is None:
-        typer.echo("The cache is off: TRIFORM_CACHE=off.")
+        typer.echo("The cache is off.")
         raise typer.Exit
     return found
 
@@ -41,7 +42,9 @@ def list_(json: Json = False, debug: Debug = False) -> None:
     table = Table("model", "packing", "size", "last used", "file")
     for each in entries:
         used = datetime.fromtimestamp(each.used).strftime("%Y-%m-%d %H:%M")
-        table.add_row(each.source, each.packing, f"{each.size / 1e6:,.0f} MB", used, each.path.name)
+        table.add_row(
+            printable(each.source), printable(each.packing), f"{each.size / 1e6:,.0f} MB", used, each.path.name
+        )
     Console().print(table)
     total = sum(each.size for each in entries)
     typer.echo(f"{len(entries)} files in {found.folder}, {total / 1e9:.2f} GB of at most {found.limit / 1e9:g} GB.")

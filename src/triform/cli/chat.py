@@ -13,6 +13,7 @@ import typer
 from triform.cli.conversation import Conversation
 from triform.cli.options import LOADING, options_of, set_parameters
 from triform.cli.parameters import Debug, ModelArgument
+from triform.cli.streams import printable
 from triform.errors import InputError
 from triform.generation import FinishReason
 from triform.tasks.generative.options import OPTIONS, SettingOptions
@@ -26,8 +27,6 @@ COMMANDS = """\
 Ctrl-C stops an answer. A text that begins with / is written with //."""
 
 # A model's words must not move the cursor or rename the window: control characters are shown as pictures of themselves.
-PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
-PICTURES |= dict.fromkeys(range(128, 160), 0xFFFD)
 
 # Beams cannot be streamed.
 STREAMED = [name for name, setting in OPTIONS.items() if name != "num_beams" and setting.needs != "num_beams"]
@@ -117,7 +116,7 @@ def _show_answer(conversation: Conversation, text: str) -> None:
     with closing(conversation.answer(text)) as pieces:
         try:
             for piece in pieces:
-                print(piece.translate(PICTURES), end="", flush=True)
+                print(printable(piece), end="", flush=True)
         except KeyboardInterrupt:
             stopped = True
     seconds = perf_counter() - begin

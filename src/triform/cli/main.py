@@ -15,9 +15,10 @@ from triform.cli.describe import describe
 from triform.cli.evaluate import evaluate
 from triform.cli.quantize import quantize
 from triform.cli.run import run
+from triform.cli.streams import discard_output, prepare_streams, printable
 from triform.cli.tokenize import tokenize
 from triform.cli.train import train
-from triform.errors import TriformError
+from triform.errors import OutputError, TriformError
 from triform.version import __version__
 
 EPILOG = "\n\n".join(
@@ -25,7 +26,7 @@ EPILOG = "\n\n".join(
         "Examples:",
         'triform run sentiment-analysis "What a fine day." --model MODEL',
         "triform run embed --input reviews.csv --column review --output vectors.npy --model MODEL",
-        "Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 model, 5 engine, 6 NaN, 130 Ctrl-C.",
+        "Exit codes: 0 done, 1 unexpected, 2 usage, 3 input, 4 model, 5 engine, 6 NaN, 7 output, 130 Ctrl-C.",
         "Environment: TRIFORM_MODEL, TRIFORM_ENGINE and others stand for options, as the help of each command says. "
         "NO_COLOR is honoured, and so are HF_HOME, HF_HUB_OFFLINE, HF_TOKEN and HF_ENDPOINT.",
         "Completion: triform --install-completion teaches the shell commands, tasks, options, engines and models.",
@@ -71,9 +72,17 @@ def main() -> None:
     """
     warnings.showwarning = _show_warning
     try:
-        app()
+        prepare_streams()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except TriformError as error:
         _fail(str(error), error.exit_code, error)
+    except OSError as error:
+        discard_output()
+        place = error.filename or "Standard output"
+        _fail(f"{place} cannot be read or written: {error.strerror or error}.", OutputError.exit_code, error)
     except Exception as error:
         _fail(f"unexpected {type(error).__name__}: {error}\nRun it again with --debug for the traceback.", 1, error)
 
@@ -81,7 +90,8 @@ def main() -> None:
 def _fail(message: str, code: int, error: Exception) -> None:
     if debug.enabled:
         raise error
-    print(f"error: {message}", *getattr(error, "__notes__", ()), sep="\n", file=sys.stderr)
+    notes = getattr(error, "__notes__", ())
+    print(*(printable(line) for line in (f"error: {message}", *notes)), sep="\n", file=sys.stderr)
     sys.exit(code)
 
 
@@ -93,4 +103,4 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    print(f"warning: {message}", file=sys.stderr)
+    print(printable(f"warning: {message}"), file=sys.stderr)

@@ -16,6 +16,7 @@ from rich.table import Table
 from triform.cli.parameters import Adapter, Debug, Engine, Json, ModelArgument, Revision
 from triform.engines import FORMATS, Format
 from triform.errors import InputError
+from triform.hub import MODEL
 from triform.inputs import Tokenizer
 from triform.model import load
 from triform.model.export import quantize_checkpoint
@@ -36,6 +37,7 @@ Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Where to write it.", show_default=False)
 ]
 ReportOnly = Annotated[bool, typer.Option("--report-only", help="Write nothing; say what --dtype would cost.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a checkpoint that is in --output.")]
 Text = Annotated[
     list[Path] | None,
     typer.Option(
@@ -49,6 +51,7 @@ def quantize(
     format: Wanted,
     output: Output = None,
     report_only: ReportOnly = False,
+    overwrite: Overwrite = False,
     text: Text = None,
     engine: Engine = "auto",
     revision: Revision = None,
@@ -65,6 +68,8 @@ def quantize(
     """
     if report_only == (output is not None):
         raise typer.BadParameter("expected one of --output FOLDER and --report-only.")
+    if output is not None and not overwrite and (output / MODEL.config).is_file():
+        raise InputError(f"{output} holds a checkpoint. Name another folder, or pass --overwrite to replace it.")
     texts = SAMPLE if text is None else tuple(line for path in text for line in _lines(path))
     original = load(model, engine=engine, revision=revision, adapter=adapter)
     batches = make_batches(texts, Tokenizer.from_checkpoint(original.checkpoint), original)

@@ -19,6 +19,7 @@ from triform.cli.arguments import parse_columns, read_texts
 from triform.cli.options import LOADING, options_of, set_parameters
 from triform.cli.parameters import Debug, Json, ModelOption, OptionalModel
 from triform.cli.progress import ProgressBar, is_shown
+from triform.cli.streams import answer_stream
 from triform.data import FileFormat, Source
 from triform.demo import demo_for
 from triform.errors import InputError
@@ -162,7 +163,7 @@ def _run(task: type[Task[Any, Any]], given: Mapping[str, Any], options: Mapping[
             summary = answer_rows(
                 loaded,
                 rows,
-                output or sys.stdout.buffer,
+                output or answer_stream(),
                 json=given["json"],
                 on_error=given["on_error"],
                 if_exists=if_exists,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from triform.cli.parameters import Debug, Json, ModelArgument, Revision
+from triform.cli.streams import printable
 from triform.errors import InputError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
@@ -55,7 +56,7 @@ def tokenize(
         typer.echo(json_library.dumps([dict(zip(COLUMNS, row, strict=True)) for row in rows], ensure_ascii=False))
         return
     if chat:
-        typer.echo(encoded.text)
+        typer.echo(printable(encoded.text))
     table = Table(*COLUMNS, caption=f"{len(rows)} tokens")
     for token, token_id, token_type, mask, characters in rows:
         place = "" if characters is None else f"{characters[0]}–{characters[1]}"
@@ -75,5 +76,5 @@ def _read_chat(text: str) -> Chat:
 
 
 def _plain(text: str) -> str:
-    """Escape the brackets of rich's markup."""
-    return text.replace("[", r"\[")
+    """Escape the brackets of rich's markup and control characters."""
+    return printable(text).replace("[", r"\[")

@@ -7,18 +7,18 @@ from typing import Any
 
 from triform.engines import Format, ParameterRole, StoredTensor, convert
 from triform.errors import UnsupportedModelError
-from triform.hub import ADAPTER, SENTENCE_MODULES, TOKENIZER, Checkpoint
+from triform.hub import ADAPTER, MODEL, SENTENCE_FILES, SENTENCE_MODULES, SETTINGS_FILES, TOKENIZER, Checkpoint
 from triform.model.blueprint import Blueprint
 from triform.model.tied_head import LANGUAGE_HEAD
+from triform.replacing import replacing_files, write_json
 from triform.weights import (
     QUANTIZATION_KEY,
     TensorSlice,
+    check_output,
     copy_small_files,
     join_slices,
-    make_folder,
     naming_parameter,
     quantization_config,
-    write_json,
     write_tensors,
 )
 
@@ -35,10 +35,12 @@ def quantize_checkpoint(
         before_tensor: called with the canonical name of each parameter before it is read.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or lies inside of the model's.
+        OutputError: the files cannot be written.
         UnsupportedModelError: the layout has no integers for this model.
         WeightError: a weight holds NaN or infinity.
     """
+    check_output(blueprint.checkpoint.folder, folder)  # before anything is read
     _check_layout(blueprint, format)
     parameters = {}
     for name in blueprint.declared:
@@ -58,28 +60,35 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
     Arguments:
         blueprint: blueprint of the model; tensors of its checkpoint that the model does not use are copied.
         parameters: canonical name → numbers that the engine holds.
-        folder: folder to write to; it may be the one that the model was loaded from.
+        folder: folder to write to; it may be the one that the model was loaded from. A checkpoint there is replaced as
+            a whole; other files stay.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or lies inside of the model's.
+        OutputError: the files cannot be written; the checkpoint that was there is then unchanged.
         UnsupportedModelError: the layout has no integers for this model.
     """
+    source = blueprint.checkpoint.folder
+    check_output(source, folder)
     kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
     format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
     if format is not None:
         _check_layout(blueprint, format)
-    make_folder(folder)
     tensors = _tensors(blueprint, kept, format)
     config = _config(blueprint, tensors, format)
-    write_tensors(folder, tensors)
-    _copy_small_files(blueprint.checkpoint, folder)
-    write_json(folder / "config.json", config)
+    is_own = source.resolve() == folder.resolve() and blueprint.checkpoint.adapter is None
+    stale = MODEL.all_weights if is_own else (*MODEL.all_weights, *TOKENIZER, *SETTINGS_FILES)
+    with replacing_files(folder, stale=stale) as new:
+        write_tensors(new, tensors)
+        if not is_own:
+            _copy_small_files(blueprint.checkpoint, new)
+        write_json(new / "config.json", config)
 
 
 def _copy_small_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the small files of a model, and of an adapter the groups of files that count in place of the model's."""
-    groups = [group for group in (TOKENIZER, SENTENCE_MODULES) if checkpoint.having(group) is not checkpoint]
-    patterns = [pattern for group in groups for pattern in group]
+    groups = ((TOKENIZER, TOKENIZER), (SENTENCE_MODULES, SENTENCE_FILES))
+    patterns = [each for first, all in groups if checkpoint.having(first) is not checkpoint for each in all]
 
     def is_of_adapter(path: Path) -> bool:
         return any(path.match(pattern) for pattern in patterns)

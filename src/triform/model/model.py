@@ -275,7 +275,8 @@ class Model:
         merged into the weights. Integers are written in the layout of compressed-tensors, the language head in floats.
 
         Raises:
-            InputError: the folder cannot be made.
+            InputError: the folder cannot be made, or lies inside of the model's.
+            OutputError: the files cannot be written; a checkpoint that was there is then unchanged.
             UnsupportedModelError: the layout does not have integers for this family.
         """
         parameters = {name: self.engine.stored(own) for name, own in self.parameters.items()}

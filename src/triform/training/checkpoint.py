@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from triform import strict_json
 from triform.errors import InputError
-from triform.weights import sync_to_disk
+from triform.replacing import sync_to_disk, writing
 
 KEPT = 2
 """Checkpoints that are kept, so that one is left if the disk damages the last."""
@@ -50,24 +50,29 @@ class State:
 def save_checkpoint(
     folder: Path, state: State, parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
 ) -> None:
-    """Add a checkpoint to a folder, and delete all but the last two."""
+    """Add a checkpoint to a folder, and delete all but the last two.
+
+    Raises:
+        OutputError: the checkpoint cannot be written; the ones before are then unchanged.
+    """
     target = folder / f"checkpoint-{state.step:09d}"
     partial = folder / f"{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    digests = {}
-    for kind, tensors in _files(parameters, optimizer).items():
-        path = partial / f"{kind}.safetensors"
-        save_file(tensors, path)
-        digests[path.name] = _digest(path)
-    (partial / STATE).write_text(json.dumps({**asdict(state), "files": digests}, indent=1), encoding="utf-8")
-    for path in (*partial.iterdir(), partial):
-        sync_to_disk(path)
-    shutil.rmtree(target, ignore_errors=True)
-    os.replace(partial, target)
-    sync_to_disk(folder)
-    for old in _found(folder)[:-KEPT]:
-        shutil.rmtree(old)
+    with writing(target, "The checkpoints before are unchanged; make room, and train again with --resume."):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        digests = {}
+        for kind, tensors in _files(parameters, optimizer).items():
+            path = partial / f"{kind}.safetensors"
+            save_file(tensors, path)
+            digests[path.name] = _digest(path)
+        (partial / STATE).write_text(json.dumps({**asdict(state), "files": digests}, indent=1), encoding="utf-8")
+        for path in (*partial.iterdir(), partial):
+            sync_to_disk(path)
+        shutil.rmtree(target, ignore_errors=True)
+        os.replace(partial, target)
+        sync_to_disk(folder)
+        for old in _found(folder)[:-KEPT]:
+            shutil.rmtree(old)
 
 
 def load_last_checkpoint(

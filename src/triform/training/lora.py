@@ -21,7 +21,8 @@ from triform.families.kit.adapted import LABELS
 from triform.hub import ADAPTER
 from triform.model import Model
 from triform.networks import build
-from triform.weights import TensorSlice, join_slices, make_folder, write_json, write_tensors
+from triform.replacing import replacing_files, write_json
+from triform.weights import TensorSlice, join_slices, write_tensors
 from triform.weights.adapter import PREFIX
 
 WEIGHT = ".weight"
@@ -100,18 +101,19 @@ def save_adapter(model: Model, folder: str | Path) -> None:
 
     Raises:
         InputError: the model has no low-rank change, or the folder cannot be made.
+        OutputError: the files cannot be written.
     """
     folder = Path(folder)
     modules = _modules(model)
     if not modules:
         raise InputError("The model has no low-rank change to save. Make it by with_lora, or save it by model.save.")
     whole = _whole(model)
-    make_folder(folder)
-    write_tensors(folder, {**_low_rank_tensors(modules), **_whole_tensors(model, whole)}, files=ADAPTER)
-    write_json(folder / ADAPTER.config, _config(model, modules, whole))
-    if isinstance(model.spec.head, spec.SequenceHead | spec.TokenHead):
-        # The config of an adapter has no labels.
-        write_json(folder / "config.json", {k: v for k, v in model.blueprint.config.items() if k in LABELS})
+    with replacing_files(folder, stale=ADAPTER.all_weights) as new:
+        write_tensors(new, {**_low_rank_tensors(modules), **_whole_tensors(model, whole)}, files=ADAPTER)
+        write_json(new / ADAPTER.config, _config(model, modules, whole))
+        if isinstance(model.spec.head, spec.SequenceHead | spec.TokenHead):
+            # The config of an adapter has no labels.
+            write_json(new / "config.json", {k: v for k, v in model.blueprint.config.items() if k in LABELS})
 
 
 def _matching(patterns: Sequence[str], names: Mapping[str, Any], argument: str, kind: str) -> set[str]:

@@ -15,6 +15,7 @@ from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.model import Model, NewHead, load_for_training
 from triform.model.trainable import trainable_parameters
+from triform.replacing import make_folder, write_json
 from triform.tasks import find_task
 from triform.training.batches import Batches
 from triform.training.evaluation import evaluate
@@ -29,7 +30,7 @@ from triform.training.recipe import Recipe
 from triform.training.settings import read_settings
 from triform.training.tokenizer import train_tokenizer
 from triform.version import __version__
-from triform.weights import make_folder, write_json
+from triform.weights import check_output
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,6 +90,8 @@ def prepare_run(recipe: Recipe, base_dir: Path, processes: Processes) -> Run:
     output = Path(recipe.output)
     source = recipe.model or str(_write_config(recipe, train, output, processes))
     model = _load_model(source, recipe, kind.new_head(settings, train))
+    if recipe.lora is None:
+        check_output(model.checkpoint.folder, output)
     if recipe.lora is not None:
         model = with_lora(model, **asdict(recipe.lora), seed=recipe.loop.seed)
     task_type = None if kind.task is None else find_task(kind.task)

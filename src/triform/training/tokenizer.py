@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from triform.data import Row
 from triform.errors import InputError
-from triform.weights import make_folder, write_json
+from triform.replacing import make_folder, write_json
 
 
 class Algorithm(StrEnum):

@@ -20,7 +20,7 @@ from triform.weights.compressed_tensors import (
     quantization_config,
     read_quantized_format,
 )
-from triform.weights.export import copy_small_files, make_folder, sync_to_disk, write_json, write_tensors
+from triform.weights.export import check_output, copy_small_files, write_tensors
 from triform.weights.loading import ParameterLoader, naming_parameter, read_parameter
 from triform.weights.matching import Assignment, match_tensors
 from triform.weights.packed_cache import PackedCache
@@ -42,17 +42,15 @@ __all__ = [
     "Tensors",
     "Transpose",
     "WeightTable",
+    "check_output",
     "combine_quantized",
     "copy_small_files",
     "join_slices",
-    "make_folder",
     "match_tensors",
     "naming_parameter",
     "open_tensors",
     "quantization_config",
     "read_parameter",
     "read_quantized_format",
-    "sync_to_disk",
-    "write_json",
     "write_tensors",
 ]

@@ -13,7 +13,8 @@ from safetensors import TensorSpec, serialize_file
 
 from triform.errors import EngineError, WeightError
 from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find_checkpoint
-from triform.weights.export import copy_small_files, make_folder, write_shards
+from triform.replacing import replacing_files
+from triform.weights.export import check_output, copy_small_files, write_shards
 
 KINDS = ((PICKLES, MODEL), (replace(ADAPTER, suffix=".bin"), ADAPTER))
 """Names of pickles → names of the safetensors files made from them."""
@@ -60,7 +61,8 @@ def convert(
     Raises:
         ModelNotFoundError: the model cannot be found.
         WeightError: there is nothing to convert, or a pickle is damaged, holds code or holds no tensors.
-        InputError: the output folder cannot be made.
+        InputError: the output folder cannot be made, or lies inside of the model's.
+        OutputError: the files cannot be written.
         EngineError: torch is not installed.
     """
     checkpoint = find_checkpoint(model, revision=revision, files=PICKLES)
@@ -71,17 +73,20 @@ def convert(
     pending = found if overwrite else [own for own in found if not _is_there(target / own[0], own[2])]
     if not pending:
         raise WeightError(f"{target} has all its weights as safetensors. Pass overwrite to write them again.")
-    make_folder(target)  # before anything is read
+    check_output(checkpoint.folder, target)
     left_out: list[str] = []
     contents = [_read(replace(checkpoint, folder=checkpoint.folder / part), pickles) for part, pickles, _ in pending]
-    for (part, _, files), (tensors, others) in zip(pending, contents, strict=True):  # nothing is written before a check
-        make_folder(target / part)
-        sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
-        write_shards(target / part, sizes, partial(_write_file, tensors=tensors, before_file=before_file), files=files)
-        left_out += [str(Path(part, name)) for name in others]
-    copy_small_files(checkpoint.folder, target)
-    if output is not None and checkpoint.has(MODEL.config) and not target.samefile(checkpoint.folder):
-        shutil.copyfile(checkpoint.folder / MODEL.config, target / MODEL.config)
+    stale = [str(Path(part, pattern)) for part, _, files in pending for pattern in files.all_weights]
+    with replacing_files(target, stale=stale) as new:  # nothing is written before all pickles are checked
+        for (part, _, files), (tensors, others) in zip(pending, contents, strict=True):
+            (new / part).mkdir(exist_ok=True)
+            sizes = {name: tensor.nbytes for name, tensor in tensors.items()}
+            write_shards(new / part, sizes, partial(_write_file, tensors=tensors, before_file=before_file), files=files)
+            left_out += [str(Path(part, name)) for name in others]
+        if not target.samefile(checkpoint.folder):
+            copy_small_files(checkpoint.folder, new)
+            if checkpoint.has(MODEL.config):
+                shutil.copyfile(checkpoint.folder / MODEL.config, new / MODEL.config)
     return Converted(folder=target, left_out=tuple(left_out))
 
 
@@ -105,6 +110,11 @@ def _read(checkpoint: Checkpoint, pickles: Files) -> tuple[dict[str, Tensor], li
         if not isinstance(weight_map, dict) or not all(Path(str(file)).name == file for file in weight_map.values()):
             raise WeightError(f"{checkpoint.folder / pickles.index}: expected a weight_map from tensor names to files.")
         names = sorted(set(weight_map.values()))
+    if lacking := [file for file in names if not checkpoint.has(file)]:
+        raise WeightError(
+            f"{checkpoint.folder / lacking[0]} is missing or not a regular file, though the index names it. "
+            "Fetch the model again."
+        )
     entries = {name: value for file in names for name, value in _load(checkpoint.folder / file).items()}
     tensors = {str(name): value for name, value in entries.items() if hasattr(value, "data_ptr")}
     others = [str(name) for name in entries if str(name) not in tensors]
@@ -177,7 +187,7 @@ def _check_archive(path: Path) -> None:
 def _write_file(
     names: list[str], path: Path, tensors: Mapping[str, Tensor], before_file: Callable[[str], None]
 ) -> None:
-    before_file(path.name.removeprefix(".").removesuffix(".partial"))
+    before_file(path.name)
     # The library reads the numbers in place, so the tensors must stay alive until it returns.
     dense = {name: tensors[name].detach().contiguous() for name in names}
     specs = {

@@ -1,9 +1,8 @@
-"""Export: tensors → the files of a checkpoint in the Hugging Face layout, whole or not at all."""
+"""Export: tensors → the files of a checkpoint in the Hugging Face layout."""
 
-import json
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -11,24 +10,16 @@ import numpy as np
 from safetensors import TensorSpec, serialize_file
 
 from triform.engines import StoredTensor
-from triform.errors import InputError
+from triform.errors import CheckpointWarning, InputError
 from triform.hub import MODEL, MODULES, Files
+from triform.replacing import write_json
+from triform.strict_json import MAX_BYTES
 from triform.weights.compressed_tensors import Content, to_file_tensors
 
 SHARD_BYTES = 5_000_000_000
 """Most bytes of a file, as in `transformers`."""
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder to write to, unless the folder exists.
-
-    Raises:
-        InputError: the folder cannot be made, for example because a file has this name.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be made a folder: {error.strerror}. Name another.") from error
+SMALL = (".json", ".txt", ".model", ".spm", ".jinja", ".md")
+"""Endings of the files beside the weights that are copied."""
 
 
 def write_tensors(
@@ -50,11 +41,8 @@ def write_shards(
 ) -> None:
     """Write tensors into one file, or a sharded checkpoint: several files with an index.
 
-    All files are complete before the first gets its name. So a model may be saved over the folder it was loaded from,
-    and a failure leaves the old files. Shards of an earlier save are deleted.
-
     Arguments:
-        folder: the target.
+        folder: the target, without weights.
         sizes: tensor name → bytes, in the order of the files.
         write_file: called with names of tensors and the path of the file to write them to.
         files: the names of the files.
@@ -64,60 +52,11 @@ def write_shards(
     pattern = files.shards.replace("*", "{:05d}")
     names = [pattern.format(number, len(shards)) for number in range(1, len(shards) + 1)]
     written = dict(zip(names if len(shards) > 1 else [files.weights], shards, strict=True))
-    with _replacing_files(folder) as write:
-        for file, own in written.items():
-            write(file, partial(write_file, own))
-        if len(written) > 1:
-            weight_map = {name: file for file, own in written.items() for name in own}
-            content = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map}
-            write(files.index, partial(_write_json, content=content))
-    stale = {*folder.glob(files.shards), folder / files.weights, folder / files.index}
-    kept = {folder / file for file in (*written, files.index)} if len(written) > 1 else {folder / files.weights}
-    for path in stale - kept:
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, whole or not at all."""
-    with _replacing_files(path.parent) as write:
-        write(path.name, partial(_write_json, content=content))
-
-
-def sync_to_disk(path: Path) -> None:
-    """Wait until a file or a folder has reached the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows has no handles for folders
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _replacing_files(folder: Path) -> Iterator[Callable[[str, Callable[[Path], None]], None]]:
-    """Write files under hidden names, and rename them together once all are on the disk; delete them on a failure."""
-    written: dict[Path, Path] = {}
-
-    def write(name: str, content: Callable[[Path], None]) -> None:
-        hidden = folder / f".{name}.partial"
-        written[hidden] = folder / name
-        content(hidden)
-
-    try:
-        yield write
-        for hidden in written:
-            sync_to_disk(hidden)
-        for hidden, path in written.items():
-            os.replace(hidden, path)
-        sync_to_disk(folder)
-    finally:
-        for hidden in written:
-            hidden.unlink(missing_ok=True)
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for file, own in written.items():
+        write_file(own, folder / file)
+    if len(written) > 1:
+        weight_map = {name: file for file, own in written.items() for name in own}
+        write_json(folder / files.index, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
 
 
 def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
@@ -132,26 +71,57 @@ def _shards(sizes: Mapping[str, int], shard_bytes: int) -> Iterator[list[str]]:
     yield names
 
 
+def check_output(source: Path, target: Path) -> None:
+    """Refuse a target inside of the source, which the next copy of the source would copy too.
+
+    Raises:
+        InputError: the target lies inside of the source.
+    """
+    if source.resolve() in target.resolve().parents:
+        raise InputError(f"{target} lies inside of {source}, the model's own folder. Write to another folder.")
+
+
 def copy_small_files(source: Path, target: Path, *, fits: Callable[[Path], bool] = lambda relative: True) -> None:
     """Copy tokenizer, modules and generation settings: all but config.json and the model's own weights.
+
+    Links that lead out of the source are not copied, since the files that they lead to may be private.
 
     Arguments:
         source: the folder to copy from.
         target: the folder to copy to.
         fits: (path below `source`) → whether to copy the file.
+
+    Warns:
+        CheckpointWarning: a file is not copied, because it is a link out of the source, or too large.
     """
-    if source.resolve() == target.resolve():
-        return
+    import shutil  # seldom needed, and slow to import
+
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
-        if not path.is_file() or relative.name.startswith(".") or relative == Path("config.json"):
+        is_hidden = any(part.startswith(".") for part in relative.parts)
+        if not path.is_file() or is_hidden or relative == Path("config.json"):
             continue
-        if not fits(relative):
+        is_small = path.suffix in SMALL and not path.match("*.index.json")
+        if not (is_small or relative.match(f"{MODULES}/{MODEL.weights}")) or not fits(relative):
             continue
-        is_small = path.suffix in (".json", ".txt", ".model", ".spm", ".jinja", ".md")
-        if (is_small and not path.match("*.index.json")) or relative.match(f"{MODULES}/{MODEL.weights}"):
+        if not _is_inside(path, source):
+            left = f"it is a link to {os.path.realpath(path)}, outside of the folder"
+        elif is_small and path.stat().st_size > MAX_BYTES:
+            left = f"it has more than {MAX_BYTES:,} bytes"
+        else:
             (target / relative).parent.mkdir(parents=True, exist_ok=True)
-            (target / relative).write_bytes(path.read_bytes())
+            shutil.copyfile(path, target / relative)
+            continue
+        message = f"{path} is not copied: {left}. Copy the file yourself if the checkpoint needs it."
+        warnings.warn(message, CheckpointWarning, stacklevel=2)
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Return whether a file lies in a folder, or among the files of the Hub's cache that the folder's links lead to."""
+    real, places = path.resolve(), [folder.resolve()]
+    if folder.parent.name == "snapshots":
+        places.append(folder.parent.parent.resolve() / "blobs")
+    return any(place in real.parents for place in places)
 
 
 def _write_file(names: list[str], path: Path, content: Content) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,12 +39,13 @@ class ParameterLoader:
         self.parameters: dict[str, Parameter] = {}
 
     def __call__(self, name: str, shape: tuple[int, ...], role: ParameterRole) -> Parameter:
-        if name not in self.parameters:
-            if self._packed is not None and name in self._packed:
+        if name not in self.parameters and self._packed is not None and name in self._packed:
+            # A packed weight of another size is packed again.
+            with suppress(WeightError):
                 self.parameters[name] = self._engine.adopt(self._packed.read(name), shape)
-            else:
-                with naming_parameter(name):
-                    self.parameters[name] = self._engine.prepare(name, *self._read(name), self._roles[name])
+        if name not in self.parameters:
+            with naming_parameter(name):
+                self.parameters[name] = self._engine.prepare(name, *self._read(name), self._roles[name])
         return self.parameters[name]
 
     def use_packed(self, cache: PackedCache, source: str) -> None:
@@ -59,13 +60,14 @@ class ParameterLoader:
         if self._engine.packing is None or self._updates:
             return
         names = [name for name, role in self._roles.items() if ParameterRole.LINEAR in role]
-        infos = [self._tensors[tensor] for tensor in {self._sources[name].tensor for name in names}]
+        tensors = {self._sources[name].tensor for name in names}
+        infos = [self._tensors[tensor] for tensor in tensors]
         if not LEAST_BYTES <= sum(info.end - info.begin for info in infos) <= cache.limit:
             return
         identity = {
             "packing": self._engine.packing,
             "format": None if self._format is None else self._format.name,
-            "files": self._tensors.identity(),
+            "files": self._tensors.identity(tensors),
             "slices": {name: repr(self._sources[name]) for name in names},
         }
         self._packed = cache.open(identity, source, names, self._pack)

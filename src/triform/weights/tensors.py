@@ -1,7 +1,8 @@
 """Checkpoint tensors: safetensors files, single or sharded, validated by their library and mapped into memory."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from triform.hub import MODEL, Checkpoint, Files, explain_unreadable
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
 """Dtype in safetensors → format of a parameter. Integers are missing here: they mean nothing without their scales."""
+
+SAMPLE = 1024
+"""Bytes of a tensor by which to recognise the tensor: one read of a disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +62,30 @@ class Tensors(Mapping[str, TensorInfo]):
         """Return tensors with these entries; files are relative to the same folder, or full paths."""
         return type(self)(self.folder, infos)
 
-    def identity(self) -> list[list[str | int]]:
-        """Return path, size and time of each file, to recognise the files later without reading them."""
-        files = {part.file for info in self._infos.values() for part in (info, info.scales) if part is not None}
-        paths = [(self.folder / file).resolve() for file in sorted(files)]
-        stats = [path.stat() for path in paths]
-        return [[str(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
+    def identity(self, names: Iterable[str]) -> list[list[str | int]]:
+        """Return values by which to recognise the files of some tensors later, without reading them whole.
+
+        A file counts as the same if its path, size, inode and times are, the time of the last change of the inode
+        among them, which no program can set; and if the entries of the tensors in the header are the same, and
+        `SAMPLE` bytes from the middle of each tensor.
+
+        Returns:
+            For each file: path, size, inode, times of content and inode, and a digest of entries and samples.
+        """
+        digests: dict[str, blake2b] = {}
+        for name in sorted(names):
+            for info in (self[name], self[name].scales):
+                if info is not None:
+                    digest = digests.setdefault(info.file, blake2b(digest_size=16))
+                    digest.update(repr((name, info.dtype, info.shape, info.begin, info.end)).encode())
+                    content = self.view_bytes(info)
+                    digest.update(content[max(0, len(content) - SAMPLE) // 2 :][:SAMPLE].data)
+        paths = {file: (self.folder / file).resolve() for file in sorted(digests)}
+        stats = {file: path.stat() for file, path in paths.items()}
+        return [
+            [str(paths[file]), at.st_size, at.st_ino, at.st_mtime_ns, at.st_ctime_ns, digests[file].hexdigest()]
+            for file, at in stats.items()
+        ]
 
     def map_file(self, file: str) -> NDArray[np.uint8]:
         """Return all bytes of a file, of shape (bytes,); the first call maps the file."""

@@ -1,6 +1,7 @@
 """The native engine: kernels in C++, and plain NumPy for operations without a kernel."""
 
 import os
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +11,7 @@ from triform.engines.formats import FORMATS, Floats, Format, StoredTensor, conve
 from triform.engines.native.attention import attention
 from triform.engines.native.key_value_store import NativeStore, in_pages
 from triform.engines.native.memory import empty
-from triform.engines.native.parameter import NativeParameter, as_bytes, pack
+from triform.engines.native.parameter import NativeParameter, as_bytes, pack, packed_size
 from triform.engines.native.threads import num_threads
 from triform.engines.numpy_operations import NumPyOperations
 from triform.engines.protocol import (
@@ -25,7 +26,7 @@ from triform.engines.protocol import (
     Spans,
     TypedEngine,
 )
-from triform.errors import EngineError
+from triform.errors import EngineError, EngineWarning, WeightError
 from triform.spec import Activation, Pooling, ScoreRule
 
 FORMAT_CODES = {format: _kernels.Format[name.upper()] for name, format in FORMATS.items()}
@@ -63,6 +64,13 @@ class NativeEngine(NumPyOperations, TypedEngine[Floats, NativeParameter]):
             raise EngineError(f"instruction set {chosen!r} cannot be used: this machine has {', '.join(usable)}.")
         self.instruction_set = chosen
         self._kernels = _kernels.Kernels(chosen)
+        if missing := _kernels.num_missing_threads():
+            warnings.warn(
+                f"The system did not start {missing} of the kernels' threads, so the kernels run on "
+                f"{_kernels.num_threads()}. Raise the limit on processes or memory, or lower TRIFORM_THREADS.",
+                EngineWarning,
+                stacklevel=2,
+            )
 
     def prepare(self, name: str, tensor: StoredTensor, format: Format, role: ParameterRole) -> NativeParameter:
         """Pack a linear's weight, or any integer weight, in blocks of output channels; keep other tensors as stored."""
@@ -80,9 +88,15 @@ class NativeEngine(NumPyOperations, TypedEngine[Floats, NativeParameter]):
         return pack(convert(tensor, format))
 
     def adopt(self, packed: StoredTensor, shape: tuple[int, ...]) -> NativeParameter:
-        """Make a linear's parameter from a weight in blocks, without a copy."""
+        """Make a linear's parameter from a weight in blocks, without a copy.
+
+        Raises:
+            WeightError: the blocks do not have the size of such a weight.
+        """
         out, in_ = shape
         code = FORMAT_CODES[packed.format]
+        if packed.array.nbytes != (size := packed_size(packed.format, out, in_)):
+            raise WeightError(f"A packed weight of shape {shape} has {packed.array.nbytes} bytes; expected {size}.")
         weight = _kernels.Weight(as_bytes(packed.array), code, in_, out)
         return NativeParameter(packed.array, packed.format, code, (out, in_), weight)
 

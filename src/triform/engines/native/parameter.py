@@ -72,6 +72,13 @@ INTEGER_KERNELS = {
 }
 
 
+def packed_size(format: Format, out: int, in_features: int) -> int:
+    """Return the bytes of a weight (out, in) in blocks of output channels."""
+    if format in INTEGER_KERNELS:
+        return -(-out // _kernels.BLOCK) * INTEGER_KERNELS[format].block_size(in_features)
+    return -(-out // _kernels.BLOCK) * _kernels.BLOCK * in_features * format.storage.itemsize
+
+
 def pack(tensor: StoredTensor) -> StoredTensor:
     """Lay a weight (out, in) in blocks of output channels, the last block padded with zeros."""
     out, in_features = tensor.shape
