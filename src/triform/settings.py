@@ -91,6 +91,11 @@ class Settings:
         """Return whether the key is present, even with a null."""
         return key in self._values
 
+    def value(self, key: str, use: KeyUse = KeyUse.FOLLOWED) -> Any:
+        """Read any value, for a caller with rules of its own; None for an absent key."""
+        self._note(key, use)
+        return self._values.get(key)
+
     def integer(self, key: str, default: int = REQUIRED, *, minimum: int = 1, maximum: int = MAX_SIZE) -> int:
         """Read a whole number from `minimum` to `maximum`."""
         expected = f"a whole number of at least {minimum} and at most {maximum}"

@@ -1,6 +1,7 @@
 """Files of every kind → rows, and errors that name file and line."""
 
 import gzip
+from encodings.aliases import aliases
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,56 @@ def test_a_bad_line_of_files_side_by_side_is_named(tmp_path: Path) -> None:
     (tmp_path / "b.txt").write_bytes(b"eins\n\xff\n")
     with pytest.raises(InputError, match="b.txt, line 2: not UTF-8"):
         list(Files(paths={"source": tmp_path / "a.txt", "target": tmp_path / "b.txt"}))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_every_encoding_of_python(tmp_path: Path, name: str, mark: str) -> None:
+    content = {"a.txt": "text\nab\n\ncd", "a.csv": 'text\nab\n"\n"\ncd', "a.tsv": "text\nab\ncd\n"}[name]
+    tried = []
+    for encoding in sorted(set(aliases.values())):
+        try:
+            data = (mark + content).encode(encoding)
+        except (LookupError, UnicodeError):  # no encoding of text, or without such a mark
+            continue
+        (tmp_path / name).write_bytes(data)
+        rows = [row.values["text"] for row in Files(paths=[tmp_path / name], encoding=encoding)]
+        assert rows == {"a.txt": ["text", "ab", "", "cd"], "a.csv": ["ab", "\n", "cd"], "a.tsv": ["ab", "cd"]}[name]
+        tried.append(encoding)
+    assert {"utf_8", "utf_16", "utf_16_le", "utf_16_be", "utf_32"} <= set(tried)
+    assert mark or len(tried) > 80
+
+
+@pytest.mark.parametrize("encoding", ["latin-99", "rot13", "hex", "", "x\0y"])
+def test_an_unknown_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "in.txt").write_text("a\n")
+    with pytest.raises(InputError, match="encoding = .*expected an encoding that Python knows"):
+        list(Files(paths=[tmp_path / "in.txt"], encoding=encoding))
+
+
+def test_a_damaged_file_of_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_bytes("ab\ncd\n".encode("utf-16") + b"\x00\xd8\n\0")
+    with pytest.raises(InputError, match=r"in\.txt, after line 0: not UTF-16: illegal UTF-16 surrogate"):
+        list(Files(paths=[tmp_path / "in.txt"], encoding="utf-16"))
+
+
+@pytest.mark.parametrize("name", ["in.csv", "in.tsv"])
+def test_a_column_twice_is_refused(tmp_path: Path, name: str) -> None:
+    cut = "," if name == "in.csv" else "\t"
+    with pytest.raises(InputError, match=f"{name}, line 1: the header names 'text' more than once"):
+        values(tmp_path / name, cut.join(["text", "label", "text"]) + "\n" + cut.join("abc") + "\n")
+    empty = values(tmp_path / name, cut.join(["", "text", ""]) + "\n" + cut.join("abc") + "\n")
+    assert [row["text"] for row in empty] == ["b"]
+
+
+def test_a_tsv_is_lines(tmp_path: Path) -> None:
+    """A sentence may begin with a quotation mark, as in published data; a quoted cell is refused."""
+    rows = values(tmp_path / "in.tsv", 'text\tlabel\n"I hate it\tneg\nsaid the man"\tpos\n"so"\tpos\n')
+    assert [row["text"] for row in rows] == ['"I hate it', 'said the man"', '"so"']
+    with pytest.raises(InputError, match=r"in\.tsv, line 2: .* is quoted as in CSV, and a TSV has no quotes"):
+        values(tmp_path / "in.tsv", 'text\tlabel\n"a ""good"" film"\tpos\n')
+
+
+def test_a_space_of_unicode_stands_within_a_word(tmp_path: Path) -> None:
+    [row] = values(tmp_path / "in.conll", "10\u00a0000 CD O\neuro\u2003s\tNN\tB-X\n")
+    assert row == {"tokens": ["10\u00a0000", "euro\u2003s"], "tags": ["O", "B-X"]}

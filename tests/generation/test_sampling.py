@@ -8,6 +8,7 @@ import pytest
 import scipy.stats
 
 import triform
+from tests import checkpoints
 from tests.parity.cases import llama
 from tests.parity.harness import Case, make_checkpoint
 from triform import Batch
@@ -100,12 +101,26 @@ def test_the_same_seed_alone_and_in_a_batch(model: triform.Model) -> None:
         assert ids == whole[: end + 1]
 
 
-def test_equal_prompts_get_different_answers(model: triform.Model) -> None:
+def test_answers_to_a_prompt_differ_and_equal_prompts_have_equal_answers(model: triform.Model) -> None:
     several = sample(model, [PROMPTS[0], PROMPTS[1]], seed=7, num_return_sequences=3)
-    assert len(several) == 6
     assert len(set(map(tuple, several))) == 6
-    assert several[:3] == sample(model, [PROMPTS[0]] * 3, seed=7)
+    assert sample(model, [PROMPTS[0]] * 3, seed=7) == [several[0]] * 3
     assert several[3:] == sample(model, [PROMPTS[1]], seed=7, num_return_sequences=3)
+
+
+def test_without_a_seed_equal_prompts_have_different_answers(model: triform.Model) -> None:
+    assert len(set(map(tuple, sample(model, [PROMPTS[0]] * 5)))) == 5
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 2}, {"num_return_sequences": 2}], ids=str)
+def test_a_pipeline_draws_the_same_in_any_batch(settings: dict[str, Any], tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path)
+    pipe = triform.pipeline("text-generation", folder, do_sample=True, seed=3, max_new_tokens=8, **settings)
+    rows = ["the cat", "the sea", "the cat", "the cat", "a"]
+    alone = [pipe(row) for row in rows]
+    for budget in (1, 4, 7, 10_000):
+        assert pipe(rows, token_budget=budget) == alone
+    assert list(pipe(iter(rows), token_budget=5)) == alone
 
 
 def test_without_a_seed_each_call_is_new(model: triform.Model) -> None:

@@ -144,7 +144,7 @@ def test_impossible_settings_are_named(settings: dict[str, Any], message: str) -
 
 
 def test_impossible_settings_of_a_checkpoint_name_the_file(folder: Path) -> None:
-    configure(folder, top_p=7)
+    configure(folder, top_p=7, do_sample=True)
     with pytest.raises(
         UnsupportedModelError, match=r"generation_config.json: top_p=7: expected .* correct it in a copy"
     ):

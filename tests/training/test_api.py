@@ -1,7 +1,9 @@
 """`triform.train` and the names of `triform.training`, as a caller in Python meets them."""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -16,6 +18,8 @@ from triform import training
 from triform.errors import InputError
 from triform.training import OBJECTIVES, TrainingObserver, TrainingResult, find_objective
 from triform.training.log import Record
+from triform.training.processes import join_processes
+from triform.training.run import prepare_run
 from triform.training.settings import merge_tables
 
 DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
@@ -102,6 +106,80 @@ def test_what_is_wrong_is_named(values: dict[str, Any], changes: dict[str, Any],
     with pytest.raises(InputError) as raised:
         triform.train(output=tmp_path, **merged)
     assert message in str(raised.value)
+
+
+def digest(values: dict[str, Any], output: Path) -> str:
+    """Return the digest that a resumed run must have."""
+    with join_processes() as processes:
+        return prepare_run(
+            training.read_recipe(None, {**values, "output": output}), Path(), processes
+        ).training.state.run
+
+
+def test_a_run_resumes_only_with_the_inputs_it_began_with(values: dict[str, Any], minilm: Path, tmp_path: Path) -> None:
+    model = bert("BertModel", minilm, tmp_path / "model")
+    for name in ("train", "validation", "test"):
+        shutil.copy(values["data"]["folder"] / "rows.jsonl", tmp_path / f"{name}.jsonl")
+    data = {"folder": tmp_path, **{name: f"{name}.jsonl" for name in ("train", "validation", "test")}}
+    recipe = {**values, "model": model, "data": data}
+    known = {digest(recipe, tmp_path / "out")}
+    for file in ("train.jsonl", "validation.jsonl"):
+        lines = (tmp_path / file).read_text().splitlines()
+        (tmp_path / file).write_text("\n".join(reversed(lines)) + "\n")
+        os.utime(tmp_path / file, (len(known), len(known)))
+        assert digest(recipe, tmp_path / "out") not in known, file
+        known.add(digest(recipe, tmp_path / "out"))
+    files = sorted(path.name for path in model.iterdir())
+    assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= set(files)
+    for file in files:
+        if file.endswith(".json"):
+            (model / file).write_text((model / file).read_text() + "\n")
+        os.utime(model / file, (1, 1))
+        assert digest(recipe, tmp_path / "out") not in known, file
+        known.add(digest(recipe, tmp_path / "out"))
+    last = digest(recipe, tmp_path / "out")
+    (model / "README.md").write_text("changed")
+    (tmp_path / "test.jsonl").write_text((tmp_path / "test.jsonl").read_text() * 2)
+    assert digest(recipe, tmp_path / "out") == last
+
+
+def test_the_digest_of_a_new_model_holds_its_tokenizer(values: dict[str, Any], minilm: Path, tmp_path: Path) -> None:
+    model = bert("BertModel", minilm, tmp_path / "model")
+    output = tmp_path / "out"
+    output.mkdir()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(model / file, output / file)
+    recipe = {**values, "model": None, "config": json.loads((model / "config.json").read_text())}
+    first = digest(recipe, output)
+    (output / "config.json").write_text((output / "config.json").read_text() + "\n")  # as saving the model does
+    assert digest(recipe, output) == first
+    (output / "tokenizer.json").write_text((output / "tokenizer.json").read_text() + "\n")
+    assert digest(recipe, output) != first
+
+
+@pytest.mark.parametrize("name", ["validation", "test"])
+@pytest.mark.parametrize("objective", ["sequence-classification", "token-classification"])
+def test_an_unknown_label_is_named_before_the_first_step(
+    values: dict[str, Any], name: str, objective: str, tmp_path: Path
+) -> None:
+    row = {"text": "a b", "label": "good", "tokens": ["a", "b"], "tags": ["O", "B"]}
+    bad = {**row, "label": "awful", "tags": ["O", "X"]}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 4)
+    (tmp_path / "other.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(bad) + "\n")
+    data = {"folder": tmp_path, "train": "rows.jsonl", name: "other.jsonl"}
+    observer = Recorder()
+    changed = {**values, "objective": {"name": objective}, "data": data, "loop": {"epochs": 1}}
+    with pytest.raises(InputError, match=r"other\.jsonl, line 2: (label 'awful'|tag 'X') is none of the model's"):
+        triform.train(**changed, output=tmp_path / "out", observer=observer)
+    assert not observer.records
+
+
+def test_validation_files_without_rows_are_refused(values: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("text,label\na,x\nb,y\n")
+    (tmp_path / "none.csv").write_text("text,label\n")
+    data = {"folder": tmp_path, "train": "rows.csv", "validation": "none.csv"}
+    with pytest.raises(InputError, match="nothing to validate on: the files hold no row"):
+        triform.train(**{**values, "data": data}, output=tmp_path / "out")
 
 
 def test_without_torch() -> None:

@@ -40,7 +40,7 @@ class InputColumns:
         Without a choice, a plain text is in the column text or in the only column.
 
         Raises:
-            InputError: a column is missing, or the header names a column twice.
+            InputError: a column is missing.
         """
         if not self._columns:
             only = {"text": header[0]} if len(header) == 1 else {}
@@ -50,9 +50,6 @@ class InputColumns:
             remedy = f"the columns of {', '.join(self._fields)}" if self.reads_objects else "the column to read"
             lack = f"; there is no {', '.join(missing)}" if missing else ""
             raise InputError(f"{where}: the columns are {', '.join(header)}{lack}. Name {remedy}.")
-        twice = [column for column in self._columns.values() if list(header).count(column) > 1]
-        if twice:
-            raise InputError(f"{where}: the header names {twice[0]!r} more than once. Name each column once.")
 
     def read_record(self, record: Mapping[str, str]) -> Any:
         """Make the input from a record of a table; a cell holds a list of texts as JSON.

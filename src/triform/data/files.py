@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +82,12 @@ class Files:
         with ExitStack() as stack:
             sources = [stack.enter_context(Source(path, encoding=self.encoding)) for path in paths.values()]
             files = [read_rows(source, FileFormat.TXT) for source in sources]
-            try:
-                for lines in zip(*files, strict=True):
-                    texts = [_sound(line).values for line in lines]
-                    yield Row(dict(zip(paths, texts, strict=True)), lines[0].where)
-            except InputError:
-                raise
-            except ValueError as error:  # of zip
-                names = ", ".join(map(str, paths.values()))
-                raise InputError(
-                    f"{names}: expected files of as many lines each, since line goes with line."
-                ) from error
+            for lines in zip_longest(*files):
+                if None in lines:
+                    names = ", ".join(map(str, paths.values()))
+                    raise InputError(f"{names}: expected files of as many lines each, since line goes with line.")
+                texts = [_sound(line).values for line in lines]
+                yield Row(dict(zip(paths, texts, strict=True)), lines[0].where)
 
 
 def _sound(row: Row) -> Row:

@@ -23,7 +23,7 @@ class FileFormat(StrEnum):
     CSV = "csv"
     """A table with a header and commas between cells; a quoted cell may hold line breaks."""
     TSV = "tsv"
-    """A table with a header and tabs between cells."""
+    """A table with a header and tabs between cells: each line is a record, and a quotation mark is a letter."""
     JSONL = "jsonl"
     """A JSON value on each line."""
     CONLL = "conll"
@@ -114,7 +114,9 @@ def _read_json_values(source: Source) -> Iterator[Row]:
 
 def _read_table(source: Source, format: FileFormat, check_header: CheckHeader) -> Iterator[Row]:
     csv.field_size_limit(LONGEST_LINE)
-    reader = csv.reader(_sound_lines(source), delimiter="\t" if format is FileFormat.TSV else ",", strict=True)
+    # Most published TSV is lines with tabs, and a sentence may begin with a quotation mark.
+    dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if format is FileFormat.TSV else {"delimiter": ","}
+    reader = csv.reader(_sound_lines(source), strict=True, **dialect)
     header: list[str] | None = None
     while True:
         where = f"{source.name}, line {reader.line_num + 1}"
@@ -128,11 +130,28 @@ def _read_table(source: Source, format: FileFormat, check_header: CheckHeader) -
             source.num_blank_lines += 1
         elif header is None:
             header = cells
+            _check_names(header, where)
             check_header(header, where)
         elif len(cells) != len(header):
             yield Row(None, where, f"{count(len(cells), 'cell')}, where the header has {len(header)}.")
+        elif format is FileFormat.TSV and (quoted := next(filter(_is_quoted, cells), None)):
+            problem = f"{quoted[:100]!r} is quoted as in CSV, and a TSV has no quotes. Convert the file to CSV."
+            yield Row(None, where, problem)
         else:
             yield Row(dict(zip(header, cells, strict=True)), where)
+
+
+def _check_names(header: Sequence[str], where: str) -> None:
+    """Refuse a header with a name twice; columns without a name are ignored."""
+    twice = [name for name in header if name and header.count(name) > 1]
+    if twice:
+        raise InputError(f"{where}: the header names {twice[0]!r} more than once. Name each column once.")
+
+
+def _is_quoted(cell: str) -> bool:
+    """Check whether a program has quoted a cell: within quotation marks there are only doubled ones."""
+    inside = cell[1:-1]
+    return cell[:1] == cell[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def _sound_lines(source: Source) -> Iterator[str]:
@@ -152,7 +171,7 @@ def _read_sentences(source: Source) -> Iterator[Row]:
     words: list[list[str]] = []
     begin = ""
     for row in _read_texts(source):
-        cells = (row.values or "").split()
+        cells = re.findall(r"[^ \t]+", row.values or "")  # a space of Unicode may stand within a word
         if row.error:
             yield row
         elif not cells or cells[0] == "-DOCSTART-":

@@ -1,5 +1,6 @@
 """Lines of a file or of standard input, decompressed, decoded and numbered."""
 
+import codecs
 import gzip
 import sys
 import zlib
@@ -15,6 +16,9 @@ from triform.errors import InputError
 LONGEST_LINE = 16 * 2**20
 """Most bytes of a line and characters of a cell. More means another kind of file, or a quote that is left open."""
 
+CHUNK = 2**16
+"""Bytes that are decoded at once."""
+
 
 class Source:
     """Reads the lines of a file, compressed with gzip or not, or of standard input.
@@ -26,7 +30,7 @@ class Source:
         encoding: of the text, as Python names it.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: the file cannot be opened, or the encoding is unknown.
     """
 
     def __init__(self, path: str | Path, *, encoding: str = "utf-8") -> None:
@@ -38,6 +42,13 @@ class Source:
         self.num_bytes: int | None = None
         """Bytes on disk; None where the size is not known."""
         self._opened = ExitStack()
+        try:
+            # In most encodings the byte of a line end is nothing else, so that lines can be cut first.
+            self._is_cut_by_byte = "\n".encode(encoding) == b"\n"
+        except (LookupError, ValueError) as error:
+            raise InputError(
+                f"encoding = {encoding!r}: expected an encoding that Python knows, such as utf-8."
+            ) from error
         if path == "-":
             self._raw = self._lines = cast(IO[bytes], sys.stdin.buffer)
             return
@@ -67,15 +78,53 @@ class Source:
         Raises:
             InputError: the file is empty or damaged, or a line is longer than `LONGEST_LINE`.
         """
+        lines = self._lines_cut_by_byte() if self._is_cut_by_byte else self._decoded_lines()
+        number = 0
+        for number, row in enumerate(lines, 1):
+            yield Row(row.values.removeprefix("\ufeff"), row.where) if number == 1 and row.values else row
+        if not number:
+            raise InputError(f"{self.name} is empty: expected at least one row.")
+
+    def _lines_cut_by_byte(self) -> Iterator[Row]:
+        """Cut lines, and decode each; an undecodable line is a row with an error."""
         for number, line in enumerate(self._lines_of_bytes(), 1):
             where = f"{self.name}, line {number}"
             try:
-                text = line.decode(self.encoding)
+                yield Row(line.decode(self.encoding), where)
             except UnicodeDecodeError as error:
-                problem = f"{error.reason} at byte {error.start}"
-                yield Row(None, where, f"not {self.encoding.upper()}: {problem}. Convert the file first.")
-            else:
-                yield Row(text.removeprefix("\ufeff") if number == 1 else text, where)
+                yield Row(None, where, self._not_decoded(error))
+
+    def _decoded_lines(self) -> Iterator[Row]:
+        """Decode the file, and cut lines.
+
+        Raises:
+            InputError: the file cannot be decoded, so that the next line cannot be found.
+        """
+        decoder, rest, number = codecs.getincrementaldecoder(self.encoding)(), "", 0
+        while True:
+            try:
+                data = self._lines.read(CHUNK)
+                rest += decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise InputError(f"{self.name}, after line {number}: {self._not_decoded(error)}") from error
+            except (OSError, EOFError, zlib.error) as error:
+                raise InputError(f"{self.name} cannot be read beyond line {number}: {error}") from error
+            *whole, rest = rest.split("\n")
+            if not data and rest:
+                whole, rest = [*whole, rest], ""
+            for line in whole:
+                number += 1
+                yield Row(line + "\n", f"{self.name}, line {number}")
+            if len(rest) > LONGEST_LINE:
+                raise self._too_long(number + 1)
+            if not data:
+                return
+
+    def _not_decoded(self, error: UnicodeDecodeError) -> str:
+        return f"not {self.encoding.upper()}: {error.reason} at byte {error.start}. Convert the file first."
+
+    def _too_long(self, number: int) -> InputError:
+        return InputError(f"{self.name}, line {number}: longer than {LONGEST_LINE >> 20} MiB. Is it text?")
 
     def _lines_of_bytes(self) -> Iterator[bytes]:
         number = 0
@@ -83,9 +132,7 @@ class Source:
             while line := self._lines.readline(LONGEST_LINE + 1):
                 number += 1
                 if len(line) > LONGEST_LINE:
-                    raise InputError(f"{self.name}, line {number}: longer than {LONGEST_LINE >> 20} MiB. Is it text?")
+                    raise self._too_long(number)
                 yield line
         except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{self.name} cannot be read beyond line {number}: {error}") from error
-        if not number:
-            raise InputError(f"{self.name} is empty: expected at least one row.")

@@ -175,4 +175,5 @@ def _drawn(
 
 def _penalized(score: float, length: int, config: GenerationConfig) -> float:
     """Divide a score by length^length_penalty, in float32 as the reference implementation does."""
-    return float(np.float32(score) / np.float32(length**config.length_penalty))
+    with np.errstate(over="ignore", divide="ignore"):  # an enormous penalty makes all scores equal
+        return float(np.float32(score) / np.float32(np.float64(length) ** config.length_penalty))

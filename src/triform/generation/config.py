@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from triform.errors import InputError, UnsupportedModelError, shown
+from triform.errors import InputError, shown
 from triform.generation.rules import (
     BAD_WORDS,
     EARLY_STOPPING,
@@ -23,28 +23,15 @@ from triform.generation.rules import (
 from triform.generation.sequence import FinishReason, Limit
 from triform.hub import Checkpoint
 
+if TYPE_CHECKING:
+    from triform.generation.checkpoint_settings import UnusedSettings
+
 MAX_NEW_TOKENS = 256
 """Default limit of new tokens for caller and checkpoint without a limit, as in the pipelines of transformers."""
-
-NOT_IMPLEMENTED: Mapping[str, Any] = {
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "force_words_ids": None,
-    "sequence_bias": None,
-    "exponential_decay_length_penalty": None,
-    "guidance_scale": 1.0,
-    "typical_p": 1.0,
-    "top_h": None,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "penalty_alpha": None,
-    "num_beam_groups": 1,
-    "diversity_penalty": 0.0,
-    "remove_invalid_values": False,
-    "watermarking_config": None,
-    "dola_layers": None,
-}
-"""Settings of transformers without an implementation here → the value without an effect."""
+MAX_CHECKPOINT_TOKENS = 2**17
+"""Ceiling of a checkpoint's own limit: a stranger's file does not decide how long a call runs."""
+MAX_WITHOUT_CONTEXT = 4096
+"""Ceiling of a checkpoint's own limit for a model without a context length, such as T5."""
 
 
 class ContextEnd(StrEnum):
@@ -203,6 +190,8 @@ class GenerationConfig:
 
     given: frozenset[str] = frozenset()
     """Names of the settings that the caller has set."""
+    unused: "UnusedSettings | None" = field(default=None, compare=False, repr=False)
+    """Settings of the checkpoint that have no effect until the caller sets another."""
 
     def __post_init__(self) -> None:
         for name, own in SETTINGS.items():
@@ -226,44 +215,32 @@ class GenerationConfig:
         Raises:
             UnsupportedModelError: a setting is impossible, or not implemented in this version.
         """
-        config = checkpoint.read_object("config.json")
-        name = "generation_config.json" if checkpoint.has("generation_config.json") else "config.json"
-        own = {key: value for key, value in checkpoint.read_object(name).items() if value is not None}
-        where = checkpoint.folder / name
-        for key, neutral in NOT_IMPLEMENTED.items():
-            if own.get(key, neutral) not in (neutral, []):
-                raise UnsupportedModelError(
-                    f"{where}: {key} = {own[key]!r} changes the answers, and this version does not implement it. "
-                    "To generate without it, remove it from a copy of the file."
-                )
-        for key in ("eos_token_id", "decoder_start_token_id", "bos_token_id"):
-            own.setdefault(key, config.get(key))
-        if own["decoder_start_token_id"] is None:
-            own["decoder_start_token_id"] = own["bos_token_id"]
-        try:
-            return cls(**_converted({key: own[key] for key in own if key in SETTINGS}))
-        except InputError as error:
-            raise UnsupportedModelError(f"{where}: {error} To generate, correct it in a copy of the file.") from error
+        from triform.generation.checkpoint_settings import read_checkpoint_settings
+
+        return read_checkpoint_settings(checkpoint)
 
     def updated(self, settings: Mapping[str, Any]) -> "GenerationConfig":
         """Return a copy with the caller's settings; None leaves a setting unchanged.
 
         Raises:
             InputError: a setting is unknown, impossible, or has no effect.
+            UnsupportedModelError: a setting of the checkpoint is impossible or not implemented, and now has an effect.
         """
         for name in settings:
-            if name in NOT_IMPLEMENTED:
-                raise InputError(f"{name} is not implemented in this version.")
             if name not in SETTINGS:
-                raise InputError(f"generate has no setting {name}. It has {', '.join(SETTINGS)}.")
-        chosen = _converted(settings)
+                raise _unknown(name)
+        chosen = converted(settings)
         # The caller's limit of one kind overrides the checkpoint's limit of the other kind.
         for name, other in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
             if name in chosen:
                 chosen.setdefault(other, None)
         updated = replace(self, **chosen, given=self.given | {name for name in chosen if chosen[name] is not None})
         updated._check_use()
-        return updated
+        return updated if self.unused is None else self.unused.awaken(updated)
+
+    def has_effect(self, name: str) -> bool:
+        """Check whether the setting that another setting needs is set."""
+        return {"do_sample": self.do_sample, "num_beams": self.num_beams > 1}.get(SETTINGS[name].needs or "", True)
 
     def limit(self, prompt_length: int, context_length: int | None) -> Limit:
         """Compute the most tokens after a prompt: from the caller, else the checkpoint, else `MAX_NEW_TOKENS`.
@@ -273,15 +250,21 @@ class GenerationConfig:
             context_length: tokens of the model's context; None for no limit.
 
         Raises:
-            InputError: the caller's limit exceeds the context with `at_context_end` at `error`, or allows no token.
+            InputError: the limit allows no token, or the caller's exceeds the context with `at_context_end` at `error`.
         """
         is_callers = bool(self.given & {"max_new_tokens", "max_length"})
         limit = self.max_new_tokens
-        if limit is None and self.max_length is not None:
-            limit = self.max_length - prompt_length
-        if is_callers and limit is not None and limit < 1:
-            raise InputError(f"max_length={self.max_length}: expected more than a prompt's {prompt_length} tokens.")
-        limit = limit if limit is not None and limit > 0 else MAX_NEW_TOKENS
+        if limit is None:
+            limit = MAX_NEW_TOKENS if self.max_length is None else self.max_length - prompt_length
+        if limit < 1:
+            whose = "" if is_callers else " of the checkpoint"
+            raise InputError(
+                f"max_length={self.max_length}{whose}: expected more than a prompt's {prompt_length} tokens. "
+                "Set max_new_tokens."
+            )
+        if not is_callers:
+            ceiling = MAX_WITHOUT_CONTEXT if context_length is None else context_length
+            limit = min(limit, ceiling, MAX_CHECKPOINT_TOKENS)
         room = math.inf if context_length is None else context_length - prompt_length
         if limit <= room or self.at_context_end is ContextEnd.SLIDE:
             return Limit(num_tokens=limit)
@@ -319,13 +302,10 @@ class GenerationConfig:
         Raises:
             InputError: naming the settings and the remedy.
         """
-        for needed, is_met, remedy in (
-            ("do_sample", self.do_sample, "do_sample=True"),
-            ("num_beams", self.num_beams > 1, "num_beams greater than 1"),
-        ):
-            unused = sorted(name for name in self.given if SETTINGS[name].needs == needed)
-            if unused and not is_met:
-                raise InputError(f"{', '.join(unused)}: no effect without {remedy}.")
+        for needed, remedy in (("do_sample", "do_sample=True"), ("num_beams", "num_beams greater than 1")):
+            names = sorted(name for name in self.given if SETTINGS[name].needs == needed and not self.has_effect(name))
+            if names:
+                raise InputError(f"{', '.join(names)}: no effect without {remedy}.")
 
 
 SETTINGS: Mapping[str, Setting] = {
@@ -336,6 +316,15 @@ SETTINGS: Mapping[str, Setting] = {
 """All settings by name."""
 
 
-def _converted(values: Mapping[str, Any]) -> dict[str, Any]:
+def _unknown(name: str) -> InputError:
+    """Make the error for a setting that a caller cannot set."""
+    from triform.generation.checkpoint_settings import NOT_IMPLEMENTED
+
+    if name in NOT_IMPLEMENTED:
+        return InputError(f"{name} is not implemented in this version.")
+    return InputError(f"generate has no setting {name}. It has {', '.join(SETTINGS)}.")
+
+
+def converted(values: Mapping[str, Any]) -> dict[str, Any]:
     """Convert values to the types of the fields, without the None values."""
     return {name: SETTINGS[name].rule.convert(value) for name, value in values.items() if value is not None}

@@ -16,6 +16,9 @@ from triform.generation.sequence import GrowingSequence
 Floats = NDArray[np.float32]
 Rows = NDArray[np.bool_]
 
+TINY_TEMPERATURE = 1e-30
+"""Least temperature for a division in float32."""
+
 
 def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: GenerationConfig) -> Floats:
     """Apply the settings for greedy choice, sampling and beams: (B, V) → (B, V), in the order of transformers."""
@@ -65,7 +68,7 @@ def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
     # With beams, one token more than the end tokens must stay, so that a beam can continue.
     least = 1 if config.num_beams == 1 else 1 + max(1, len(config.eos_token_id))
     if config.temperature != 1:
-        logits_BV = logits_BV / np.float32(config.temperature)
+        logits_BV = divide_by_temperature(logits_BV, config.temperature)
     if config.top_k:
         logits_BV = keep_top_k(logits_BV, max(config.top_k, least))
     if config.top_p < 1:
@@ -73,6 +76,13 @@ def warp(logits_BV: Floats, config: GenerationConfig) -> Floats:
     if config.min_p is not None:
         logits_BV = keep_min_p(logits_BV, config.min_p, least=least)
     return logits_BV
+
+
+def divide_by_temperature(logits_BV: Floats, temperature: float) -> Floats:
+    """Divide logits (B, V) by a temperature. A tiny one leaves the best tokens alone, where the quotient overflows."""
+    if temperature >= TINY_TEMPERATURE:
+        return logits_BV / np.float32(temperature)
+    return np.where(logits_BV == logits_BV.max(axis=-1, keepdims=True), np.float32(0), np.float32(-np.inf))
 
 
 def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty: float) -> Floats:

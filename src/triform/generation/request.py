@@ -160,6 +160,7 @@ def choice_rule(config: GenerationConfig) -> GenerationConfig:
         seed=None,
         num_return_sequences=1,
         given=frozenset(),
+        unused=None,
     )
 
 

@@ -1,7 +1,6 @@
 """Random numbers with a key for each sequence: a sequence draws the same numbers alone and in any batch."""
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -14,25 +13,25 @@ from triform.inputs import Batch
 
 
 def sequence_keys(batch: Batch, num_return_sequences: int, seed: int | None) -> list[int]:
-    """Compute a random key for each answer, from the seed, the ids of the prompt, and a count of equal prompts.
+    """Compute a random key for each answer, from the seed, the ids of the prompt, and the number of the answer.
+
+    With a seed, equal prompts have equal keys: a count of equal prompts would depend on the cut into batches.
 
     Arguments:
-        batch: B prompts. Equal prompts share one count, so a repeated prompt continues the answers of the first.
+        batch: B prompts.
         num_return_sequences: answers to each prompt.
-        seed: None for a random seed.
+        seed: None for a random seed of each prompt.
 
     Returns:
         B · num_return_sequences keys, in the order of the prompts.
     """
-    chosen = int.from_bytes(os.urandom(8)) if seed is None else seed
-    answered: Counter[bytes] = Counter()
     keys = []
     for begin, end in batch.spans.pairs():
         prompt = batch.ids[begin:end].astype("<i8").tobytes()
-        for _ in range(num_return_sequences):
-            name = f"{chosen} {answered[prompt]} ".encode() + prompt
+        chosen = int.from_bytes(os.urandom(8)) if seed is None else seed
+        for answer in range(num_return_sequences):
+            name = f"{chosen} {answer} ".encode() + prompt
             keys.append(int.from_bytes(blake2b(name, digest_size=16).digest(), "little"))
-            answered[prompt] += 1
     return keys
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from triform.data import Files
+from triform.errors import InputError
 from triform.model import Model
 from triform.tasks import Task
 from triform.training.batches import make_micro_batches
@@ -37,6 +38,15 @@ class Evaluator:
         of_loss = {name: score(loss) for name, score in self._objective.loss_scores.items()}
         of_answers = {} if self._task is None else evaluate(self._task, self._rows)
         return {"loss": loss, **of_loss, **of_answers}
+
+    def check(self) -> None:
+        """Read the validation rows.
+
+        Raises:
+            InputError: a row has no example, or there are no rows.
+        """
+        if not self._micro_batches:
+            raise InputError("There is nothing to validate on: the files hold no row.")
 
     def _loss(self) -> float:
         """Compute the mean loss over all targets; random masks are the same in every evaluation."""

@@ -93,6 +93,13 @@ class Objective(ABC, Generic[E]):
             InputError: something is wrong with the row, which is named.
         """
 
+    def check_answer(self, row: Row) -> None:
+        """Check that the answer of a test row is one that the model can give.
+
+        Raises:
+            InputError: a label that the model does not have.
+        """
+
     @abstractmethod
     def num_tokens(self, example: E) -> int:
         """Count the tokens of an example."""

@@ -11,7 +11,7 @@ from typing import Any
 from triform import families, spec
 from triform.data import Files
 from triform.errors import InputError, UnsupportedModelError
-from triform.hub import find_checkpoint
+from triform.hub import TOKENIZER_FILES, find_checkpoint
 from triform.inputs import Tokenizer
 from triform.model import Model, NewHead, load_for_training
 from triform.model.trainable import trainable_parameters
@@ -24,6 +24,7 @@ from triform.training.forecast import Forecast, forecast_memory
 from triform.training.loop import Training
 from triform.training.lora import save_adapter, with_lora
 from triform.training.metrics import Scores, require
+from triform.training.objective import Objective
 from triform.training.objectives import find_objective
 from triform.training.processes import Processes
 from triform.training.recipe import Recipe
@@ -101,7 +102,9 @@ def prepare_run(recipe: Recipe, base_dir: Path, processes: Processes) -> Run:
     if validation is not None:
         task = None if task_type is None else task_type(model, tokenizer, **recipe.evaluation)
         evaluator = Evaluator(model, objective, task, validation, recipe.batches.token_budget)
-    weights = [] if recipe.model is None else sorted(model.checkpoint.folder.glob("*.safetensors"))
+    if processes.is_first:
+        _check_rows(objective, evaluator, test)
+    data = [*train.all_paths(), *([] if validation is None else validation.all_paths())]
     batches = Batches(
         rows=train,
         objective=objective,
@@ -116,7 +119,7 @@ def prepare_run(recipe: Recipe, base_dir: Path, processes: Processes) -> Run:
         optimizer=recipe.optimizer,
         settings=recipe.loop,
         output=output,
-        run=_digest(recipe, [*train.all_paths(), *weights]),
+        run=_digest(recipe, data, model.checkpoint.folder),
         save=model.save if recipe.lora is None else partial(save_adapter, model),
         evaluate=evaluator,
         processes=processes,
@@ -161,8 +164,40 @@ def _has_head(source: str, wanted: NewHead) -> bool:
     return fits and set(wanted.labels or ()) <= set(labels)
 
 
-def _digest(recipe: Recipe, files: Sequence[Path]) -> str:
-    """Digest everything that determines the results: the recipe without the output, and stamps of files."""
-    stamps = [(path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.exists()]
-    content = {**asdict(recipe), "output": None, "triform": __version__, "stamps": stamps}
+def _check_rows(objective: Objective[Any], evaluator: Evaluator | None, test: Files | None) -> None:
+    """Check all rows that are read after the first step, so that a bad one does not end a long run.
+
+    Raises:
+        InputError: a row without an example, a label that the model does not have, or no validation rows.
+    """
+    if evaluator is not None:
+        evaluator.check()
+    for row in test or ():
+        objective.check_answer(row)
+
+
+SETTINGS_FILES = ("*.json", "*.txt", "*.model", "*.spm", "*.jinja", "[0-9]*_*/*.json")
+"""Files of a checkpoint beside the weights that results follow from: config, tokenizer, modules."""
+WEIGHTS_FILES = ("*.safetensors", "[0-9]*_*/*.safetensors")
+
+
+def _digest(recipe: Recipe, data: Sequence[Path], folder: Path) -> str:
+    """Digest everything that determines the results: the recipe without the output, data and the files of the model.
+
+    Arguments:
+        recipe: the recipe.
+        data: files of rows, of which size and time are taken.
+        folder: the folder of the model. The run itself writes the folder of a new model, all but its tokenizer.
+    """
+    is_new = recipe.model is None
+    large = [] if is_new else _found(folder, WEIGHTS_FILES)
+    small = _found(folder, TOKENIZER_FILES if is_new else SETTINGS_FILES)
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in (*data, *large) if path.exists()]
+    contents = [(path.name, hashlib.blake2b(path.read_bytes()).hexdigest()) for path in small]
+    content = {**asdict(recipe), "output": None, "triform": __version__, "stamps": stamps, "contents": contents}
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _found(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """List the files of a folder that match one of some patterns, in one order."""
+    return sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})

@@ -2,10 +2,12 @@
 
 import json
 import re
+import stat
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triform.errors import InputError, TokenizerError, shown
@@ -23,6 +25,10 @@ EXAMPLE = '[{"role": "user", "content": "Hello!"}]'
 OWN_FIELDS = ("tools", "documents", "chat_template_kwargs")
 FILE, FOLDER = "chat_template.jinja", "additional_chat_templates"
 END_MARK = "THE-MESSAGE-ENDS-HERE "
+MAX_TEMPLATE = 2**17
+"""The most bytes of a template, several times the largest that is published: compiling takes time and memory."""
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names of a message's reasoning, in the order of transformers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,16 +103,16 @@ class ChatTemplate:
             named["default"] = checkpoint.folder / FILE
         if named:
             where = FILE if "default" in named else FOLDER
-            try:
-                sources = {name: path.read_text(encoding="utf-8") for name, path in named.items()}
-            except UnicodeDecodeError as error:
-                raise TokenizerError(f"{checkpoint.folder / where} is not UTF-8: {error}. Fetch it again.") from error
+            sources = {name: _read_source(path) for name, path in named.items()}
             return cls(sources, str(checkpoint.folder / where), tokenizer)
         for name in ("tokenizer_config.json", "chat_template.json"):
             found = checkpoint.read_object(name).get("chat_template") if checkpoint.has(name) else None
             if found is not None:
                 where = str(checkpoint.folder / name)
-                return cls(_named_sources(found, where), where, tokenizer)
+                sources = _named_sources(found, where)
+                for source in sources.values():
+                    _check_size(len(source), where)
+                return cls(sources, where, tokenizer)
         raise TokenizerError(
             f"{checkpoint.folder} has no chat template: expected {FILE}, or chat_template in tokenizer_config.json. "
             "A model that was not trained for conversation has none: give it plain text. "
@@ -146,7 +152,7 @@ class ChatTemplate:
         variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
         # Not a variable of the conversation: it follows from continue_final_message.
         variables["add_generation_prompt"] = not continue_final_message
-        text = render(self._compiled[name], variables, self._where)
+        text = render(self._compiled[name], variables, self._where, size=len(said))
         if continue_final_message:
             text = _up_to_end_mark(text, self._where)
         return self._without_marks(text, mark)
@@ -183,7 +189,9 @@ def _message(number: int, message: Any) -> Message:
     content = message.get("content")
     if content is None and not message.get("tool_calls"):
         raise InputError(f"Message {number} has no content: expected a text. Got {shown(message)}.")
-    known = {key: value for key, value in message.items() if value is not None}
+    reasoning = next((message[key] for key in REASONING if message.get(key) is not None), None)
+    read = message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
+    known = {key: value for key, value in read.items() if value is not None}
     if content is not None and not isinstance(content, str):
         known["content"] = "".join(_part(number, part) for part in _list(content, f"content of message {number}") or ())
     return known
@@ -199,6 +207,31 @@ def _list(value: Any, name: str) -> list[Any] | None:
     if value is not None and not isinstance(value, list | tuple):
         raise InputError(f"{name}: expected a list, got {shown(value)}.")
     return None if value is None else list(value)
+
+
+def _read_source(path: Path) -> str:
+    """Read the file of a template.
+
+    Raises:
+        TokenizerError: the file is large, is not a regular file, cannot be read, or is not UTF-8.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise TokenizerError(f"{path} is not a regular file. Fetch it again.")
+        _check_size(status.st_size, str(path))
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TokenizerError(f"{path} is not UTF-8: {error}. Fetch it again.") from error
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _check_size(size: int, where: str) -> None:
+    if size > MAX_TEMPLATE:
+        raise TokenizerError(
+            f"{where}: a chat template of {size:,} bytes, expected at most {MAX_TEMPLATE:,}. Is it another file?"
+        )
 
 
 def _named_sources(found: Any, where: str) -> dict[str, str]:
@@ -235,8 +268,19 @@ def _up_to_end_mark(text: str, where: str) -> str:
 
 
 def _unused_character(text: str) -> str:
-    """Find a private-use character that does not occur in a text."""
-    return next(mark for mark in map(chr, range(0xF0000, 0xFFFFE)) if mark not in text)
+    """Find a character of the planes 15 and 16, for private use, that does not occur in a text.
+
+    Raises:
+        InputError: all of them occur.
+    """
+    used = set(text)
+    for mark in map(chr, range(0xF0000, 0x110000)):
+        if mark not in used:
+            return mark
+    raise InputError(
+        "The conversation holds every character for private use, U+F0000 to U+10FFFF; one of them must be free to mark "
+        "the special tokens that messages spell. Take them out."
+    )
 
 
 def _plain(value: Any, change: Callable[[str], str]) -> Any:

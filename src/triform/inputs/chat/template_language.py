@@ -1,74 +1,140 @@
 """The language of chat templates: Jinja in a sandbox, with the usual additions of chat templates.
 
 A template is untrusted code from the publisher of the model. It may read its variables and write text; the sandbox
-keeps it from Python. This module imports jinja2, so it is imported only for a model with a template.
+keeps it from Python, and a budget keeps it from taking all time or memory. This module imports jinja2, so it is
+imported only for a model with a template.
 """
 
-import json
-import time
-from collections.abc import Mapping, Sized
-from datetime import datetime
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from jinja2 import Template, nodes, pass_context
+from jinja2 import Template, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
 
 from triform.errors import InputError, TokenizerError
+from triform.inputs.chat.template_budget import BUDGET, ITEM, MAX_BITS, Budget
+from triform.inputs.chat.template_operations import (
+    ENTITY,
+    BoundedFormatter,
+    RefusedError,
+    TextFormat,
+    allowed_methods,
+    bound_environment,
+    call_method,
+    fill,
+    percent,
+)
 
-LONGEST = 50_000_000
-"""The most characters that a template may write, or make by one product: more than any context holds."""
+LONGEST = 40_000_000
+"""The most characters that a template may write and make, beside `COPIES` of the conversation."""
+COPIES = 50
+"""Copies of the conversation that a template may make: a template that joins its messages copies many."""
 MOST_SECONDS = 5.0
-"""The processor time of a template: ends nested loops that write nothing."""
-MAX_BITS = 10_000
-"""The most bits of a whole number that a template computes."""
-END = " end"
-"""The variable that holds the deadline; its name has a blank, so no template can set it."""
-
-
-class _RefusedError(Exception):
-    """The template has called `raise_exception`."""
+"""The processor time of a template."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """A sandbox that bounds the result of one operation, and enters no loop or macro after the deadline."""
+    """A sandbox whose operations stay within a budget."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "%", "**"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        numbers = [side for side in (left, right) if isinstance(side, int)]
-        lengths = [len(side) for side in (left, right) if isinstance(side, Sized)]
-        if len(numbers) == 2:
-            bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
-            is_large = bits > MAX_BITS
-        else:
-            is_large = bool(numbers and lengths) and numbers[0] * lengths[0] > LONGEST
-        if is_large:
-            raise OverflowError(f"too large a result of {operator}")
-        return super().call_binop(context, operator, left, right)
+        budget = Budget.of(context)
+        if operator == "%" and isinstance(left, str):
+            return percent(budget, left, right)
+        if operator in "**":
+            _check_product(budget, operator, left, right)
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            escapes = hasattr(left, "__html__") or hasattr(right, "__html__")
+            budget.check_room((len(left) + len(right)) * (ENTITY if escapes else 1))
+        return budget.made(super().call_binop(context, operator, left, right))
+
+    def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        budget = Budget.of(context)
+        owner = getattr(obj, "__self__", None)
+        if isinstance(obj, TextFormat):
+            obj = partial(fill, BoundedFormatter(self, budget), obj.text)
+        elif isinstance(owner, str):
+            obj = partial(call_method, budget, owner, obj.__name__)
+        elif owner is not None:
+            budget.flat([owner, *args] if isinstance(owner, list | tuple) else list(args))
+        return super().call(context, obj, *args, **kwargs)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        if isinstance(argument, tuple):
+            raise TypeError("a tuple is no key")
+        return super().getitem(obj, argument)
+
+    def wrap_str_format(self, value: Any) -> Any:
+        owner = getattr(value, "__self__", None)
+        is_format = isinstance(owner, str) and getattr(value, "__name__", "") == "format"
+        return TextFormat(str(owner)) if is_format else None
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        allowed = allowed_methods(obj)
+        return (allowed is None or attr in allowed) and super().is_safe_attribute(obj, attr, value)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
-        for loop in tree.find_all(nodes.For):
-            loop.body.insert(0, nodes.ExprStmt(_step(loop.lineno), lineno=loop.lineno))
-            if loop.test is not None:
-                loop.test = nodes.And(_step(loop.lineno), loop.test, lineno=loop.lineno)
-        for macro in tree.find_all(nodes.Macro):
-            macro.body.insert(0, nodes.ExprStmt(_step(macro.lineno), lineno=macro.lineno))
+        for node in tree.find_all((nodes.EvalContextModifier,)):
+            raise TemplateSyntaxError("autoescape is not for chat templates", node.lineno)
+        _Bounding().visit(tree)
+        tree.set_environment(self)
         return tree
 
 
+def _check_product(budget: Budget, operator: str, left: Any, right: Any) -> None:
+    """Raise OverflowError for a product or a power that is too large."""
+    numbers = [side for side in (left, right) if isinstance(side, int)]
+    if len(numbers) == 2:
+        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+        if bits > MAX_BITS:
+            raise OverflowError(f"it makes a whole number of more than {MAX_BITS:,} bits")
+    elif numbers:
+        [repeated] = [side for side in (left, right) if not isinstance(side, int)]
+        size = len(repeated) * (1 if isinstance(repeated, str) else ITEM) if hasattr(repeated, "__len__") else 0
+        budget.check_room(size * max(numbers[0], 0))
+
+
+class _Bounding(NodeTransformer):
+    """Puts the hidden filters around the constructs of a template that no method of the sandbox sees."""
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        self.generic_visit(node)
+        match node:
+            case nodes.For() | nodes.Macro():
+                node.body.insert(0, nodes.ExprStmt(_step(node.lineno), lineno=node.lineno))
+                if isinstance(node, nodes.For) and node.test is not None:
+                    node.test = nodes.And(_step(node.lineno), node.test, lineno=node.lineno)
+            case nodes.TemplateData():  # written as an expression, so that its length counts
+                return nodes.Const(node.data, lineno=node.lineno)
+            case nodes.Concat():
+                return _filtered(nodes.List(node.nodes, lineno=node.lineno), " concat")
+            case nodes.Compare():
+                node.expr = _filtered(node.expr, " flat")
+            case nodes.Operand():
+                node.expr = _filtered(node.expr, " flat")
+            case nodes.Pair():
+                node.key = _filtered(node.key, " flat")
+            case nodes.Getitem(arg=nodes.Slice()) | nodes.List() | nodes.Dict() | nodes.Tuple(ctx="load"):
+                return _filtered(node, " made")
+        return node
+
+
+def _filtered(node: nodes.Expr, name: str) -> nodes.Expr:
+    """Apply a hidden filter to an expression; a constant needs none."""
+    if isinstance(node, nodes.Const):
+        return node
+    return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
+
+
 def _step(line: int) -> nodes.Filter:
-    return nodes.Filter(nodes.Const(True), "step", [], [], None, None, lineno=line)
-
-
-@pass_context
-def _check_time(context: Context, value: bool) -> bool:
-    if time.thread_time() > context[END]:
-        raise TimeoutError(f"it takes more than {MOST_SECONDS:g} s")
-    return value
+    return nodes.Filter(nodes.Const(True, lineno=line), " step", [], [], None, None, lineno=line)
 
 
 class _Generation(Extension):
@@ -92,10 +158,9 @@ def compile_template(source: str, where: str) -> Template:
         TokenizerError: the text is not in the language.
     """
     environment = _Environment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+        trim_blocks=True, lstrip_blocks=True, optimized=False, extensions=[_Generation, "jinja2.ext.loopcontrols"]
     )
-    environment.filters.update(tojson=_to_json, step=_check_time)
-    environment.globals.update(raise_exception=_refuse, strftime_now=_now)
+    bound_environment(environment)
     try:
         return environment.from_string(source)
     except Exception as error:  # errors of jinja2, and of the Python to which it translates
@@ -104,47 +169,26 @@ def compile_template(source: str, where: str) -> Template:
         raise TokenizerError(f"{where}{place}: no chat template: {error}. Fetch the file again.") from error
 
 
-def render(template: Template, variables: Mapping[str, Any], where: str) -> str:
+def render(template: Template, variables: Mapping[str, Any], where: str, *, size: int = 0) -> str:
     """Render a template with its variables.
+
+    Arguments:
+        template: the compiled template.
+        variables: the conversation and the special tokens.
+        where: the file, for messages.
+        size: characters of the conversation.
 
     Raises:
         InputError: the template refuses the variables, in its own words.
-        TokenizerError: the template fails, leaves the sandbox, exceeds its time, or writes too much.
+        TokenizerError: the template fails, leaves the sandbox, or exceeds its time or its memory.
     """
-    written: list[str] = []
-    length = 0
+    budget = Budget(LONGEST + COPIES * size, MOST_SECONDS)
     try:
-        for piece in template.generate({**variables, END: time.thread_time() + MOST_SECONDS}):
-            written.append(piece)
-            length += len(piece)
-            if length > LONGEST:
-                raise TokenizerError(f"{where}: the chat template writes more than {LONGEST:,} characters. Mend it.")
-    except _RefusedError as refusal:
+        return "".join(template.generate({**variables, BUDGET: budget}))
+    except RefusedError as refusal:
         raise InputError(f"{where} refuses the conversation: {refusal}") from refusal
-    except TokenizerError:
-        raise
     except Exception as error:  # untrusted code may fail in any way
         raise TokenizerError(
             f"{where}: the chat template fails on this conversation: {type(error).__name__}: {error}. "
             "Give it what it expects, or mend the file."
         ) from error
-    return "".join(written)
-
-
-def _to_json(
-    value: Any,
-    ensure_ascii: bool = False,
-    indent: int | None = None,
-    separators: tuple[str, str] | None = None,
-    sort_keys: bool = False,
-) -> str:
-    """Write plain JSON; the filter of jinja2 escapes characters for HTML."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-
-def _refuse(message: Any) -> NoReturn:
-    raise _RefusedError(message)
-
-
-def _now(format: str) -> str:
-    return datetime.now().strftime(format)

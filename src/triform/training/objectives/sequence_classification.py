@@ -82,6 +82,9 @@ class SequenceClassification(Objective[LabelledText]):
         encoded = self._reader.read(row, text if pair is None else (text, pair))
         return [LabelledText(encoded.ids, encoded.token_type_ids, self._targets(row))]
 
+    def check_answer(self, row: Row) -> None:
+        self._targets(row)
+
     def num_tokens(self, example: LabelledText) -> int:
         return len(example.ids)
 

@@ -64,15 +64,22 @@ class TokenClassification(Objective[TaggedText]):
         return NewHead(cls.head, labels=find_labels(rows) if settings.labels is None else settings.labels)
 
     def examples(self, row: Row) -> list[TaggedText]:
+        words, tags = self._words_and_tags(row)
+        targets = np.array([self._labels[tag] for tag in tags])
+        windows = self._reader.read_in_windows(row, " ".join(words), overlap=None)
+        return [example for window in windows for example in _tagged(window, words, targets)]
+
+    def check_answer(self, row: Row) -> None:
+        self._words_and_tags(row)
+
+    def _words_and_tags(self, row: Row) -> tuple[list[str], list[str]]:
         words, tags = read_texts(row, "tokens"), read_texts(row, "tags")
         if len(words) != len(tags) or not words:
             raise InputError(f"{row.where}: expected a tag for each token, got {len(words)} and {len(tags)}.")
         unknown = [tag for tag in tags if tag not in self._labels]
         if unknown:
             raise InputError(f"{row.where}: tag {unknown[0]!r} is none of the model's: {', '.join(self._labels)}.")
-        targets = np.array([self._labels[tag] for tag in tags])
-        windows = self._reader.read_in_windows(row, " ".join(words), overlap=None)
-        return [example for window in windows for example in _tagged(window, words, targets)]
+        return words, tags
 
     def num_tokens(self, example: TaggedText) -> int:
         return len(example.ids)
