@@ -135,8 +135,8 @@ class ForwardContext:
         positions: Integers = np.arange(len(first_rows)) - first_rows
         if is_padding is None or not is_padding.any():
             return positions
-        before = np.cumsum(is_padding) - is_padding
-        skipped = before - np.repeat(before[self.spans.begins], self.spans.lengths)
+        before: Integers = np.cumsum(is_padding) - is_padding
+        skipped: Integers = before - np.repeat(before[self.spans.begins], self.spans.lengths)
         return np.where(is_padding, -1, positions - skipped)
 
     def compute_once(self, key: Hashable, compute: Callable[[], T]) -> T:
