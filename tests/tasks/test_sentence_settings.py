@@ -362,3 +362,26 @@ def test_a_cross_encoder_follows_its_files(minilm: Path, tmp_path: Path) -> None
         )
         scores = [each["score"] for each in sorted(found, key=lambda each: each["index"])]
         assert scores == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_decoder_without_modules_is_pooled_by_its_last_token(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "plain")
+    expected = SentenceTransformer(str(folder), device="cpu").encode("Once upon a time")
+    np.testing.assert_allclose(triform.pipeline("embed", folder)("Once upon a time"), expected, rtol=0, atol=1e-5)
+    # sentence-transformers would read a text as a message.
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "chat", checkpoints.CHAT_TEMPLATE)
+    with pytest.raises(UnsupportedModelError, match=r"has a chat template and no modules\.json"):
+        triform.pipeline("embed", folder)
+
+
+@pytest.mark.slow
+def test_settings_without_modules_do_not_count(sound: Path, tmp_path: Path) -> None:
+    folder = copy(sound, tmp_path / "model")
+    (folder / "modules.json").unlink()
+    edit(folder / TRANSFORMER, max_seq_length=9)
+    edit(folder / MODEL, default_prompt_name="query")
+    model = SentenceTransformer(str(folder), device="cpu")
+    embed = triform.pipeline("embed", folder, long_input="truncate")
+    with pytest.warns(TruncationWarning, match="longer than 50 tokens"):
+        np.testing.assert_allclose(embed(TEXTS), [model.encode(text) for text in TEXTS], rtol=0, atol=2e-5)
