@@ -14,6 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from peft import LoraConfig
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, Pooling
@@ -27,6 +28,7 @@ from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.tasks import find_task
 from triform.tasks.sequence_level.sentence_transformers import ACTIVATIONS, KINDS, torch_class
+from triform.weights.convert import convert
 
 TEXTS = ["The Cat sat on the Mat.", "a b c " * 40, "The [MASK] ΟΔΟΣ é"]
 OTHER = 'a "value" of a wrong kind'
@@ -286,6 +288,12 @@ def test_the_folder_of_the_transformer_is_followed(sound: Path, minilm: Path, tm
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", TRANSFORMER):
             (folder / name).unlink()
     assert check(folder) == "equal"
+    (inner / "model.safetensors").rename(inner / "kept")
+    torch.save(load_file(inner / "kept"), inner / "pytorch_model.bin")
+    convert(folder)
+    assert check(folder) == "equal"
+    with pytest.raises(UnsupportedModelError, match=r"0_BERT is one module of .*; saved without the others"):
+        triform.pipeline("embed", folder).model.save(tmp_path / "saved")
     if whole:  # a model that is loaded without its modules
         model = triform.load(folder, with_head=False)
         with pytest.raises(UnsupportedModelError, match=r"modules.json: the Transformer is in 0_BERT"):

@@ -206,7 +206,7 @@ def read_modules(checkpoint: Checkpoint) -> tuple[str, list[tuple[str, str]]]:
 
 def inside(checkpoint: Checkpoint, path: str) -> Checkpoint:
     """Return the checkpoint in a folder of this one; its report is part of this one's."""
-    return replace(checkpoint, folder=checkpoint.folder / path) if path else checkpoint
+    return replace(checkpoint, folder=checkpoint.folder / path, whole=checkpoint.folder) if path else checkpoint
 
 
 def _default_pooling(checkpoint: Checkpoint) -> spec.Pooling:
