@@ -384,6 +384,16 @@ def test_a_decoder_without_modules_is_pooled_by_its_last_token(tmp_path: Path) -
 
 
 @pytest.mark.slow
+def test_a_processor_is_refused_and_settings_of_images_are_not(sound: Path, tmp_path: Path) -> None:
+    folder = copy(sound, tmp_path / "model")
+    write(folder / "preprocessor_config.json", do_resize=True, size=224)
+    assert check(folder) == "equal"
+    edit(folder / "preprocessor_config.json", processor_class="CLIPProcessor")
+    with pytest.raises(UnsupportedModelError, match=r"preprocessor_config.json: processor_class is 'CLIPProcessor'"):
+        triform.pipeline("embed", folder)
+
+
+@pytest.mark.slow
 def test_settings_without_modules_do_not_count(sound: Path, tmp_path: Path) -> None:
     folder = copy(sound, tmp_path / "model")
     (folder / "modules.json").unlink()
