@@ -289,6 +289,17 @@ print(convert(sys.argv[1]).folder)
 
 
 @pytest.mark.slow
+def test_a_transformer_in_a_folder_of_its_own_is_fetched(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    files = hub.commits[FIRST]
+    hub.commits[FIRST] = {"modules.json": b"[]", **{f"0_BERT/{name}": content for name, content in files.items()}}
+    folder = elsewhere.find().folder
+    assert (folder / "0_BERT" / "model.safetensors").read_bytes() == files["model.safetensors"]
+    hub.requests.clear()
+    assert elsewhere.find().folder == folder
+    assert not hub.requests
+
+
+@pytest.mark.slow
 def test_a_model_with_only_pickles_is_refused_with_the_command_that_fetches_and_converts_them(
     hub: FakeHub, elsewhere: Elsewhere
 ) -> None:

@@ -80,6 +80,8 @@ PICKLES = Files(stem="pytorch_model", suffix=".bin")
 """What `triform convert` reads, and nothing else does."""
 MODULES = "*_Dense*"
 """Folders beside that hold weights: dense modules as sentence-transformers names them, such as 2_Dense."""
+TRANSFORMERS = "0_*"
+"""Folders of the transformer in older models of sentence-transformers, such as 0_BERT."""
 ADAPTER = Files(config="adapter_config.json", stem="adapter_model")
 
 
@@ -94,6 +96,8 @@ class Checkpoint:
     """The commit on the Hub; None for a local folder."""
     adapter: "Checkpoint | None" = None
     """The files of an adapter that is put on the model."""
+    whole: Path | None = None
+    """The folder of the sentence-transformers model of which this folder is a module; None for a whole model."""
     report: dict[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     """File → key → use of the key, of the settings files that were read so far; for `triform describe`."""
 
@@ -210,7 +214,7 @@ def _find_on_hub(model: str, revision: str | None, files: Files) -> Checkpoint:
                 model,
                 revision=revision,
                 allow_patterns=[
-                    *(files.weights, files.shards, f"{MODULES}/{files.weights}"),
+                    *(files.weights, files.shards, f"{MODULES}/{files.weights}", f"{TRANSFORMERS}/{files.weights}"),
                     *([ADAPTER.weights] if files == MODEL else []),  # the id of an adapter, or a model with an adapter
                     *DOWNLOADED,
                 ],
@@ -239,7 +243,7 @@ def _find_on_hub(model: str, revision: str | None, files: Files) -> Checkpoint:
 
 
 def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+    return any((own / name).is_file() for name in TOKENIZER_FILES for own in (folder, *folder.glob(TRANSFORMERS)))
 
 
 def _has_weights(folder: Path, files: Files) -> bool:
@@ -247,7 +251,8 @@ def _has_weights(folder: Path, files: Files) -> bool:
     if files == MODEL and (folder / ADAPTER.config).is_file() and not (folder / MODEL.config).is_file():
         files = ADAPTER
     if not (folder / files.config).is_file():
-        return False
+        inner = next(folder.glob(f"{TRANSFORMERS}/{files.config}"), None)
+        return inner is not None and _has_weights(inner.parent, files)
     if files == PICKLES and _has_weights(folder, MODEL) and any(folder.glob(f"{MODULES}/{PICKLES.weights}")):
         return True  # only modules are left to convert
     if not (folder / files.index).is_file() or (folder / files.weights).is_file():

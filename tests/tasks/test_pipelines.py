@@ -119,6 +119,28 @@ def test_token_classification_without_marked_subwords(tmp_path: Path, strategy: 
     )
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+def test_token_classification_of_words(minilm: Path, tmp_path: Path, strategy: str) -> None:
+    folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path, num_labels=3)
+    ours, reference = both("token-classification", folder)
+    inputs = [
+        ["Ada", "Lovelace", "didn't", "live", "in", "New York", "."],
+        ["Donaudampfschifffahrt"],
+        ["猫", "🐈", "cat"],
+    ]
+    options = {"aggregation_strategy": strategy, "is_split_into_words": True}
+    assert_same(ours(inputs, **options), [reference(words, **options)[0] for words in inputs])
+    assert_same(ours(inputs[0], **options), reference(inputs[0], **options))
+    for bad, message in (
+        ("a text", "^Input 1: Expected a list of one or more words, got 'a text'"),
+        ([], r"^Input 1: Expected a list of one or more words, got \[\]"),
+        (["a", ""], "^Input 1: Expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            ours([["a"], bad], **options)
+
+
 def test_token_classification_points_into_the_text(minilm: Path, tmp_path: Path) -> None:
     folder = checkpoints.bert("BertForTokenClassification", minilm, tmp_path, num_labels=3)
     tag = triform.pipeline("ner", model=folder, ignore_labels=[])

@@ -29,7 +29,7 @@ class Lengths(Task[Rows, int]):
         self.options = Options(token_budget=20)
         self.batches: list[list[int]] = []
 
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: Any, options: Any) -> bool:
         return isinstance(inputs, int)
 
     def preprocess(self, inputs: Sequence[int], options: Options) -> Batch:

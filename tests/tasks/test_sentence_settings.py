@@ -14,6 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from peft import LoraConfig
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense, Normalize, Transformer
 from sentence_transformers.sentence_transformer.modules import Dropout, Pooling
@@ -27,6 +28,7 @@ from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.tasks import find_task
 from triform.tasks.sequence_level.sentence_transformers import ACTIVATIONS, KINDS, torch_class
+from triform.weights.convert import convert
 
 TEXTS = ["The Cat sat on the Mat.", "a b c " * 40, "The [MASK] ΟΔΟΣ é"]
 OTHER = 'a "value" of a wrong kind'
@@ -240,25 +242,26 @@ def test_a_key_of_modules_is_followed_or_refused(sound: Path, tmp_path: Path, ke
 
 
 @pytest.mark.slow
-def test_settings_that_published_files_have_are_followed(sound: Path, tmp_path: Path) -> None:
-    for number, (file, values) in enumerate(
-        [
-            (TRANSFORMER, {"max_seq_length": 9, "do_lower_case": True}),
-            (TRANSFORMER, {"tokenizer_args": {"model_max_length": 10}, "max_seq_length": 20}),
-            (TRANSFORMER, {"max_seq_length": 60}),  # above model_max_length of tokenizer_config.json
-            (TRANSFORMER, {"processing_kwargs": {"text": {"max_length": 9}}}),
-            (TRANSFORMER, {"max_seq_length": 10, "tokenizer_args": {"truncation_side": "left"}}),
-            (POOLING, {"pooling_mode": "weightedmean", "include_prompt": False}),
-            (POOLING, {"pooling_mode": ["cls", "lasttoken"], "include_prompt": False}),
-            (MODEL, {"default_prompt_name": "query", "similarity_fn_name": "dot"}),
-        ]
-    ):
-        folder = copy(sound, tmp_path / str(number))
-        if file == POOLING and isinstance(values["pooling_mode"], list):
-            modules = json.loads((folder / "modules.json").read_text())
-            (folder / "modules.json").write_text(json.dumps([modules[0], modules[1], modules[4]]))
-        edit(folder / file, **values)
-        assert check(folder) == "equal", (file, values)
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        (TRANSFORMER, {"max_seq_length": 9, "do_lower_case": True}),
+        (TRANSFORMER, {"tokenizer_args": {"model_max_length": 10}, "max_seq_length": 20}),
+        (TRANSFORMER, {"max_seq_length": 60}),  # above model_max_length of tokenizer_config.json
+        (TRANSFORMER, {"processing_kwargs": {"text": {"max_length": 9}}}),
+        (TRANSFORMER, {"max_seq_length": 10, "tokenizer_args": {"truncation_side": "left"}}),
+        (POOLING, {"pooling_mode": "weightedmean", "include_prompt": False}),
+        (POOLING, {"pooling_mode": "lasttoken", "include_prompt": False}),
+        (MODEL, {"default_prompt_name": "query", "similarity_fn_name": "dot"}),
+    ],
+    ids=str,
+)
+def test_settings_of_published_files_are_followed(
+    sound: Path, tmp_path: Path, file: str, values: dict[str, Any]
+) -> None:
+    folder = copy(sound, tmp_path / "model")
+    edit(folder / file, **values)
+    assert check(folder) == "equal"
 
 
 @pytest.mark.slow
@@ -285,6 +288,12 @@ def test_the_folder_of_the_transformer_is_followed(sound: Path, minilm: Path, tm
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", TRANSFORMER):
             (folder / name).unlink()
     assert check(folder) == "equal"
+    (inner / "model.safetensors").rename(inner / "kept")
+    torch.save(load_file(inner / "kept"), inner / "pytorch_model.bin")
+    convert(folder)
+    assert check(folder) == "equal"
+    with pytest.raises(UnsupportedModelError, match=r"0_BERT is one module of .*; saved without the others"):
+        triform.pipeline("embed", folder).model.save(tmp_path / "saved")
     if whole:  # a model that is loaded without its modules
         model = triform.load(folder, with_head=False)
         with pytest.raises(UnsupportedModelError, match=r"modules.json: the Transformer is in 0_BERT"):
@@ -361,3 +370,36 @@ def test_a_cross_encoder_follows_its_files(minilm: Path, tmp_path: Path) -> None
         )
         scores = [each["score"] for each in sorted(found, key=lambda each: each["index"])]
         assert scores == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_decoder_without_modules_is_pooled_by_its_last_token(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "plain")
+    expected = SentenceTransformer(str(folder), device="cpu").encode("Once upon a time")
+    np.testing.assert_allclose(triform.pipeline("embed", folder)("Once upon a time"), expected, rtol=0, atol=1e-5)
+    # sentence-transformers would read a text as a message.
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "chat", checkpoints.CHAT_TEMPLATE)
+    with pytest.raises(UnsupportedModelError, match=r"has a chat template and no modules\.json"):
+        triform.pipeline("embed", folder)
+
+
+@pytest.mark.slow
+def test_a_processor_is_refused_and_settings_of_images_are_not(sound: Path, tmp_path: Path) -> None:
+    folder = copy(sound, tmp_path / "model")
+    write(folder / "preprocessor_config.json", do_resize=True, size=224)
+    assert check(folder) == "equal"
+    edit(folder / "preprocessor_config.json", processor_class="CLIPProcessor")
+    with pytest.raises(UnsupportedModelError, match=r"preprocessor_config.json: processor_class is 'CLIPProcessor'"):
+        triform.pipeline("embed", folder)
+
+
+@pytest.mark.slow
+def test_settings_without_modules_do_not_count(sound: Path, tmp_path: Path) -> None:
+    folder = copy(sound, tmp_path / "model")
+    (folder / "modules.json").unlink()
+    edit(folder / TRANSFORMER, max_seq_length=9)
+    edit(folder / MODEL, default_prompt_name="query")
+    model = SentenceTransformer(str(folder), device="cpu")
+    embed = triform.pipeline("embed", folder, long_input="truncate")
+    with pytest.warns(TruncationWarning, match="longer than 50 tokens"):
+        np.testing.assert_allclose(embed(TEXTS), [model.encode(text) for text in TEXTS], rtol=0, atol=2e-5)

@@ -70,6 +70,11 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
     """
     source = blueprint.checkpoint.folder
     check_output(source, folder)
+    if blueprint.checkpoint.whole is not None:
+        raise UnsupportedModelError(
+            f"{blueprint.checkpoint.folder} is one module of {blueprint.checkpoint.whole}; saved without the others it "
+            "would give other vectors. Load the folder of the module by triform.load, and save that model."
+        )
     kept = {name: _kept(blueprint, name, stored) for name, stored in parameters.items()}
     format = next((stored.format for stored in kept.values() if stored.format.is_integer), None)
     if format is not None:

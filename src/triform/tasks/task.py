@@ -118,7 +118,7 @@ class Task(ABC, Generic[Tensors, Answer]):
         return cls.processor_type.from_checkpoint(model.checkpoint)
 
     @abstractmethod
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: Any, options: Any) -> bool:
         """Check whether `inputs` is one input, and not a list or an iterable of inputs."""
 
     @abstractmethod
@@ -136,7 +136,7 @@ class Task(ABC, Generic[Tensors, Answer]):
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Answer one input, a list of them, or an iterable piece by piece."""
         runner = self.runner(**options)
-        if self.is_one(inputs):
+        if self.is_one(inputs, runner.options):
             return self.one(inputs, runner.answer(inputs), runner.options)
         if hasattr(inputs, "columns") or type(inputs).__name__ == "Series":
             # Iterating over a table of pandas gives the names of its columns.

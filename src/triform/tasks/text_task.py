@@ -55,7 +55,7 @@ class TextTask(Task[Tensors, Answer]):
         """The model's tokenizer."""
         return self.processor
 
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: Any, options: Any) -> bool:
         return isinstance(inputs, str | Mapping)
 
     def encode(

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import TensorSpec, serialize_file
 
 from triform.errors import EngineError, WeightError
-from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, Checkpoint, Files, find_checkpoint
+from triform.hub import ADAPTER, MODEL, MODULES, PICKLES, TRANSFORMERS, Checkpoint, Files, find_checkpoint
 from triform.replacing import replacing_files
 from triform.weights.export import check_output, copy_small_files, write_shards
 
@@ -92,7 +92,8 @@ def convert(
 
 def _pickles(checkpoint: Checkpoint) -> Iterator[tuple[str, Files, Files]]:
     """Yield (folder below the checkpoint's, names of the pickles there, names of the safetensors files)."""
-    for part in ("", *sorted(path.name for path in checkpoint.folder.glob(MODULES))):
+    parts = [path.name for pattern in (MODULES, TRANSFORMERS) for path in checkpoint.folder.glob(pattern)]
+    for part in ("", *sorted(parts)):
         for pickles, files in KINDS:
             if _is_there(checkpoint.folder / part, pickles):
                 yield part, pickles, files

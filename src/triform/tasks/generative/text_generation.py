@@ -56,9 +56,9 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
         """
         return ChatTemplate.from_checkpoint(self.model.checkpoint, self.tokenizer)
 
-    def is_one(self, inputs: Any) -> bool:
+    def is_one(self, inputs: Any, options: Any) -> bool:
         """Check whether `inputs` is one prompt: a text, an object with messages, or a list of messages."""
-        return super().is_one(inputs) or _is_conversation(inputs)
+        return super().is_one(inputs, options) or _is_conversation(inputs)
 
     def preprocess(self, inputs: Sequence[Any], options: TextGenerationOptions) -> Batch:
         chats: dict[int, EncodedText] = {}

@@ -13,11 +13,19 @@ from triform.settings import REQUIRED, Settings
 
 MODULES = "modules.json"
 MODEL = "config_sentence_transformers.json"
-TRANSFORMER = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+TRANSFORMER = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_albert_config.json",
+    "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
 """Names of the Transformer's settings, of which the first with a key counts."""
+
+PROCESSORS = ("processor_config.json", "preprocessor_config.json")
+"""Settings of images and sound, of which a processor's class alone concerns text."""
 
 HARMLESS_MODEL = ("__version__", "requirements", "keep_in_fp32_modules")
 HARMLESS_TRANSFORMER = (
@@ -115,6 +123,7 @@ class TransformerSettings:
         Raises:
             UnsupportedModelError: a setting that Triform lacks.
         """
+        _check_processor(checkpoint)
         names = [name for name in TRANSFORMER if checkpoint.has(name)]
         name = next((name for name in names if checkpoint.read_object(name)), None)
         if name is None:
@@ -139,6 +148,15 @@ class TransformerSettings:
         """Read the tokenizer of a checkpoint, changed by these settings."""
         tokenizer = Tokenizer.from_checkpoint(checkpoint, self.tokenizer or None)
         return tokenizer.lowercased() if self.lowercase else tokenizer
+
+
+def _check_processor(checkpoint: Checkpoint) -> None:
+    """Refuse a processor of other media, which may prepare text in its own way."""
+    for name in PROCESSORS:
+        if checkpoint.has(name):
+            own = Settings.of_file(checkpoint, name)
+            if own.optional_string("processor_class") is not None:
+                own.refuse("processor_class", "none: Triform reads the tokenizer alone")
 
 
 def _check_modalities(own: Settings, method_output: str, module_output: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from triform import spec
 from triform.engines import Array, Engine, ParameterRole
 from triform.errors import UnsupportedModelError, WeightError, shown
-from triform.hub import SENTENCE_MODULES, Checkpoint
+from triform.hub import SENTENCE_MODULES, TOKENIZER, Checkpoint
 from triform.model import Model
 from triform.networks.layers.linear import Linear
 from triform.networks.scope import Scope
@@ -66,6 +66,8 @@ KINDS = {
 
 OUTPUT = ("last_hidden_state", "token_embeddings")
 """The output of transformers that is pooled, and its name in sentence-transformers."""
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 TENSORS = WeightTable(rules=(Rename("linear.*", "linear.*"), Rename("residual.weight", "residual.weight")))
 
@@ -204,10 +206,18 @@ def read_modules(checkpoint: Checkpoint) -> tuple[str, list[tuple[str, str]]]:
 
 def inside(checkpoint: Checkpoint, path: str) -> Checkpoint:
     """Return the checkpoint in a folder of this one; its report is part of this one's."""
-    return replace(checkpoint, folder=checkpoint.folder / path) if path else checkpoint
+    return replace(checkpoint, folder=checkpoint.folder / path, whole=checkpoint.folder) if path else checkpoint
 
 
 def _default_pooling(checkpoint: Checkpoint) -> spec.Pooling:
+    own = checkpoint.having(TOKENIZER)
+    settings = own.read_object(TOKENIZER_CONFIG) if own.has(TOKENIZER_CONFIG) else {}
+    if settings.get("chat_template") is not None or own.has("chat_template.jinja") or own.has("chat_template.json"):
+        raise UnsupportedModelError(
+            f"{checkpoint.folder} has a chat template and no {MODULES}, so sentence-transformers would read each text "
+            f"as a message, which Triform does not do. Add the {MODULES} of a Transformer that reads texts, and of its "
+            "Pooling."
+        )
     config = checkpoint.read_object("config.json")
     architectures = config.get("architectures")
     named = isinstance(architectures, list) and architectures and str(architectures[0]).endswith("ForCausalLM")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from triform import spec
+from triform.errors import InputError, shown
 from triform.inputs import Batch, EncodedText, merge_windows
 from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, softmax
@@ -36,6 +37,7 @@ class TokenClassificationOptions(WindowOptions):
 
     aggregation_strategy: Aggregation = option(Aggregation.NONE, "Whether to put the tokens of an entity together.")
     ignore_labels: Sequence[str] = option(("O",), "Labels that are not reported.")
+    is_split_into_words: bool = option(False, "Whether each input is a list of words instead of a text.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +58,8 @@ class Token:
 class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
     """Answers `[{entity, score, index, word, start, end}]`; with aggregation `{entity_group, score, word, start, end}`.
 
-    `start` and `end` count characters of the text, `index` its tokens. A long text is read in windows that overlap,
+    `start` and `end` count characters of the text, `index` its tokens. With `is_split_into_words` an input is a list of
+    words; characters count in the words joined by spaces. A long text is read in windows that overlap,
     none of it left out, and tokens are put together once the windows are, so that an entity across a border is whole.
     """
 
@@ -67,8 +70,17 @@ class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
     head = spec.TokenHead
     forms = (spec.Encoder, spec.Decoder)
 
-    def preprocess(self, inputs: Sequence[str], options: TokenClassificationOptions) -> Batch:
-        return self.encode_windows(list(inputs), options)
+    def is_one(self, inputs: Any, options: TokenClassificationOptions) -> bool:
+        if not options.is_split_into_words:
+            return super().is_one(inputs, options)
+        return isinstance(inputs, list | tuple) and bool(inputs) and all(isinstance(word, str) for word in inputs)
+
+    def one(self, given: Any, answer: Any, options: TokenClassificationOptions) -> Any:
+        return [answer] if options.is_split_into_words else answer
+
+    def preprocess(self, inputs: Sequence[Any], options: TokenClassificationOptions) -> Batch:
+        texts = [joined(words) for words in inputs] if options.is_split_into_words else list(inputs)
+        return self.encode_windows(texts, options)
 
     def forward(self, batch: Batch, options: TokenClassificationOptions) -> Rows:
         return self.logits(batch)
@@ -138,6 +150,19 @@ class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
             "start": group[0]["start"],
             "end": group[-1]["end"],
         }
+
+
+def joined(words: Any) -> str:
+    """Join a list of words to a text, with a space between two words.
+
+    Raises:
+        InputError: not a list of words, or an empty word.
+    """
+    if not isinstance(words, list | tuple) or not words or not all(isinstance(word, str) and word for word in words):
+        raise InputError(
+            f"Expected a list of one or more words, got {shown(words)}. For texts leave is_split_into_words out."
+        )
+    return " ".join(words)
 
 
 def words(tokens: list[Token]) -> list[list[Token]]:
