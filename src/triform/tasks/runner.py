@@ -5,10 +5,9 @@ cannot be answered.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -18,9 +17,14 @@ from triform.inputs import Batch
 from triform.tasks.options import Options
 
 Answer = TypeVar("Answer")
+Given = TypeVar("Given")
 
 CHUNK_SIZE = 256
-"""Inputs that are preprocessed together; a stream is never read further ahead."""
+"""The most inputs that are preprocessed together; a stream is never read further ahead."""
+CHUNK_CHARACTERS = 2**20
+"""Characters that end a chunk: tokens take up to 450 bytes of memory for each character."""
+VALUE = 16
+"""Characters that a list, an object or a number in an input counts."""
 
 
 class ErrorPolicy(StrEnum):
@@ -37,6 +41,37 @@ class Failure:
     """Takes the place of the answer to an input that has none."""
 
     error: str
+
+
+def take_chunk(inputs: Iterable[Given], most: int, value: Callable[[Given], Any]) -> list[Given]:
+    """Take the next chunk from an iterator: at most `most` inputs, fewer where they are long.
+
+    Arguments:
+        inputs: what is left; the chunk depends on the inputs in it alone.
+        most: the most inputs.
+        value: gives the text, or the nested value, of an input.
+    """
+    chunk: list[Given] = []
+    room = CHUNK_CHARACTERS
+    for given in inputs:
+        chunk.append(given)
+        room -= num_characters(value(given))
+        if len(chunk) == most or room <= 0:
+            break
+    return chunk
+
+
+def num_characters(value: Any) -> int:
+    """Count the characters of the texts in a nested value, and some for each value in it."""
+    size, left = 0, [value]
+    while left:
+        each = left.pop()
+        size += len(each) if isinstance(each, str) else VALUE
+        if isinstance(each, Mapping):
+            left.extend(each.values())
+        elif isinstance(each, list | tuple):
+            left.extend(each)
+    return size
 
 
 class Steps(Protocol[Answer]):
@@ -65,7 +100,7 @@ class Runner(Generic[Answer]):
 
     @property
     def chunk_size(self) -> int:
-        """The number of inputs that are preprocessed together."""
+        """The most inputs that are preprocessed together."""
         return 1 if self._task.several_sequences else CHUNK_SIZE
 
     def answers(self, inputs: Iterable[Any]) -> Iterator[Answer]:
@@ -75,7 +110,7 @@ class Runner(Generic[Answer]):
             InputError: an input cannot be answered; the chunks before it are.
         """
         remaining, number = iter(inputs), 0
-        while chunk := list(islice(remaining, self.chunk_size)):
+        while chunk := take_chunk(remaining, self.chunk_size, lambda given: given):
             try:
                 batches = self._batches(chunk)
             except InputError as error:
