@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 BUILD = Path("build") / "demo"
 """Folder of the data for the recipes, relative to the root of the repository."""
 
-WRITING = {"do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 300}
+WRITING = {"do_sample": True, "eos_token_id": 2, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 300}
 """Sampling settings of stories; greedy decoding would always tell the same story."""
 
 

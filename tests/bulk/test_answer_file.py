@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from tests import checkpoints
 from tests.cli.interruptions import write_rows
 from triform.bulk import Summary, answer_file
 from triform.errors import InputError
-from triform.tasks import Task
+from triform.tasks import Task, runner
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +217,48 @@ def test_a_resumed_run_writes_the_same_bytes(embed: Task[Any, Any], tmp_path: Pa
         assert answer_file(task, rows, pieces, if_exists="resume", progress=counts.append) == Summary(600, 0)
         assert counts == seen[batches:]
         assert pieces.read_bytes() == whole.read_bytes()
+
+
+def test_chunks_of_long_rows_are_cut_at_the_same_rows_when_resumed(
+    embed: Task[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "CHUNK_CHARACTERS", 200)
+    rows = tmp_path / "rows.txt"
+    rows.write_text("".join(f"{'word ' * (number * 7 % 23)}{number}\n" for number in range(60)))
+    whole, pieces = tmp_path / "whole.npy", tmp_path / "pieces.npy"
+    seen: list[Summary] = []
+    answer_file(embed, rows, whole, progress=seen.append)
+    assert len(seen) > 10
+    for batches in range(1, len(seen)):
+        with pytest.raises(KeyboardInterrupt):
+            answer_file(embed, rows, pieces, if_exists="overwrite", progress=Interruption(batches))
+        counts: list[Summary] = []
+        answer_file(embed, rows, pieces, if_exists="resume", progress=counts.append)
+        assert counts == seen[batches:]
+        assert pieces.read_bytes() == whole.read_bytes()
+
+
+HUGE = """
+import resource, sys, triform
+from triform.bulk import answer_file
+task = triform.pipeline("embed", sys.argv[1], long_input="truncate")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+summary = answer_file(task, sys.argv[2], sys.argv[3], on_error="skip")
+print(summary.rows, summary.failed, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_a_small_file_of_huge_lines_takes_bounded_memory(embed: Task[Any, Any], tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "huge.txt.gz", "wb", compresslevel=1) as file:
+        for size in (2**24 - 1, 2**24 - 1, 10, 2**20, 2**20, 2**20, 2**20, 10):
+            file.write(b"a " * (size // 2) + b"\n")
+    command = [sys.executable, "-c", HUGE, str(embed.model.checkpoint.folder), str(tmp_path / "huge.txt.gz")]
+    done = subprocess.run([*command, str(tmp_path / "out.jsonl")], capture_output=True, text=True, check=True)
+    rows, failed, megabytes = map(int, done.stdout.split())
+    assert (rows, failed) == (8, 2)
+    assert megabytes < 1200
+    assert "more than the 4,194,304 that are read at once" in (tmp_path / "out.jsonl").read_text()
 
 
 def test_changed_rows_and_options_are_refused(embed: Task[Any, Any], tmp_path: Path) -> None:

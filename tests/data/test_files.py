@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from triform.data import FileFormat, Files
+from triform.data import FileFormat, Files, find_format, formats
 from triform.errors import InputError
 
 
@@ -157,3 +157,14 @@ def test_a_tsv_is_lines(tmp_path: Path) -> None:
 def test_a_space_of_unicode_stands_within_a_word(tmp_path: Path) -> None:
     [row] = values(tmp_path / "in.conll", "10\u00a0000 CD O\neuro\u2003s\tNN\tB-X\n")
     assert row == {"tokens": ["10\u00a0000", "euro\u2003s"], "tags": ["O", "B-X"]}
+
+
+@pytest.mark.parametrize(("name", "line"), [("in.csv", '"{}\n{}",'), ("in.conll", "{} {} O\n")])
+def test_a_record_of_many_lines_has_a_limit(
+    tmp_path: Path, name: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quote that is left open, or a file without blank lines, is not read to its end."""
+    monkeypatch.setattr(formats, "LONGEST_RECORD", 2**20)
+    begin = "" if name == "in.conll" else "text,label\n"
+    with pytest.raises(InputError, match=f"{name}, line {2 if begin else 1}: a record of more than 1 MiB"):
+        values(tmp_path / name, begin + line.format("x" * 1000, "y" * 1000) * 1000, format=find_format(name))

@@ -192,11 +192,11 @@ def test_the_file_of_a_template_is_small_and_regular(tmp_path: Path) -> None:
 @pytest.mark.parametrize("read", ["reasoning_content", "thinking", "reasoning"])
 def test_reasoning_has_the_names_of_transformers(name: str, read: str, tmp_path: Path) -> None:
     folder = save_tokenizer(tmp_path, "{% for m in messages %}<{{ m." + read + " }}>{{ m.content }}{% endfor %}")
-    own: dict[str, Any] = {
+    named: dict[str, dict[str, Any]] = {
         "all": {"reasoning": "c", "thinking": "b", "reasoning_content": "a"},
         "null": {"reasoning": "c", "reasoning_content": None},
-    }.get(name, {name: "why"})
-    messages = [USER, {"role": "assistant", "content": "4", **own}, USER]
+    }
+    messages = [USER, {"role": "assistant", "content": "4", **named.get(name, {name: "why"})}, USER]
     reference = transformers.AutoTokenizer.from_pretrained(folder)
     expected = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert ours(folder)[1].render(Chat.read(messages)).text == expected

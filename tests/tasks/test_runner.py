@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from triform.errors import InputError
 from triform.inputs import Batch
 from triform.tasks.options import Options
-from triform.tasks.runner import ErrorPolicy, Failure
+from triform.tasks.runner import CHUNK_CHARACTERS, VALUE, ErrorPolicy, Failure, num_characters, take_chunk
 from triform.tasks.task import Rows, Task
 
 UNREADABLE, UNANSWERABLE = -1, -2
@@ -129,6 +129,20 @@ def test_a_stream_is_never_read_further_ahead_than_a_chunk() -> None:
     assert len(list(answers)) == 999
     # No two batches of one chunk would have fitted together.
     assert all(sum(a) + b[0] > 20 for a, b in pairwise(task.batches[:50]))
+
+
+def test_long_inputs_end_a_chunk() -> None:
+    """Memory is bounded for the sum of the inputs that are preprocessed together, and not for each alone."""
+    texts = iter(["a" * (CHUNK_CHARACTERS // 2)] * 5)
+    sizes = []
+    while chunk := take_chunk(texts, 256, lambda text: text):
+        sizes.append(len(chunk))
+    assert sizes == [2, 2, 1]
+    assert num_characters({"query": "ab", "documents": ["cde", "f"]}) == 2 + 3 + 1 + 2 * VALUE
+    nested: list[Any] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert num_characters(nested) == 100_001 * VALUE
 
 
 def test_one_input_a_list_and_something_else() -> None:

@@ -5,14 +5,14 @@ Batches are cut at the same rows however often a run is interrupted, so that a r
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain
 from typing import Any
 
-from triform.bulk.writers import AnswerWriter, Summary
+from triform.bulk.writers import AnswerWriter, Summary, row_values
 from triform.data import Row
 from triform.errors import InputError
 from triform.tasks import Task
-from triform.tasks.runner import ErrorPolicy, Failure
+from triform.tasks.runner import ErrorPolicy, Failure, take_chunk
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class RowAnswerer:
         """
         runner = self.task.runner()
         while True:
-            chunk = [*answered, *islice(rows, runner.chunk_size - len(answered))]
+            chunk = take_chunk(chain(answered, rows), runner.chunk_size, row_values)
             if len(chunk) == len(answered):
                 runner.warn_of_cuts()
                 return

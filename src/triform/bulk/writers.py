@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,11 +22,15 @@ from triform.bulk.formats import AnswerFormat
 from triform.data import Row
 from triform.errors import InputError, OutputError
 from triform.replacing import writing
+from triform.tasks.runner import take_chunk
 
 try:
     import fcntl
 except ImportError:  # Windows has no such locks
     fcntl = None  # type: ignore[assignment]
+
+
+NO_ROW = Row(None, "")
 
 
 class IfExists(StrEnum):
@@ -164,18 +168,20 @@ class FileWriter(AnswerWriter):
                 self._save_account()
 
     def skip_answered(self, rows: Iterator[Row], chunk: int) -> list[Row]:
-        kept: list[Row] = []
-        for number, row in enumerate(islice(rows, self._final.rows)):
-            self._add_to_digest(row)
-            if number % chunk == 0:
-                kept = []
-            kept.append(row)
+        last: list[Row] = []
+        left = self._final.rows
+        while left and (part := take_chunk(islice(rows, left), chunk, row_values)):
+            left -= len(part)
+            last = part
+            for row in part:
+                self._add_to_digest(row)
         if self._digest.hexdigest() != self._answered_digest:
             raise InputError(
                 f"{self._part}: the first {self._final.rows:,} rows of the input are not the rows that it answers. "
                 "Resume with the same input, or overwrite it."
             )
-        return kept if self._final.rows % chunk else []
+        # A chunk that has ended takes no other row.
+        return last if len(take_chunk(chain(last, [NO_ROW]), chunk, row_values)) > len(last) else []
 
     def finish(self) -> None:
         with self._writing():
@@ -258,6 +264,11 @@ class FileWriter(AnswerWriter):
         except OSError:
             written.unlink(missing_ok=True)
             raise
+
+
+def row_values(row: Row) -> Any:
+    """Return the input in a row, for the size of a chunk."""
+    return row.values
 
 
 def needs_run(path: Path, if_exists: IfExists) -> bool:

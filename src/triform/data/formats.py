@@ -9,9 +9,10 @@ import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import Self
 
 from triform.data.row import Row, count
-from triform.data.source import LONGEST_LINE, Source
+from triform.data.source import LONGEST_LINE, LONGEST_RECORD, Source
 from triform.errors import InputError
 
 
@@ -116,10 +117,12 @@ def _read_table(source: Source, format: FileFormat, check_header: CheckHeader) -
     csv.field_size_limit(LONGEST_LINE)
     # Most published TSV is lines with tabs, and a sentence may begin with a quotation mark.
     dialect = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if format is FileFormat.TSV else {"delimiter": ","}
-    reader = csv.reader(_sound_lines(source), strict=True, **dialect)
+    lines = _RecordLines(source)
+    reader = csv.reader(lines, strict=True, **dialect)
     header: list[str] | None = None
     while True:
         where = f"{source.name}, line {reader.line_num + 1}"
+        lines.begin_record(where)
         try:
             cells = next(reader)
         except StopIteration:
@@ -154,29 +157,53 @@ def _is_quoted(cell: str) -> bool:
     return cell[:1] == cell[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
-def _sound_lines(source: Source) -> Iterator[str]:
-    """Read the lines of a table.
+class _RecordLines:
+    """The lines of a table: an iterator that bounds the lines of one record.
 
     Raises:
-        InputError: a line cannot be decoded, so that the end of its record is not known.
+        InputError: a line cannot be decoded, so that the end of its record is not known; or a record is too long.
     """
-    for row in source.lines():
+
+    def __init__(self, source: Source) -> None:
+        self._rows = source.lines()
+        self._where, self._size = "", 0
+
+    def begin_record(self, where: str) -> None:
+        """Begin to count the characters of a record."""
+        self._where, self._size = where, 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        row = next(self._rows)
         if row.error:
             raise InputError(f"{row.where}: {row.error}")
-        yield row.values
+        line: str = row.values
+        self._size += len(line)
+        check_record(self._size, self._where)
+        return line
+
+
+def check_record(size: int, where: str) -> None:
+    """Raise InputError if a record of several lines has too many characters."""
+    if size > LONGEST_RECORD:
+        raise InputError(f"{where}: a record of more than {LONGEST_RECORD >> 20} MiB. Is a quote left open?")
 
 
 def _read_sentences(source: Source) -> Iterator[Row]:
     """Read sentences of CoNLL: `tokens` is the first column, `tags` the last."""
     words: list[list[str]] = []
-    begin = ""
+    begin, size = "", 0
     for row in _read_texts(source):
+        size += len(row.values or "")
+        check_record(size, begin)
         cells = re.findall(r"[^ \t]+", row.values or "")  # a space of Unicode may stand within a word
         if row.error:
             yield row
         elif not cells or cells[0] == "-DOCSTART-":
             yield from _sentence(words, begin)
-            words = []
+            words, size = [], 0
         elif words and len(cells) != len(words[0]):
             yield Row(None, row.where, f"{count(len(cells), 'column')}, where its sentence has {len(words[0])}.")
         else:

@@ -16,6 +16,8 @@ from triform.errors import InputError
 LONGEST_LINE = 16 * 2**20
 """Most bytes of a line and characters of a cell. More means another kind of file, or a quote that is left open."""
 
+LONGEST_RECORD = 4 * LONGEST_LINE
+"""Most characters of a record that has several lines: of a table, or the words of a sentence."""
 CHUNK = 2**16
 """Bytes that are decoded at once."""
 

@@ -6,11 +6,10 @@ cannot be answered.
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -20,9 +19,14 @@ from triform.inputs import Batch, EncodedText
 from triform.tasks.options import Options
 
 Answer = TypeVar("Answer")
+Given = TypeVar("Given")
 
 CHUNK_SIZE = 256
-"""Inputs that are preprocessed together; a stream is never read further ahead."""
+"""The most inputs that are preprocessed together; a stream is never read further ahead."""
+CHUNK_CHARACTERS = 2**20
+"""Characters that end a chunk: tokens take up to 450 bytes of memory for each character."""
+VALUE = 16
+"""Characters that a list, an object or a number in an input counts."""
 
 
 class ErrorPolicy(StrEnum):
@@ -61,6 +65,37 @@ class _Cut:
                 self.limit = max(self.limit, len(source.ids) if source.dropped else 0)
 
 
+def take_chunk(inputs: Iterable[Given], most: int, value: Callable[[Given], Any]) -> list[Given]:
+    """Take the next chunk from an iterator: at most `most` inputs, fewer where they are long.
+
+    Arguments:
+        inputs: what is left; the chunk depends on the inputs in it alone.
+        most: the most inputs.
+        value: gives the text, or the nested value, of an input.
+    """
+    chunk: list[Given] = []
+    room = CHUNK_CHARACTERS
+    for given in inputs:
+        chunk.append(given)
+        room -= num_characters(value(given))
+        if len(chunk) == most or room <= 0:
+            break
+    return chunk
+
+
+def num_characters(value: Any) -> int:
+    """Count the characters of the texts in a nested value, and some for each value in it."""
+    size, left = 0, [value]
+    while left:
+        each = left.pop()
+        size += len(each) if isinstance(each, str) else VALUE
+        if isinstance(each, Mapping):
+            left.extend(each.values())
+        elif isinstance(each, list | tuple):
+            left.extend(each)
+    return size
+
+
 class Steps(Protocol[Answer]):
     """The three steps of a task, and the declarations that a runner needs."""
 
@@ -88,7 +123,7 @@ class Runner(Generic[Answer]):
 
     @property
     def chunk_size(self) -> int:
-        """The number of inputs that are preprocessed together."""
+        """The most inputs that are preprocessed together."""
         return 1 if self._task.several_sequences else CHUNK_SIZE
 
     def answers(self, inputs: Iterable[Any]) -> Iterator[Answer]:
@@ -99,7 +134,7 @@ class Runner(Generic[Answer]):
         """
         remaining, first = iter(inputs), 0
         try:
-            while chunk := list(islice(remaining, self.chunk_size)):
+            while chunk := take_chunk(remaining, self.chunk_size, lambda given: given):
                 with self._numbering(chunk, first):
                     batches = self._batches(chunk)
                 begin = 0

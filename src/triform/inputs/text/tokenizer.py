@@ -15,6 +15,9 @@ from triform.inputs.text.tokenizer_classes import tokenizer_class
 from triform.inputs.text.tokenizer_settings import ROLES, TokenizerSettings, read_settings
 from triform.strict_json import MAX_BYTES
 
+MAX_CHARACTERS = 2**22
+"""Most characters of one text. The tokens of such a text take about 2 GB."""
+
 
 class LongInput(StrEnum):
     """The policy for text of more tokens than fit."""
@@ -260,6 +263,11 @@ def _check(number: int, text: Text) -> None:
     for part in text if isinstance(text, tuple) else (text,):
         if not isinstance(part, str):
             raise InputError(f"Text {number}: expected a string or a pair of strings, got {shown(text)}.")
+        if len(part) > MAX_CHARACTERS:
+            raise InputError(
+                f"Text {number} has {len(part):,} characters, more than the {MAX_CHARACTERS:,} that are read at once. "
+                "Cut it into parts."
+            )
         try:
             part.encode()
         except UnicodeEncodeError as error:
