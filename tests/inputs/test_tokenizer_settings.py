@@ -54,6 +54,7 @@ VALUES: dict[str, list[Any]] = {
     "model_input_names": [["input_ids"], ["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]],
     "fast_tokenizer_files": [[], ["tokenizer.json"], ["tokenizer.4.0.0.json"]],
     "fix_mistral_regex": [True, False],
+    "trust_remote_code": [True, False],
     "init_inputs": [[], ["x"]],
     "tokenizer_class": [
         *("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", "GPT2TokenizerFast"),
@@ -140,6 +141,7 @@ MAP_VALUES: dict[str, list[Any]] = {
     "additional_special_tokens": [["<E>"], ["<E>", "<F>"], []],
     "extra_special_tokens": [["<E>"], [{**TOKEN}], {"one": "<E>"}],
     "image_token": ["<E>"],
+    "pad_token": [None, "<E>", "<F>"],
     "do_lower_case": [False],
     "model_max_length": [5],
 }
