@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from tokenizers import AddedToken
 
-from triform.errors import TokenizerError, shown
+from triform.errors import TokenizerError, UnsupportedModelError, shown
 from triform.hub import Checkpoint
 from triform.settings import KeyUse, Settings
 
@@ -50,6 +50,14 @@ HARMLESS = (
     *("legacy", "separate_vocabs", "add_bos_token", "add_eos_token", "language", "task", "predict_timestamps"),
 )
 """Keys of tokenizer_config.json that no tokenizer follows, unless its class has read them before."""
+
+OF_DOWNLOADS = (
+    *("use_fast", "trust_remote_code", "code_revision", "token", "use_auth_token", "cache_dir", "proxies"),
+    *("force_download", "resume_download", "local_files_only"),
+)
+"""Keywords of `AutoTokenizer.from_pretrained` for downloads and code, which do not reach the tokenizer."""
+OF_FILES = ("subfolder", "revision", "tokenizer_type", "gguf_file", "config")
+"""Keywords of `AutoTokenizer.from_pretrained` that choose other files."""
 
 
 class TokenizerSettings(Settings):
@@ -187,18 +195,26 @@ def read_settings(checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = 
 
     Arguments:
         checkpoint: the folder with the files; each may be absent.
-        overrides: settings of the caller.
+        overrides: settings of the caller, as the keywords of `AutoTokenizer.from_pretrained`.
 
     Raises:
-        UnsupportedModelError: a file is no JSON object, or special_tokens_map.json has an unknown key.
+        UnsupportedModelError: a file is no JSON object, special_tokens_map.json has an unknown key, or the caller
+            asks for other files.
     """
+    overrides = {key: value for key, value in (overrides or {}).items() if key not in OF_DOWNLOADS}
+    for key in OF_FILES:
+        if overrides.get(key):
+            raise UnsupportedModelError(
+                f"Settings of the tokenizer of {checkpoint.folder}: {key} = {shown(overrides[key])} asks for other "
+                "files. Put the tokenizer's files into this folder, and remove the setting."
+            )
     config = checkpoint.read_object(CONFIG) if checkpoint.has(CONFIG) else {}
     roles = _special_tokens_map(checkpoint, used=config.get("added_tokens_decoder") is None)
     if isinstance(config.get(LISTS[0]), list) and isinstance(roles.get(LISTS[0]), list):
         roles[LISTS[0]] = [*config[LISTS[0]], *(token for token in roles[LISTS[0]] if token not in config[LISTS[0]])]
-    values = {**config, **roles, **(overrides or {})}
+    values = {**config, **roles, **overrides}
     settings = TokenizerSettings(values, str(checkpoint.folder / CONFIG), checkpoint.report.setdefault(CONFIG, {}))
-    settings.overrides = dict(overrides or {})
+    settings.overrides = overrides
     settings.in_file = frozenset(config)
     settings.from_map = frozenset(roles)
     settings.own_roles = frozenset(role for role in ROLES if values.get(role) is not None)
