@@ -1,4 +1,4 @@
-"""tokenizer.json that would take too much memory or time, draw lots, or make its library panic."""
+"""tokenizer.json that would take too much memory or time, choose at random, or make its library panic."""
 
 import base64
 import json

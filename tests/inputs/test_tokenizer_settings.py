@@ -11,12 +11,12 @@ import transformers
 
 from tests.inputs.hard_texts import write_json
 from tests.inputs.tokenizer_folders import FOLDERS
-from triform.errors import ModelError
+from triform.errors import ModelError, UnsupportedModelError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
 from triform.inputs.text.tokenizer_settings import HARMLESS, ROLES
 
-TEXTS = [
+TEXTS: list[str | tuple[str, str]] = [
     "The cat don't eat café É 東京 1234 .",
     "a [MASK] b </s> c <s><E> d <mask>e <e> <|endoftext|> <F>s [new] NEW",
     "x , y ! it ' s  [PAD] <pad> <unk> <extra_id_0>",
@@ -54,6 +54,7 @@ VALUES: dict[str, list[Any]] = {
     "model_input_names": [["input_ids"], ["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]],
     "fast_tokenizer_files": [[], ["tokenizer.json"], ["tokenizer.4.0.0.json"]],
     "fix_mistral_regex": [True, False],
+    "trust_remote_code": [True, False],
     "init_inputs": [[], ["x"]],
     "tokenizer_class": [
         *("BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend", "GPT2TokenizerFast"),
@@ -140,6 +141,7 @@ MAP_VALUES: dict[str, list[Any]] = {
     "additional_special_tokens": [["<E>"], ["<E>", "<F>"], []],
     "extra_special_tokens": [["<E>"], [{**TOKEN}], {"one": "<E>"}],
     "image_token": ["<E>"],
+    "pad_token": [None, "<E>", "<F>"],
     "do_lower_case": [False],
     "model_max_length": [5],
 }
@@ -169,6 +171,9 @@ def test_tokenizer_config(folder: Path) -> None:
 @pytest.mark.parametrize("kind", FOLDERS)
 def test_settings_of_the_caller_win(folder: Path) -> None:
     """A caller's setting has the effect of a keyword of `AutoTokenizer.from_pretrained`."""
+    assert assert_followed_or_refused(folder, "of downloads", use_fast=False, trust_remote_code=True)
+    with pytest.raises(UnsupportedModelError, match="subfolder = 'other' asks for other files"):
+        Tokenizer.from_checkpoint(find_checkpoint(folder), {"subfolder": "other"})
     for key, values in VALUES.items():
         if key in ("tokenizer_class", "fast_tokenizer_files", "vocab", "merges", "init_inputs"):
             continue  # keywords of the reader, and not of the tokenizer
@@ -204,12 +209,12 @@ def test_added_tokens(folder: Path, kind: str) -> None:
     """Tokens of added_tokens.json and of `added_tokens_decoder`, with ids that fit and that do not."""
     free = size_of(folder)
     for entry in ADDED_VALUES:
-        for special in ([], ["<E>"]):
+        for listed in ([], ["<E>"]):
             changed = copied(folder)
             write_json(
                 changed / "added_tokens.json", {t: free + n if isinstance(n, int) else n for t, n in entry.items()}
             )
-            change(changed, "special_tokens_map.json", additional_special_tokens=special)
+            change(changed, "special_tokens_map.json", additional_special_tokens=listed)
             was_read = assert_followed_or_refused(changed, entry)
             assert was_read or entry not in ({"<E>": 0}, {"the": 0}) or kind in OWN_IDS, entry
             assert not was_read or entry in ({"<E>": 0}, {"the": 0}), entry
@@ -306,7 +311,7 @@ def at(content: Any, path: tuple[str | int, ...]) -> Any:
 
 def with_value(content: Any, path: tuple[str | int, ...], value: Any) -> Any:
     key, *rest = path
-    changed = dict(content) if isinstance(content, dict) else list(content)
+    changed: Any = dict(content) if isinstance(content, dict) else list(content)
     if rest:
         changed[key] = with_value(changed[key], tuple(rest), value)
     elif value is ABSENT:

@@ -9,6 +9,8 @@ from triform.errors import TokenizerError
 from triform.hub import Checkpoint
 from triform.inputs.text.tokenizer_settings import ADDED, CONFIG, ROLES, TokenizerSettings, read_added_tokens_json
 
+MAX_ADDED_TOKENS = 100_000
+
 
 def read_added_tokens(
     checkpoint: Checkpoint, settings: TokenizerSettings, present: Mapping[int, AddedToken]
@@ -21,7 +23,7 @@ def read_added_tokens(
         present: the added tokens of tokenizer.json.
 
     Raises:
-        TokenizerError: two files have different tokens with one id.
+        TokenizerError: two files have different tokens with one id, or there are too many tokens.
     """
     roles = {role: token for role in ROLES if (token := settings.token(role)) is not None}
     listed = settings.listed()
@@ -39,6 +41,11 @@ def read_added_tokens(
             )
     if not settings.lists_added_tokens:
         numbered.update(present)
+    if len(numbered) + len(listed) > MAX_ADDED_TOKENS:
+        raise TokenizerError(
+            f"{checkpoint.folder}: {len(numbered) + len(listed):,} added tokens are more than the "
+            f"{MAX_ADDED_TOKENS:,} allowed. Put them into the vocabulary."
+        )
     for token in numbered.values():
         token.special = token.special or token.content in in_roles
     contents = {token.content for token in numbered.values()}

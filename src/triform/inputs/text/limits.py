@@ -15,10 +15,10 @@ import numpy as np
 import tokenizers
 
 from triform.errors import TokenizerError
+from triform.inputs.text.added_tokens import MAX_ADDED_TOKENS
 
 MAX_TOKEN_BYTES = 10_000
 """The library keeps a vocabulary of unigrams as a tree as deep as its longest token; a deep one ends the process."""
-MAX_ADDED_TOKENS = 100_000
 MAX_GROWTH = 1024
 """The most characters that a normalizer, pre-tokenizer or decoder may make of one character."""
 MAX_PARTS = 100
@@ -135,8 +135,11 @@ def _around(part: dict[str, Any]) -> int:
     counts = []
     for template in (part["single"], part["pair"]):
         texts = [piece["Sequence"]["id"] for piece in template if "Sequence" in piece]
-        tokens = [sizes[piece["SpecialToken"]["id"]] for piece in template if "SpecialToken" in piece]
-        counts.append(sum(tokens) + (MAX_AROUND + 1 if len(set(texts)) < len(texts) else 1))
+        names = [piece["SpecialToken"]["id"] for piece in template if "SpecialToken" in piece]
+        missing = set(names) - set(sizes)
+        if missing:
+            raise ValueError(f"its template has the special token {min(missing)!r}, and no ids for it")
+        counts.append(sum(map(sizes.__getitem__, names)) + (MAX_AROUND + 1 if len(set(texts)) < len(texts) else 1))
     return max(counts)
 
 

@@ -40,6 +40,8 @@ def read_tokenizer_json(checkpoint: Checkpoint, settings: TokenizerSettings) -> 
         _check_class(tokenizer, kind, pipeline, path)
         if settings.lists_added_tokens:
             _check_added_tokens(tokenizer, checkpoint, settings, path)
+        # Otherwise transformers takes a part of the pipeline from the file.
+        settings.expect("trust_remote_code", False)
         with damage_in(path):
             return pipeline.build(tokenizer, checkpoint, settings, path)
     if names_unknown_class(checkpoint, settings):

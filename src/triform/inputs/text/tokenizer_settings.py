@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from tokenizers import AddedToken
 
-from triform.errors import TokenizerError, shown
+from triform.errors import TokenizerError, UnsupportedModelError, shown
 from triform.hub import Checkpoint
 from triform.settings import KeyUse, Settings
 
@@ -32,7 +32,9 @@ HARMLESS = (
     *("tokenizer_config_file", "full_tokenizer_file", "added_tokens_file", "target_vocab_file", "target_spm"),
     *("source_spm", "processor_class", "backend", "is_local", "local_files_only", "files_loaded", "auto_map"),
     *("transformers_version", "tokenizers_version", "use_fast", "from_slow", "verbose"),
-    *("tokenizer_type", "device_map", "cache_dir", "revision", "subfolder", "slow_tokenizer_class"),
+    *("tokenizer_type", "device_map", "cache_dir", "revision", "subfolder", "slow_tokenizer_class", "proxies"),
+    *("force_download", "resume_download", "use_auth_token", "max_model_input_sizes", "vocab_size", "config"),
+    *("_commit_hash", "_from_auto", "_from_pipeline", "trust_remote_code"),
     # Padding and calls: nothing is padded, and a text is cut only if the caller asks.
     *("padding", "padding_side", "pad_to_multiple_of", "pad_token_type_id", "pad_token_type", "truncation"),
     *("truncation_strategy", "max_length", "stride", "return_attention_mask", "return_token_type_ids"),
@@ -49,12 +51,22 @@ HARMLESS = (
 )
 """Keys of tokenizer_config.json that no tokenizer follows, unless its class has read them before."""
 
+OF_DOWNLOADS = (
+    *("use_fast", "trust_remote_code", "code_revision", "token", "use_auth_token", "cache_dir", "proxies"),
+    *("force_download", "resume_download", "local_files_only"),
+)
+"""Keywords of `AutoTokenizer.from_pretrained` for downloads and code, which do not reach the tokenizer."""
+OF_FILES = ("subfolder", "revision", "tokenizer_type", "gguf_file", "config")
+"""Keywords of `AutoTokenizer.from_pretrained` that choose other files."""
+
 
 class TokenizerSettings(Settings):
     """The settings of tokenizer_config.json and special_tokens_map.json, and of the caller, who wins."""
 
     overrides: Mapping[str, Any]
     """The settings of the caller."""
+    in_file: frozenset[str]
+    """The keys of tokenizer_config.json."""
     own_roles: frozenset[str]
     """The roles that a file or the caller names; the class of the tokenizer names the others."""
     from_map: frozenset[str]
@@ -147,11 +159,13 @@ class TokenizerSettings(Settings):
         """Refuse keys that no class of tokenizers has, and values that nothing here follows."""
         for key in filter(REPAIR.fullmatch, list(self._values)):
             self.expect(key, False)
-        self.expect("trust_remote_code", False)
         self.expect("init_inputs", [])
         self.expect("fast_tokenizer_files", [], ["tokenizer.json"])
         self.ignore(*HARMLESS)
         self.close()
+        # The report is about the file, which has neither the caller's settings nor those of the class.
+        for key in set(self._report) - self.in_file:
+            del self._report[key]
 
     def _token(self, key: str, value: Any) -> AddedToken:
         entry = {"content": value} if isinstance(value, str) else value
@@ -181,18 +195,27 @@ def read_settings(checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = 
 
     Arguments:
         checkpoint: the folder with the files; each may be absent.
-        overrides: settings of the caller.
+        overrides: settings of the caller, as the keywords of `AutoTokenizer.from_pretrained`.
 
     Raises:
-        UnsupportedModelError: a file is no JSON object, or special_tokens_map.json has an unknown key.
+        UnsupportedModelError: a file is no JSON object, special_tokens_map.json has an unknown key, or the caller
+            asks for other files.
     """
+    overrides = {key: value for key, value in (overrides or {}).items() if key not in OF_DOWNLOADS}
+    for key in OF_FILES:
+        if overrides.get(key):
+            raise UnsupportedModelError(
+                f"Settings of the tokenizer of {checkpoint.folder}: {key} = {shown(overrides[key])} asks for other "
+                "files. Put the tokenizer's files into this folder, and remove the setting."
+            )
     config = checkpoint.read_object(CONFIG) if checkpoint.has(CONFIG) else {}
     roles = _special_tokens_map(checkpoint, used=config.get("added_tokens_decoder") is None)
     if isinstance(config.get(LISTS[0]), list) and isinstance(roles.get(LISTS[0]), list):
         roles[LISTS[0]] = [*config[LISTS[0]], *(token for token in roles[LISTS[0]] if token not in config[LISTS[0]])]
-    values = {**config, **roles, **(overrides or {})}
+    values = {**config, **roles, **overrides}
     settings = TokenizerSettings(values, str(checkpoint.folder / CONFIG), checkpoint.report.setdefault(CONFIG, {}))
-    settings.overrides = dict(overrides or {})
+    settings.overrides = overrides
+    settings.in_file = frozenset(config)
     settings.from_map = frozenset(roles)
     settings.own_roles = frozenset(role for role in ROLES if values.get(role) is not None)
     return settings
@@ -210,7 +233,7 @@ def _special_tokens_map(checkpoint: Checkpoint, *, used: bool) -> dict[str, Any]
     settings.close()
     if not used:
         checkpoint.report[SPECIAL].update(dict.fromkeys(found, KeyUse.HARMLESS))
-    return {key: value for key, value in found.items() if value is not None} if used else {}
+    return found if used else {}
 
 
 def read_added_tokens_json(checkpoint: Checkpoint, special: set[str]) -> dict[int, AddedToken]:

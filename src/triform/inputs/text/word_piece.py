@@ -39,6 +39,7 @@ def _build(checkpoint: Checkpoint, settings: TokenizerSettings, pipeline: Pipeli
     path = str(checkpoint.folder / "vocab.txt")
     with damage_in(path):
         tokenizer = tokenizers.Tokenizer(models.WordPiece.from_file(path, unk_token="[UNK]"))
+    require(tokenizer, settings, "unk_token", path)
     return pipeline.build(tokenizer, checkpoint, settings, path)
 
 
