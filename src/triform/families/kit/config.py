@@ -80,7 +80,9 @@ class Config(Settings):
         """Read the names of the classes, in the order of the logits."""
         self.ignore("label2id")
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
-        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+        if named := self.mapping("id2label"):
+            self.agree("num_labels", len(named), "id2label")
+        id2label = named or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
             return tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:
