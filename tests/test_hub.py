@@ -264,6 +264,20 @@ def test_a_damaged_index_on_the_hub_is_an_error_of_the_model(index: bytes, hub: 
     elsewhere.run(FIND, "org/tiny", "")
 
 
+def test_the_id_of_an_adapter_is_found_as_a_model(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    wanted = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"small", "tokenizer.json": b"{}"}
+    hub.commits[FIRST] = {**wanted, "adapter_model.bin": b"pickle"}
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert files_of(elsewhere.find(**environment)) == wanted
+
+
+def test_the_single_file_counts_before_an_index(hub: FakeHub, elsewhere: Elsewhere) -> None:
+    index = json.dumps({"weight_map": {"x": "model-00001-of-00001.safetensors"}}).encode()
+    hub.commits[FIRST] = {**WANTED, "model.safetensors.index.json": index}
+    for environment in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert files_of(elsewhere.find(**environment)) == hub.commits[FIRST]
+
+
 FIND_ADAPTER = FIND.replace("import find_checkpoint", "import ADAPTER, find_checkpoint").replace(
     "or None)", "or None, files=ADAPTER)"
 )

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
+import transformers
 
 import triform
 from tests import checkpoints
@@ -277,6 +279,20 @@ def test_changed_rows_and_options_are_refused(embed: Task[Any, Any], tmp_path: P
     assert (tmp_path / "out.jsonl.part").read_bytes() == unchanged
     rows.write_text(text.replace("\n599 ", "\nlast ", 1))  # not answered yet
     assert answer_file(embed, rows, output, if_exists="resume") == Summary(600, 0)
+
+
+def test_another_adapter_is_refused(embed: Task[Any, Any], tmp_path: Path) -> None:
+    base, adapter = embed.model.checkpoint.folder, tmp_path / "adapter"
+    model = transformers.AutoModel.from_pretrained(base)
+    peft.get_peft_model(model, peft.LoraConfig(target_modules=["query"], r=2)).save_pretrained(str(adapter))
+    rows, output = write_rows(tmp_path / "rows.txt", 600), tmp_path / "out.jsonl"
+    adapted = triform.pipeline("embed", model=base, adapter=adapter)
+    with pytest.raises(KeyboardInterrupt):
+        answer_file(adapted, rows, output, progress=Interruption(5))
+    config = adapter / "adapter_config.json"
+    config.write_text(config.read_text().replace('"lora_alpha": 8', '"lora_alpha": 64'))
+    with pytest.raises(InputError, match="begun with other settings: files of the model was"):
+        answer_file(adapted, rows, output, if_exists="resume")
 
 
 def test_an_interruption_before_the_first_answer_leaves_no_file(embed: Task[Any, Any], tmp_path: Path) -> None:

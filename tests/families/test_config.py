@@ -199,6 +199,7 @@ def test_two_names_of_one_setting_must_agree() -> None:
     message = refused("t5-lm", feed_forward_proj="gated-silu", dense_act_fn="silu")
     assert "is_gated_act is False; expected True by feed_forward_proj" in message
     assert "num_hidden_layers is 7; expected 3 by encoder_layers, which is 3" in refused("bart-lm", num_hidden_layers=7)
+    assert "num_labels is 7; expected 5 by id2label" in refused("bert-tokens", num_labels=7)
     message = refused("qwen2-window", use_sliding_window=False)
     assert "layer_types is ['full_attention', 'sliding_attention'" in message
 

@@ -34,27 +34,26 @@ OLDER = """
 """Keys of older layouts, and keys of pairs of which one may overrule the other."""
 ARRANGEMENT = {"architectures", "return_dict", "gradient_checkpointing", "dtype", "torch_dtype"}
 """Keys for which the comparison itself means another class or dtype, or another form of output."""
-SOME_VALUES: list[Any] = [
-    *(True, False, 0, 3, 0.5, "relu", ["x"], {"0": "a"}),
+ROPES = [
     *({"rope_type": "linear", "factor": 4.0}, {"type": "linear", "factor": 4.0}, {"type": "dynamic", "factor": 2.0}),
 ]
 
 
-def other_values(value: Any) -> list[Any]:
+def other_values(key: str, value: Any) -> list[Any]:
     match value:
         case bool():
             return [not value]
         case int():
-            return [value + 1, value * 2, max(value // 2, 1)]
+            return [value + 1, max(value // 2, 1)]
         case float():
-            return [value * 2 + 0.125, value / 2]
+            return [value * 2 + 0.125]
         case str():
             return [f"{value}x", "gelu_new", "relu"]
         case list():
             return [value[::-1], value[:-1], []]
         case dict():
             return [{}, {**value, "more": 1}]
-    return SOME_VALUES
+    return ROPES if "rope" in key else [True, 0, 3, 0.5, "relu"]
 
 
 def known_keys(config: dict[str, Any]) -> set[str]:
@@ -69,7 +68,7 @@ def changed_configs(config: dict[str, Any], reference: Any) -> Iterator[tuple[st
     full = {**reference.config.to_dict(), **config}
     keys = {*full, *type(reference.config).attribute_map, *known_keys(config), *OLDER}
     for key in sorted((keys | BOOKKEEPING | TRAINING | GENERATION) - ARRANGEMENT):
-        for value in other_values(full.get(key)):
+        for value in other_values(key, full.get(key)):
             yield key, {**config, key: value}
         if key in config:
             yield key, {own: value for own, value in config.items() if own != key}
@@ -86,7 +85,17 @@ def run_theirs(name: str, folder: Path, source: list[int], target: list[int] | N
         return None
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Keep small matrices on one thread, which is much faster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.filterwarnings("ignore")
 def test_no_key_of_config_json_changes_an_answer_in_silence(name: str, tmp_path: Path) -> None:
@@ -105,7 +114,7 @@ def test_no_key_of_config_json_changes_an_answer_in_silence(name: str, tmp_path:
             ours = np.asarray(triform.load(tmp_path)(*batches).logits)
         except TriformError:
             continue
-        theirs = run_theirs(name, tmp_path, sources[0], targets and targets[0])
+        theirs = run_theirs(name, tmp_path, sources[0], None if targets is None else targets[0])
         expected = first if theirs is None else theirs.reshape(-1, theirs.shape[-1])
         if ours.shape != expected.shape or np.abs(ours - expected).max() > 1e-4 * max(1, np.abs(expected).max()):
             different.append((key, changed.get(key)))

@@ -260,22 +260,35 @@ FAULTS: dict[str, tuple[Callable[[Path], Any], str]] = {
         change_tensors(
             lambda tensors: tensors.update(
                 {
-                    "base_model.model.x.lora_A.weight": torch.ones(4, 2),
-                    "base_model.model.x.lora_B.weight": torch.ones(2, 4),
+                    "base_model.model.x.query.lora_A.weight": torch.ones(4, 2),
+                    "base_model.model.x.query.lora_B.weight": torch.ones(2, 4),
                 }
             )
         ),
-        "unexpected  a change of x.weight, which this model does not have",
+        "unexpected  a change of x.query.weight, which this model does not have",
     ),
+    "no target": (
+        change_config(target_modules=["value"]),
+        r"unexpected  encoder.layer.0.attention.self.query, which adapter_config\.json excludes by target_modules",
+    ),
+    "another layer": (
+        change_config(layers_to_transform=[0]),
+        r"unexpected  encoder.layer.1.*or the layers",
+    ),
+    "excluded": (change_config(exclude_modules=["query"]), r"unexpected  encoder.layer.0.attention.self.query, which"),
+    "no alpha": (change_config(lora_alpha=None), "lora_alpha is missing; expected a number"),
     "norm": (
-        change_tensors(
-            lambda tensors: tensors.update(
-                {
-                    "base_model.model.embeddings.LayerNorm.lora_A.weight": torch.ones(4, 2),
-                    "base_model.model.embeddings.LayerNorm.lora_B.weight": torch.ones(2, 4),
-                }
-            )
-        ),
+        lambda folder: [
+            change_config(target_modules=["query", "value", "LayerNorm"])(folder),
+            change_tensors(
+                lambda tensors: tensors.update(
+                    {
+                        "base_model.model.embeddings.LayerNorm.lora_A.weight": torch.ones(4, 2),
+                        "base_model.model.embeddings.LayerNorm.lora_B.weight": torch.ones(2, 4),
+                    }
+                )
+            )(folder),
+        ],
         "unexpected  embeddings.LayerNorm, whose weight is not a matrix",
     ),
     "unknown tensor": (

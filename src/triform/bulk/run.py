@@ -164,11 +164,18 @@ def _open_writer(
         raise InputError(f"{output} cannot be opened: {error.strerror}.") from error
 
 
+def _stamps(folder: Path) -> list[tuple[str, int, int]]:
+    """Return path, size and time of each file."""
+    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    return [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files]
+
+
 def _settings(task: Task[Any, Any], format: AnswerFormat, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Collect everything besides the rows that the answers depend on."""
-    folder = task.model.checkpoint.folder
-    files = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
-    stamps = repr([(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in files])
+    checkpoint = task.model.checkpoint
+    folder = checkpoint.folder
+    folders = [folder] if checkpoint.adapter is None else [folder, checkpoint.adapter.folder]
+    stamps = repr([_stamps(own) for own in folders])
     options = {option.name: getattr(task.options, option.name) for option in fields(task.options)}
     defaults = {option.name: option.default for option in fields(task.options)}
     return {

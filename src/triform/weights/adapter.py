@@ -78,6 +78,11 @@ class Adapter:
         config = AdapterConfig.of_checkpoint(checkpoint)
         adapter = cls(checkpoint=checkpoint, config=config, tensors=open_tensors(checkpoint, ADAPTER))
         problems = [problem for name in adapter.tensors for problem in adapter._sort(name)]
+        problems += [
+            f"unexpected  {module}, which {ADAPTER.config} excludes by target_modules or the layers"
+            for module in adapter.low_rank
+            if not config.is_target(module)
+        ]
         _raise_all(checkpoint, problems)
         return adapter
 
@@ -200,7 +205,7 @@ class Adapter:
 
     def _problems_of_layers(self, table: WeightTable, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Yield layers without an update of a module that `target_modules` names: the adapter is truncated."""
-        targets = self.config.target_modules
+        targets = self.config.modules_of_all_layers()
         ends = tuple(f".{target}" for target in targets)
         changed = self.changed_parameters(table)
         promised = {

@@ -2,8 +2,9 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from triform.errors import UnsupportedModelError, shown
@@ -17,8 +18,6 @@ CHECKED: dict[str, tuple[Any, ...]] = {
     # Other values change the base weights first, and the tensors are relative to the changed weights.
     "init_lora_weights": (True, False, "gaussian", "eva", "orthogonal"),
     "use_qalora": (False,),
-    # The tensors show which of two tied tables an adapter changes.
-    "ensure_weight_tying": (True, False),
     **dict.fromkeys(
         """
         layer_replication alora_invocation_tokens target_parameters use_bdlora arrow_config kasa_config
@@ -36,8 +35,6 @@ HARMLESS = frozenset(
     """.split()
 )
 """Settings of the training, or settings that the tensors show."""
-SOME_LAYERS = ("layers_to_transform", "layers_pattern", "exclude_modules")
-"""Settings that exclude some layers of a target module."""
 MIN_NUMBER, MAX_NUMBER = 1e-9, 1e9
 """Limits of an alpha, so that float32 can hold its quotient with a rank."""
 DEFAULT = 8
@@ -73,8 +70,16 @@ class AdapterConfig:
     use_dora: bool
     has_bias: bool
     """Whether each low-rank update of a linear has a bias."""
-    target_modules: tuple[str, ...]
-    """Names of modules in all layers; empty if some layers are excluded, or if a regular expression names modules."""
+    target_modules: Sequence[str] | str
+    """Ends of the names of modules, or a regular expression for whole names; empty if the file names none."""
+    exclude_modules: Sequence[str] | str
+    """Modules that `target_modules` names and that are excluded, in the same form."""
+    layers: tuple[int, ...]
+    """Numbers of the layers with updates; empty for all."""
+    layers_pattern: tuple[str, ...]
+    """Names of the module that holds the layers; empty for any name."""
+    has_tied_updates: bool
+    """Whether tables that are tied to a target have updates too."""
     token_rows: Mapping[str, tuple[int, ...]]
     """End of the name of an embedding → rows that the adapter replaces."""
 
@@ -95,17 +100,43 @@ class AdapterConfig:
             revision=settings.optional_string("revision"),
             task_type=settings.optional_string("task_type"),
             rank=settings.integer("r", DEFAULT),
-            alpha=_number(settings, "lora_alpha", DEFAULT),
+            alpha=_number(settings, "lora_alpha", REQUIRED if settings.mentions("lora_alpha") else DEFAULT),
             ranks=_patterns(settings, "rank_pattern", Settings.integer),
             alphas=_patterns(settings, "alpha_pattern", _number),
             use_rslora=settings.boolean("use_rslora", False),
             use_dora=settings.boolean("use_dora", False),
             has_bias=settings.boolean("lora_bias", False),
-            target_modules=_targets(settings),
+            target_modules=_names(settings, "target_modules"),
+            exclude_modules=_names(settings, "exclude_modules"),
+            layers=_layers(settings),
+            layers_pattern=settings.one_or_more_strings("layers_pattern", ()),
+            has_tied_updates=settings.boolean("ensure_weight_tying", False),
             token_rows=_token_rows(settings),
         )
         settings.close()
         return config
+
+    def modules_of_all_layers(self) -> tuple[str, ...]:
+        """Return the ends of names of modules that each layer must have; empty if the file cannot say so."""
+        if isinstance(self.target_modules, str) or self.exclude_modules or self.layers:
+            return ()
+        return tuple(target for target in self.target_modules if not re.search(r"\d", target))
+
+    def is_target(self, module: str) -> bool:
+        """Return whether PEFT puts an update on a module; True if an expression is too complex to say so."""
+        if self.has_tied_updates or not self.target_modules:
+            return True
+        is_excluded = bool(self.exclude_modules) and _fits(self.exclude_modules, module, unknown=False)
+        return _fits(self.target_modules, module, unknown=True) and not is_excluded and self._has_layer(module)
+
+    def _has_layer(self, module: str) -> bool:
+        parts = f".{module}".split(".")
+        numbers = [
+            int(part)
+            for before, part in pairwise(parts)
+            if part.isdecimal() and (not self.layers_pattern or before in self.layers_pattern)
+        ]
+        return not self.layers or (bool(numbers) and numbers[-1] in self.layers)
 
     def rank_and_scale(self, module: str) -> tuple[int, float]:
         """Return the rank of a module's update, and the factor of the update."""
@@ -147,12 +178,29 @@ def _by_pattern(patterns: Mapping[re.Pattern[str], Number], module: str, default
     return next((value for pattern, value in patterns.items() if pattern.match(module)), default)
 
 
-def _targets(settings: Settings) -> tuple[str, ...]:
-    targets = settings.optional("target_modules", "a list of names, or a regular expression", list, str)
-    excluding = [settings.optional(key, "names or numbers", list, str, int) for key in SOME_LAYERS]
-    if not isinstance(targets, list) or any(excluding):
-        return ()
-    return tuple(target for target in targets if isinstance(target, str) and not re.search(r"\d", target))
+def _names(settings: Settings, key: str) -> Sequence[str] | str:
+    names: Sequence[str] | str = settings.optional(key, "a list of names, or a regular expression", list, str) or ()
+    return names if isinstance(names, str) else settings.strings(key, ())
+
+
+def _layers(settings: Settings) -> tuple[int, ...]:
+    key, expected = "layers_to_transform", "a number, or a list of numbers"
+    given = settings.optional(key, expected, list, int)
+    layers = given if isinstance(given, list) else [] if given is None else [given]
+    if not all(type(layer) is int for layer in layers):
+        settings.refuse(key, expected)
+    return tuple(layers)
+
+
+def _fits(names: Sequence[str] | str, module: str, *, unknown: bool) -> bool:
+    """Return whether names, or an expression, fit a module; `unknown` for an expression that may take very long."""
+    if not isinstance(names, str):
+        return f".{module}".endswith(tuple(f".{name}" for name in names))
+    try:
+        _compile(names, "")  # to check the expression
+        return re.fullmatch(names, module) is not None
+    except UnsupportedModelError:
+        return unknown
 
 
 def _token_rows(settings: Settings) -> dict[str, tuple[int, ...]]:

@@ -82,7 +82,9 @@ class Config(Settings):
         Labels that `label2id` lacks, or names only there, are no contradiction: many files have them.
         """
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
-        id2label = self.mapping("id2label") or {str(i): f"LABEL_{i}" for i in range(count)}
+        if named := self.mapping("id2label"):
+            self.agree("num_labels", len(named), "id2label")
+        id2label = named or {str(i): f"LABEL_{i}" for i in range(count)}
         try:
             labels = tuple(str(id2label[str(i)]) for i in range(len(id2label)))
         except KeyError as error:
