@@ -37,7 +37,7 @@ def shell(redirection: str, *arguments: str | Path, **environment: str) -> "subp
         ("<&-", (*SENTIMENT, "--input", "-"), 3, b"standard input is empty"),
         ("2>&-", (*SENTIMENT, "fine"), 0, b""),
         ("2>&-", (*SENTIMENT, "--input", "/none.txt"), 3, b""),
-        ("2>/dev/full", (*SENTIMENT, "fine"), 0, b""),
+        ("2>/dev/full", (*SENTIMENT, "fine"), 7, b""),
     ],
 )
 def test_a_stream_that_fails_is_one_message(
@@ -109,8 +109,8 @@ def test_a_terminal_obeys_no_text_of_a_model(minilm: Path, tmp_path: Path) -> No
         shown = terminal.read_until(r"title")
         terminal.process.wait(timeout=60)
         assert "\x1b]0" not in shown
-        assert "␛]0;" in shown
+        assert "␛]0;" in shown or r"\x1b]0;" in shown  # a picture, or as Python writes it
     done = shell("", "describe", broken)
     assert "\x1b" not in done.stderr.decode()
     done = shell("", "run", "text-classification", "fine", "-m", folder, "--json")
-    assert json.loads(done.stdout)[0]["label"].startswith(bad)
+    assert json.loads(done.stdout)["label"].startswith(bad)
