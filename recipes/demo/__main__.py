@@ -11,7 +11,7 @@ import triform
 from recipes.demo.data import CORPORA, write
 from triform.cli.train import train
 from triform.demo import DEMOS
-from triform.weights import write_json
+from triform.replacing import write_json
 
 HERE = Path(__file__).parent
 BUILD = Path("build") / "demo"

@@ -1,6 +1,7 @@
 """`triform quantize`, and the report of the quantization error."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,26 @@ def test_long_text_is_read_in_windows(llama: Path) -> None:
     lengths = [len(batch.ids) for batch in make_batches(["word " * 300], tokenizer, model)]
     assert max(lengths) <= min(MAX_TOKENS, 128)
     assert len(lengths) > 1
+
+
+def test_a_checkpoint_is_replaced_only_if_asked(llama: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(llama, folder)
+    before = (folder / "model.safetensors").read_bytes()
+    for output in (folder, _quantized(folder, tmp_path / "q")):
+        result = run(folder, "-f", "int8", "-o", output)
+        assert isinstance(result.exception, InputError)
+        assert "holds a checkpoint. Name another folder, or pass --overwrite" in str(result.exception)
+    assert (folder / "model.safetensors").read_bytes() == before
+    result = run(folder, "-f", "int8", "-o", folder / "q")
+    assert "lies inside of" in str(result.exception)
+    assert run(folder, "-f", "int8", "-o", folder, "--overwrite").exit_code == 0
+    assert len((folder / "model.safetensors").read_bytes()) < len(before)
+
+
+def _quantized(folder: Path, output: Path) -> Path:
+    assert run(folder, "-f", "int8", "-o", output).exit_code == 0
+    return output
 
 
 def test_mistakes_are_named(llama: Path, tmp_path: Path) -> None:

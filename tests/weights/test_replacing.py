@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_killed_at_any_moment_a_folder_has_the_old_or_the_new_checkpoint(checkpo
             # Half and half: no other program finds a model there.
             with pytest.raises((OSError, ValueError)):
                 transformers.AutoModelForSequenceClassification.from_pretrained(str(target))
-        answer = load(target)(BATCH).logits
+        answer: Any = load(target)(BATCH).logits
         after = content(target)
         assert after in (before, whole)
         assert np.isfinite(answer).all()

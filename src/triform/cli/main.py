@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from contextlib import suppress
 from typing import TextIO
 
 import typer
@@ -91,7 +92,8 @@ def _fail(message: str, code: int, error: Exception) -> None:
     if debug.enabled:
         raise error
     notes = getattr(error, "__notes__", ())
-    print(*(printable(line) for line in (f"error: {message}", *notes)), sep="\n", file=sys.stderr)
+    with suppress(OSError):  # standard error may be what cannot be written
+        print(*(printable(line) for line in (f"error: {message}", *notes)), sep="\n", file=sys.stderr, flush=True)
     sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """The progress bar of a run over many rows."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from triform.data import Row, Source
 
 def is_shown(output: Path | None) -> bool:
     """Decide whether to show progress: standard error is a terminal, and the answers go elsewhere."""
-    is_stream = output is None or (output.exists() and not output.is_file())
+    is_stream = output is None or (os.path.exists(output) and not os.path.isfile(output))
     return sys.stderr.isatty() and not (is_stream and sys.stdout.isatty())
 
 

@@ -3,8 +3,11 @@
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from triform.replacing import writing
 
 Record = Mapping[str, Any]
 """Record of a step, an evaluation or the end.
@@ -26,6 +29,7 @@ class Log:
         self.seconds = 0.0
         """Time that all steps took."""
         self._file = None
+        self._path = path
         if path is None:
             return
         kept = [record for record in read_log(path) if record["step"] <= step and "ended" not in record]
@@ -38,15 +42,17 @@ class Log:
 
     def write(self, record: Record) -> Record:
         """Append a record, and return the record."""
-        if self._file is not None:
-            self._file.write(_line(record))
-            self._file.flush()
+        if self._path is not None and self._file is not None:
+            with writing(self._path, "Make room, and train again with --resume."):
+                self._file.write(_line(record))
+                self._file.flush()
         return record
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # a record for which there was no room
+                self._file.close()
 
 
 def read_log(path: Path) -> list[Record]:
@@ -88,4 +94,5 @@ def draw_curve(records: Sequence[Record], path: Path) -> None:
         axes.plot(*zip(*points, strict=True), marker="o")
         axes.set_ylabel(name)
     (others or [first])[-1].set_xlabel("step")
-    figure.savefig(path, dpi=100)
+    with writing(path, "Make room, and train again with --resume."):
+        figure.savefig(path, dpi=100)
