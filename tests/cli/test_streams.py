@@ -104,7 +104,8 @@ def test_a_terminal_obeys_no_text_of_a_model(minilm: Path, tmp_path: Path) -> No
     (folder / "config.json").write_text(json.dumps(config))
     broken = shutil.copytree(folder, tmp_path / "broken")
     (broken / "config.json").write_text(json.dumps({**config, bad: 1}))
-    for arguments in (("run", "text-classification", "fine", "-m", folder), ("describe", broken)):
+    run = ("run", "text-classification", "fine", "-m", folder)
+    for arguments in (run, ("describe", folder), ("describe", broken)):
         terminal = Terminal(*arguments)
         shown = terminal.read_until(r"title")
         terminal.process.wait(timeout=60)

@@ -20,9 +20,11 @@ TIED = """
 @pytest.mark.parametrize("name", TIED)
 def test_what_save_model_keeps_of_shared_tensors_is_enough(name: str, tmp_path: Path) -> None:
     """`safetensors.torch.save_model` keeps the first name of a shared tensor, which is often that of the head."""
-    model = make(name, tmp_path)
-    safetensors.torch.save_model(model, str(tmp_path / "model.safetensors"), metadata={"format": "pt"})
-    reference, loaded = load_reference(CASE[name], tmp_path), triform.load(tmp_path)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    model = make(name, folder)
+    safetensors.torch.save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    reference, loaded = load_reference(CASE[name], folder), triform.load(folder)
     sources, targets = random_inputs(CASE[name], loaded)
     compare(loaded, reference, sources, targets)
     loaded.save(tmp_path / "saved")

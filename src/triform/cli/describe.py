@@ -14,6 +14,7 @@ from rich.tree import Tree
 
 from triform.cli.file_use import FileUse, list_files
 from triform.cli.parameters import Adapter, Debug, Json, ModelArgument, Revision
+from triform.cli.streams import printable
 from triform.model import Blueprint, read_blueprint
 
 
@@ -36,21 +37,27 @@ def describe(
         return
     # Names of parameters are wider than a narrow terminal; a pipe gets them whole.
     console = Console() if Console().is_terminal else Console(width=180)
-    tree = Tree(f"[bold]{blueprint.checkpoint.source}[/] {blueprint.checkpoint.revision or ''}")
+    tree = Tree(f"[bold]{_plain_text(blueprint.checkpoint.source)}[/] {blueprint.checkpoint.revision or ''}")
     _grow(tree, "form", blueprint.spec.form)
     _grow(tree, "head", blueprint.spec.head)
     console.print(tree)
     console.print(f"\n{blueprint.num_parameters:,} parameters\n")
     table = Table("parameter", "shape", "dtype", "tensor in the checkpoint", "file")
     for row in _parameters(blueprint):
-        table.add_row(row["name"], " × ".join(map(str, row["shape"])), row["dtype"], row["tensor"], row["file"])
+        shape = " × ".join(map(str, row["shape"]))
+        table.add_row(row["name"], shape, row["dtype"], _plain_text(row["tensor"]), _plain_text(row["file"]))
     console.print(table)
     if blueprint.assignment.unused:
-        console.print(f"\nNot used by this model: {', '.join(blueprint.assignment.unused)}")
+        console.print(f"\nNot used by this model: {_plain_text(', '.join(blueprint.assignment.unused))}")
     table = Table("file", "use", "keys")
     for own in list_files(blueprint):
-        table.add_row(escape(own.file), own.use, escape("\n".join(_lines(own))))
+        table.add_row(_plain_text(own.file), own.use, "\n".join(map(_plain_text, _lines(own))))
     console.print(table)
+
+
+def _plain_text(text: str) -> str:
+    """Escape text of a model's files: markup, and control characters."""
+    return escape(printable(text))
 
 
 def _lines(own: FileUse) -> Iterator[str]:
@@ -129,5 +136,5 @@ def _short(value: Any) -> str:
     if isinstance(value, tuple | frozenset):
         items = sorted(value) if isinstance(value, frozenset) else list(value)
         shown = ", ".join(items[:8]) + (f" … ({len(items)})" if len(items) > 8 else "")
-        return shown or "none"
+        return _plain_text(shown) or "none"
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

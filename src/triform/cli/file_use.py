@@ -6,7 +6,7 @@ from pathlib import Path
 
 from triform.errors import ModelError
 from triform.generation import GenerationConfig
-from triform.hub import SENTENCE_MODULES, TOKENIZER, Checkpoint
+from triform.hub import SENTENCE_FILES, SENTENCE_MODULES, TOKENIZER, Checkpoint
 from triform.inputs import Tokenizer
 from triform.model import Blueprint
 from triform.settings import KeyUse
@@ -60,8 +60,11 @@ def _read_settings(checkpoint: Checkpoint) -> None:
 def _use(model: Checkpoint, checkpoint: Checkpoint, name: str, *, is_weights: bool) -> str:
     if is_weights or name.endswith(".index.json"):
         return "weights" if is_weights else "left"
-    for group, use in ((TOKENIZER, "tokenizer"), (SENTENCE_MODULES, "sentence encoder")):
-        if any(Path(name).match(pattern) for pattern in group) and model.having(group).folder == checkpoint.folder:
+    for gate, group, use in (
+        (TOKENIZER, TOKENIZER, "tokenizer"),
+        (SENTENCE_MODULES, SENTENCE_FILES, "sentence encoder"),
+    ):
+        if any(Path(name).match(pattern) for pattern in group) and model.having(gate).folder == checkpoint.folder:
             return use
     is_config = checkpoint is model and name in ("config.json", "generation_config.json")
     return "settings" if is_config or name in checkpoint.report else "left"
