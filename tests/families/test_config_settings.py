@@ -39,7 +39,12 @@ ROPES = [
 ]
 
 
-def other_values(key: str, value: Any) -> list[Any]:
+ABSENT = [True, 0, 3, 0.5, "relu"]
+"""Values of keys that a config does not have."""
+
+
+def other_values(key: str, value: Any, turn: int) -> list[Any]:
+    """Return values to try; of keys that should be harmless and are absent, one of `ABSENT` by the turn of the case."""
     match value:
         case bool():
             return [not value]
@@ -53,7 +58,9 @@ def other_values(key: str, value: Any) -> list[Any]:
             return [value[::-1], value[:-1], []]
         case dict():
             return [{}, {**value, "more": 1}]
-    return ROPES if "rope" in key else [True, 0, 3, 0.5, "relu"]
+    if key in (BOOKKEEPING | TRAINING | GENERATION) - {*OLDER}:
+        return [ABSENT[(turn + len(key)) % len(ABSENT)]]
+    return ROPES if "rope" in key else ABSENT
 
 
 def known_keys(config: dict[str, Any]) -> set[str]:
@@ -64,11 +71,11 @@ def known_keys(config: dict[str, Any]) -> set[str]:
     return set(report)
 
 
-def changed_configs(config: dict[str, Any], reference: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+def changed_configs(config: dict[str, Any], reference: Any, turn: int) -> Iterator[tuple[str, dict[str, Any]]]:
     full = {**reference.config.to_dict(), **config}
     keys = {*full, *type(reference.config).attribute_map, *known_keys(config), *OLDER}
     for key in sorted((keys | BOOKKEEPING | TRAINING | GENERATION) - ARRANGEMENT):
-        for value in other_values(key, full.get(key)):
+        for value in other_values(key, full.get(key), turn):
             yield key, {**config, key: value}
         if key in config:
             yield key, {own: value for own, value in config.items() if own != key}
@@ -107,7 +114,7 @@ def test_no_key_of_config_json_changes_an_answer_in_silence(name: str, tmp_path:
     batches = [triform.Batch.from_ids(ids) for ids in (sources, targets) if ids is not None]
     first = np.asarray(model(*batches).logits)
     different, keys = [], set()
-    for key, changed in changed_configs(config, reference):
+    for key, changed in changed_configs(config, reference, CASES.index(name)):
         keys.add(key)
         path.write_text(json.dumps(changed))
         try:

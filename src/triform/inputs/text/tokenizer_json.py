@@ -71,7 +71,8 @@ def _check_class(tokenizer: tokenizers.Tokenizer, kind: TokenizerClass, pipeline
     prefix = getattr(tokenizer.model, "continuing_subword_prefix", None) if algorithm == "BPE" else None
     if algorithm != pipeline.model or prefix:
         found = f"{algorithm} with the prefix {prefix!r}" if prefix else algorithm
-        raise TokenizerError(f"{path} holds {found}, and the class {kind.names[0]} needs {pipeline.model}. {AS_IS}")
+        remedy = "transformers takes this class for every model of its type." if kind.overrules else AS_IS
+        raise TokenizerError(f"{path} holds {found}, and the class {kind.names[0]} needs {pipeline.model}. {remedy}")
 
 
 def _check_added_tokens(
