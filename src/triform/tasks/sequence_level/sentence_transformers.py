@@ -118,7 +118,11 @@ class Recipe:
         """
         checkpoint = checkpoint.having(SENTENCE_MODULES)
         if not checkpoint.has(MODULES):
-            return cls(checkpoint=checkpoint, poolings=(_default_pooling(checkpoint),))
+            return cls(
+                checkpoint=checkpoint,
+                transformer=TransformerSettings.without_files(),
+                poolings=(_default_pooling(checkpoint),),
+            )
         settings = ModelSettings.read(checkpoint, "SentenceTransformer")
         path, modules = read_modules(checkpoint)
         transformer = TransformerSettings.read(inside(checkpoint, path), "feature-extraction", OUTPUT)
