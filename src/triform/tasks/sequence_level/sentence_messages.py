@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from triform.errors import InputError, UnsupportedModelError
 from triform.inputs import EncodedText, Tokenizer
-from triform.inputs.chat.template import Chat, ChatTemplate, Message, Prompt
 from triform.model import Model
 from triform.tasks.sequence_level.sentence_settings import MessageFormat, MessageSettings
+
+if TYPE_CHECKING:
+    from triform.inputs.chat.template import ChatTemplate, Message, Prompt
 
 PAIR_ROLES = ("query", "document")
 FLAT_MODELS = ("apertus", "deepseek_v3", "gpt_oss", "seed_oss")
@@ -22,7 +24,7 @@ PROBES = (("alpha", "bravo"), ("charlie", "bravo"), ("alpha", "foxtrot"))
 class Messages:
     """Renders a text as a message of the user, and a pair as messages of the roles query and document."""
 
-    def __init__(self, template: ChatTemplate, tokenizer: Tokenizer, settings: MessageSettings, where: str) -> None:
+    def __init__(self, template: "ChatTemplate", tokenizer: Tokenizer, settings: MessageSettings, where: str) -> None:
         self._template = template
         self._tokenizer = tokenizer
         self._settings = settings
@@ -38,6 +40,8 @@ class Messages:
         """
         if settings is None:
             return None
+        from triform.inputs.chat.template import ChatTemplate
+
         checkpoint = model.checkpoint
         if settings.format is not MessageFormat.AUTO:
             template = ChatTemplate.from_checkpoint(checkpoint, tokenizer)
@@ -75,19 +79,21 @@ class Messages:
             for number, document in enumerate(documents)
         ]
 
-    def _pair(self, *texts: str) -> tuple[Message, ...]:
+    def _pair(self, *texts: str) -> "tuple[Message, ...]":
         return tuple(self._message(role, text) for role, text in zip(PAIR_ROLES, texts, strict=True))
 
-    def _message(self, role: str, text: str) -> Message:
+    def _message(self, role: str, text: str) -> "Message":
         is_flat = self._settings.format is MessageFormat.FLAT
         content: Any = text if is_flat else [{"type": "text", "text": text}]
         return {"role": role, "content": content}
 
-    def _render(self, messages: tuple[Message, ...]) -> Prompt:
+    def _render(self, messages: "tuple[Message, ...]") -> "Prompt":
+        from triform.inputs.chat.template import Chat
+
         chat = Chat(messages=messages, variables={})
         return self._template.render(chat, add_generation_prompt=self._settings.add_generation_prompt)
 
-    def _encode(self, number: int, messages: tuple[Message, ...], limit: int | None) -> EncodedText:
+    def _encode(self, number: int, messages: "tuple[Message, ...]", limit: int | None) -> EncodedText:
         prompt = self._render(messages)
         encoded = self._tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled)
         if limit is not None and len(encoded.ids) > limit:

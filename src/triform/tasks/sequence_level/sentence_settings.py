@@ -14,9 +14,10 @@ from triform.settings import REQUIRED, Settings
 
 MODULES = "modules.json"
 MODEL = "config_sentence_transformers.json"
-TRANSFORMER = tuple(
-    f"sentence_{name}_config.json"
-    for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+TRANSFORMER = (
+    *("sentence_bert_config.json", "sentence_roberta_config.json", "sentence_distilbert_config.json"),
+    *("sentence_camembert_config.json", "sentence_albert_config.json", "sentence_xlm-roberta_config.json"),
+    "sentence_xlnet_config.json",
 )
 """Names of the Transformer's settings, of which the first with a key counts."""
 
