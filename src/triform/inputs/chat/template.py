@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER, Checkpoint
 from triform.inputs.text.tokenizer import Tokenizer
-from triform.inputs.text.tokenizer_settings import ROLES
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -84,9 +83,9 @@ class ChatTemplate:
     def __init__(self, sources: Mapping[str, str], where: str, tokenizer: Tokenizer) -> None:
         self._sources = sources
         self._where = where
-        self._roles = {role: token for role in ROLES if (token := tokenizer.special(role)) is not None}
+        self._named = tokenizer.named_tokens
         # A token of one character cannot be broken. The longer of two tokens that begin alike is meant.
-        special = {token for token in (*tokenizer.special_tokens, *self._roles.values()) if len(token) > 1}
+        special = {token for token in (*tokenizer.special_tokens, *self._named.values()) if len(token) > 1}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._compiled: dict[str, Template] = {}
 
@@ -167,7 +166,7 @@ class ChatTemplate:
                 raise
             raise InputError(f"The conversation is not JSON: {error}.") from error
         mark = _unused_character(self._sources[name] + said)
-        variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
+        variables: dict[str, Any] = {**self._named} | _plain(plain, lambda text: self._broken(text, mark))
         # Not a variable of the conversation.
         variables["add_generation_prompt"] = add_generation_prompt and not continue_final_message
         text = render(self._compiled[name], variables, self._where, size=len(said))
