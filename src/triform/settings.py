@@ -197,8 +197,10 @@ class Settings:
             self._note(key, KeyUse.HARMLESS)
 
     def close(self) -> None:
-        """Refuse all keys not yet read, expected or ignored."""
-        unknown = {key: value for key, value in self._values.items() if key not in self._known and value is not None}
+        """Refuse all keys not yet read, expected or ignored; an empty object counts as absent, like a null."""
+        unknown = {
+            key: value for key, value in self._values.items() if key not in self._known and value not in (None, {})
+        }
         if unknown:
             listed = [f"{shown(key)[1:-1]} = {shown(value)}" for key, value in list(unknown.items())[:MAX_LISTED]]
             more = [f"and {len(unknown) - MAX_LISTED} more"] if len(unknown) > MAX_LISTED else []

@@ -78,6 +78,9 @@ def test_files_one_after_another_and_side_by_side(tmp_path: Path) -> None:
         ("in.txt", "x\n", {"pattern": "("}, "is not a regular expression"),
         ("in.txt", "x\n", {"pattern": "x"}, "names no group"),
         ("in.txt", "", {}, "in.txt is empty"),
+        ("in.txt", "one\rtwo\r", {}, r"in.txt, line 1: a carriage return \(\\r\) within the line. Convert"),
+        ("in.txt", "a\none\rtwo\n", {}, r"in.txt, line 2: a carriage return"),
+        ("in.conll", "a O\rb O\r", {}, "in.conll, line 1: a carriage return"),
     ],
 )
 def test_bad_rows_are_named(tmp_path: Path, name: str, content: str, settings: dict[str, Any], message: str) -> None:

@@ -323,3 +323,13 @@ def test_labels_that_contradict_each_other_are_refused(label2id: dict[str, Any])
 def test_labels_may_be_partial(label2id: dict[str, Any] | None) -> None:
     labels = {"0": "a", "1": "b", "2": "x"}
     assert head_labels(read("bert-tokens", id2label=labels, label2id=label2id)) == ("a", "b", "x")
+
+
+def test_keys_that_tell_nothing_of_a_model_are_accepted() -> None:
+    notes = {"language": "english", "name": "Bert", "eos_token_ids": 0, "xla_device": True, "max_sequence_length": 2048}
+    empty: dict[str, Any] = {"pruned_heads": {}, "adapters": {}, "auto_map": {}}
+    code = {"auto_map": {"AutoModel": "modeling.Model"}, "tie_encoder_decoder": False, "_attn_implementation": "eager"}
+    for extra in (notes, empty, code):
+        assert read("bert", **extra) == read("bert")
+    for key, value in (("pruned_heads", {"0": [1]}), ("tie_encoder_decoder", True), ("adapters", {"a": 1})):
+        assert key in refused("bert", **{key: value})

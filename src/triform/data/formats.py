@@ -100,7 +100,13 @@ def read_matches(source: Source, pattern: re.Pattern[str]) -> Iterator[Row]:
 
 def _read_texts(source: Source) -> Iterator[Row]:
     for row in source.lines():
-        yield row if row.error else Row(row.values.removesuffix("\n").removesuffix("\r"), row.where)
+        text = None if row.error else row.values.removesuffix("\n").removesuffix("\r")
+        if text is not None and "\r" in text:
+            # Other programs end a line there, and a file of Classic Mac OS would be one text.
+            problem = "a carriage return (\\r) within the line. Convert the ends of lines to \\n, or write JSON lines."
+            yield Row(None, row.where, problem)
+        else:
+            yield row if text is None else Row(text, row.where)
 
 
 def _read_json_values(source: Source) -> Iterator[Row]:

@@ -70,6 +70,7 @@ def read_spec(
     head = family.architectures[architecture](reader) if with_head else None
     # Labels belong to heads; a backbone, or a head without labels, does not read them.
     reader.ignore(*BOOKKEEPING, *TRAINING, *GENERATION, "id2label", "label2id", "num_labels", "problem_type")
+    reader.expect("tie_encoder_decoder", False)
     reader.close()
     return spec.Model(form=form, head=head)
 

@@ -21,10 +21,14 @@ BOOKKEEPING = frozenset(
     output_attentions output_hidden_states return_dict torchscript use_bfloat16 tf_legacy_loss
     _attn_implementation_autoset attn_implementation chunk_size_feed_forward finetuning_task output_past _num_labels
     sbert_ce_default_activation_function sentence_transformers transformers.js_config unsloth_version
-    quantization_config task_specific_params prefix
+    quantization_config task_specific_params prefix auto_map _attn_implementation
+    name language license base_model max_sequence_length model_max_length eos_token_ids xla_device onnx_export
+    is_composition custom_pipelines seed total_flos train_batch_size
     """.split()
 )
-"""Keys that do not concern a spec. `weights/` reads `quantization_config`, and translation the last two."""
+"""Keys that do not concern a spec. `weights/` reads `quantization_config`, and tasks that generate text read
+`task_specific_params` and `prefix`. `auto_map` names code, which transformers too leaves aside for a known model type.
+"""
 
 TRAINING = frozenset(
     """

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER, Checkpoint
 from triform.inputs.text.tokenizer import Tokenizer
-from triform.inputs.text.tokenizer_settings import ROLES
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -84,9 +83,9 @@ class ChatTemplate:
     def __init__(self, sources: Mapping[str, str], where: str, tokenizer: Tokenizer) -> None:
         self._sources = sources
         self._where = where
-        self._roles = {role: token for role in ROLES if (token := tokenizer.special(role)) is not None}
+        self._named = tokenizer.named_tokens
         # A token of one character cannot be broken. The longer of two tokens that begin alike is meant.
-        special = {token for token in (*tokenizer.special_tokens, *self._roles.values()) if len(token) > 1}
+        special = {token for token in (*tokenizer.special_tokens, *self._named.values()) if len(token) > 1}
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._compiled: dict[str, Template] = {}
 
@@ -96,6 +95,22 @@ class ChatTemplate:
 
         Raises:
             TokenizerError: the checkpoint has no template, or a template that is not a text.
+        """
+        found = cls.find(checkpoint, tokenizer)
+        if found is None:
+            raise TokenizerError(
+                f"{checkpoint.having(TOKENIZER).folder} has no chat template: expected {FILE}, or chat_template in "
+                "tokenizer_config.json. A model that was not trained for conversation has none: give it plain text. "
+                f"If this one was, put its template there as {FILE}."
+            )
+        return found
+
+    @classmethod
+    def find(cls, checkpoint: Checkpoint, tokenizer: Tokenizer) -> "ChatTemplate | None":
+        """Read the template as `from_checkpoint` does; None for a checkpoint without one.
+
+        Raises:
+            TokenizerError: a template that is not a text.
         """
         checkpoint = checkpoint.having(TOKENIZER)
         named = {path.stem: path for path in sorted((checkpoint.folder / FOLDER).glob("*.jinja"))}
@@ -113,13 +128,14 @@ class ChatTemplate:
                 for source in sources.values():
                     _check_size(len(source), where)
                 return cls(sources, where, tokenizer)
-        raise TokenizerError(
-            f"{checkpoint.folder} has no chat template: expected {FILE}, or chat_template in tokenizer_config.json. "
-            "A model that was not trained for conversation has none: give it plain text. "
-            f"If this one was, put its template there as {FILE}."
-        )
+        return None
 
-    def render(self, chat: Chat, *, continue_final_message: bool = False) -> Prompt:
+    @property
+    def only_source(self) -> str | None:
+        """The template, or None if there are several."""
+        return self._sources.get("default") if len(self._sources) == 1 else None
+
+    def render(self, chat: Chat, *, continue_final_message: bool = False, add_generation_prompt: bool = True) -> Prompt:
         """Messages → the text that the model was trained to read, with its special tokens.
 
         Only the template writes special tokens. Where a message or another variable contains the letters of a special
@@ -127,7 +143,8 @@ class ChatTemplate:
 
         Arguments:
             chat: the conversation.
-            continue_final_message: whether the model continues the last message; else it begins an answer.
+            continue_final_message: whether the model continues the last message.
+            add_generation_prompt: whether the model begins an answer, unless it continues the last message.
 
         Raises:
             InputError: the template refuses the conversation, or a value in it is not JSON.
@@ -149,9 +166,9 @@ class ChatTemplate:
                 raise
             raise InputError(f"The conversation is not JSON: {error}.") from error
         mark = _unused_character(self._sources[name] + said)
-        variables: dict[str, Any] = self._roles | _plain(plain, lambda text: self._broken(text, mark))
-        # Not a variable of the conversation: it follows from continue_final_message.
-        variables["add_generation_prompt"] = not continue_final_message
+        variables: dict[str, Any] = {**self._named} | _plain(plain, lambda text: self._broken(text, mark))
+        # Not a variable of the conversation.
+        variables["add_generation_prompt"] = add_generation_prompt and not continue_final_message
         text = render(self._compiled[name], variables, self._where, size=len(said))
         if continue_final_message:
             text = _up_to_end_mark(text, self._where)

@@ -11,7 +11,7 @@ from triform.errors import InputError, TokenizerError, shown
 from triform.hub import TOKENIZER, TOKENIZER_FILES, Checkpoint
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
 from triform.inputs.text.encoded_text import EncodedText
-from triform.inputs.text.tokenizer_classes import tokenizer_class
+from triform.inputs.text.tokenizer_classes import gives_token_types, tokenizer_class
 from triform.inputs.text.tokenizer_settings import ROLES, TokenizerSettings, read_settings
 from triform.strict_json import MAX_BYTES
 
@@ -32,19 +32,22 @@ class LongInput(StrEnum):
 class Tokenizer:
     """A checkpoint's tokenizer. Threads may share it."""
 
-    def __init__(self, backend: Backend, settings: TokenizerSettings) -> None:
+    def __init__(self, backend: Backend, settings: TokenizerSettings, *, gives_types: bool) -> None:
         self._backend = backend
         self._settings = settings
+        self._gives_types = gives_types
         self._roles = {
             role: content
             for role in ROLES
             if (content := settings.content(role)) is not None and backend.id_of(content) is not None
         }
+        self.named_tokens: Mapping[str, str] = {**self._roles, **settings.named()}
+        """The special tokens with a role or a name of their own, by their name in chat templates."""
         side = settings.string("truncation_side", "right")
         if side not in ("left", "right"):
             settings.refuse("truncation_side", "'left' or 'right'")
         self._side: Side = "left" if side == "left" else "right"
-        names = settings.strings("model_input_names", ("token_type_ids",))
+        names = settings.strings("model_input_names", ("token_type_ids",) if gives_types else ())
         self._has_types = "token_type_ids" in names
         forced = settings.boolean("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output", False)
         cleans_up = settings.boolean("clean_up_tokenization_spaces", False)
@@ -82,7 +85,7 @@ class Tokenizer:
             kind = tokenizer_class(checkpoint, settings)
             settings.name_roles(kind.roles)
             backend = kind.build(checkpoint, settings)
-        tokenizer = cls(backend, settings)
+        tokenizer = cls(backend, settings, gives_types=gives_token_types(checkpoint, settings))
         settings.finish()
         return tokenizer
 
@@ -92,7 +95,7 @@ class Tokenizer:
         Raises:
             TokenizerError: a tokenizer of SentencePiece, which has its own normalization.
         """
-        return Tokenizer(self._backend.lowercased(), self._settings)
+        return Tokenizer(self._backend.lowercased(), self._settings, gives_types=self._gives_types)
 
     def encode(
         self,
@@ -209,7 +212,7 @@ class Tokenizer:
     def of_answers(self) -> "Tokenizer":
         """The tokenizer for texts that the model writes; another one where they have a vocabulary of their own."""
         backend = self._backend.of_answers
-        return self if backend is self._backend else Tokenizer(backend, self._settings)
+        return self if backend is self._backend else Tokenizer(backend, self._settings, gives_types=self._gives_types)
 
     def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = True, clean_up: bool | None = None) -> str:
         """Ids → text.

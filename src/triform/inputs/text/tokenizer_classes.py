@@ -153,6 +153,13 @@ TABLE = (
 
 OF_NO_ALGORITHM = ("PreTrainedTokenizer", "TokenizersBackend")
 """Classes whose name does not tell the algorithm, because tokenizer.json holds everything."""
+WITH_TYPES = (
+    *("BertTokenizer", "ElectraTokenizer", "MobileBertTokenizer", "SqueezeBertTokenizer", "ConvBertTokenizer"),
+    *("LayoutLMTokenizer", "LayoutLMv2Tokenizer", "LxmertTokenizer", "DPRContextEncoderTokenizer"),
+    *("DPRQuestionEncoderTokenizer", "DebertaTokenizer", "DebertaV2Tokenizer", "FNetTokenizer", "CanineTokenizer"),
+    *("MarkupLMTokenizer", "TapasTokenizer"),
+)
+"""Classes of transformers that give token types where no file has `model_input_names`; all others give none."""
 WITHOUT_CLASS = ("MistralTokenizer",)
 """Model types, written as classes, whose tokenizer.json holds everything whichever class is named."""
 
@@ -219,6 +226,17 @@ def names_unknown_class(checkpoint: Checkpoint, settings: TokenizerSettings) -> 
     if not isinstance(named, str) or named.removesuffix("Fast") in OF_NO_ALGORITHM:
         return False
     return find_class(named) is None
+
+
+def gives_token_types(checkpoint: Checkpoint, settings: TokenizerSettings) -> bool:
+    """Tell whether the class that transformers makes of a checkpoint gives token types by default."""
+    config = _read_config(checkpoint)
+    named = settings.optional_string("tokenizer_class") or config.get("tokenizer_class")
+    if isinstance(named, str):
+        return named.removesuffix("Fast") in WITH_TYPES
+    model_type = config.get("model_type")
+    kind = find_class(model_type) if isinstance(model_type, str) else None
+    return kind is not None and kind.names[0] in WITH_TYPES
 
 
 def _telling_name(checkpoint: Checkpoint, settings: TokenizerSettings) -> object:

@@ -90,13 +90,15 @@ class TokenizerSettings(Settings):
     def listed(self) -> list[AddedToken]:
         """Read the special tokens without a role: keys that end with _token, objects of named tokens, and lists."""
         names = [key for key, value in self._values.items() if _names_token(key, value)]
-        found = [token for key in names if (token := self.token(key)) is not None]
         entries: Iterable[Any] = ()
         for key in reversed(LISTS):
             # The second key is the older name; only one of the two is used.
             value = self._read(key, (), "a list of tokens", list, tuple, dict)
             entries = value or entries
             last = key if value else LISTS[1]
+        # An object of named tokens wins over keys of the same names.
+        own = {key: self.token(key) for key in names}
+        found = [token for key, token in own.items() if token and not (isinstance(entries, dict) and key in entries)]
         named = self.mapping("model_specific_special_tokens") or {}
         if isinstance(entries, dict):
             found += [self._token(last, value) for value in entries.values()]
@@ -104,6 +106,14 @@ class TokenizerSettings(Settings):
         if not found:
             found = [self._token("model_specific_special_tokens", value) for value in named.values()]
         return found + [self._token(last, value) for value in entries]
+
+    def named(self) -> dict[str, str]:
+        """Read the special tokens with a name of their own: name → text, as chat templates know them."""
+        extra = self._values.get(LISTS[0]) or self._values.get(LISTS[1])
+        found = {key: value for key, value in self._values.items() if _names_token(key, value)}
+        found |= self.mapping("model_specific_special_tokens") or {}
+        found |= extra if isinstance(extra, dict) else {}
+        return {key: str(self._token(key, value).content) for key, value in found.items()}
 
     def added(self) -> dict[int, AddedToken]:
         """Read `added_tokens_decoder`: id → token."""

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from triform import spec
+from triform.families import Config
 from triform.generation import Completion
 from triform.generation.config import MAX_NEW_TOKENS
 from triform.inputs import Batch, EncodedText, LongInput, pack_texts
@@ -72,6 +73,9 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
         return pack_texts([chats[number] if number in chats else next(encoded) for number in range(len(inputs))])
 
     def _encode_texts(self, texts: Sequence[Any], options: TextGenerationOptions) -> Batch:
+        config = Config(self.model.blueprint.config, str(self.model.checkpoint.folder / "config.json"))
+        if config.optional_string("prefix"):
+            config.refuse("prefix", "none: Triform puts no prefix before a prompt. Take it out of a copy of the file")
         # The model continues the end of a prompt, so a prompt is cut at its beginning.
         room = None if options.long_input is LongInput.ERROR else self._room_for_prompts(options)
         return self.encode(texts, options, max_length=room, side="left")

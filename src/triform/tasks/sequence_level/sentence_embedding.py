@@ -11,9 +11,10 @@ from triform import spec
 from triform.engines import Integers, Spans
 from triform.errors import InputError, NonFiniteError, shown
 from triform.hub import Checkpoint
-from triform.inputs import Batch, Tokenizer
+from triform.inputs import Batch, Tokenizer, pack_texts
 from triform.model import Model, load
 from triform.tasks.options import option
+from triform.tasks.sequence_level.sentence_messages import Messages
 from triform.tasks.sequence_level.sentence_settings import MODULES
 from triform.tasks.sequence_level.sentence_transformers import (
     Dense,
@@ -89,13 +90,17 @@ class SentenceEmbedding(SentenceTask[Vector, Vector]):
             else model.engine.normalize
             for module in self.recipe.modules
         ]
+        self._messages = Messages.of_model(model, tokenizer, self.recipe.transformer.messages)
         self._size(self.options)  # so that a truncate_dim that is too large is known at once
 
     def preprocess(self, inputs: Sequence[str], options: VectorOptions) -> Batch:
         for text in inputs:
             if not isinstance(text, str):
                 raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
-        return self.encode([self._prompt(options) + text for text in inputs], options)
+        prompt = self._prompt(options)
+        if self._messages is not None:
+            return pack_texts(self._messages.encode_texts(inputs, prompt, self.limit()))
+        return self.encode([prompt + text for text in inputs], options)
 
     def forward(self, batch: Batch, options: SentenceEmbeddingOptions) -> Vector:
         return self.embed(batch, options, normalize=options.normalize)
@@ -130,7 +135,8 @@ class SentenceEmbedding(SentenceTask[Vector, Vector]):
     def _pool(self, batch: Batch, options: VectorOptions) -> Vector:
         engine, states = self.model.engine, self.model(batch).last_hidden_state
         spans = batch.spans
-        if not self.recipe.pools_prompt:
+        # A prompt that is a message is pooled, as in sentence-transformers.
+        if not self.recipe.pools_prompt and self._messages is None:
             # Never the whole sequence: an empty text keeps its last token.
             begins = np.minimum(spans.begins + self._prompt_length(options), spans.ends - 1)
             spans = Spans(begins, spans.ends)

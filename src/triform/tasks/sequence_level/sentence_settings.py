@@ -5,6 +5,7 @@ Without a modules.json sentence-transformers reads neither file.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from triform.hub import Checkpoint
@@ -102,6 +103,23 @@ class ModelSettings:
         return settings
 
 
+class MessageFormat(StrEnum):
+    """The content of a message: a text, or a list of parts."""
+
+    AUTO = "auto"
+    """As the chat template reads it; a model without a template reads plain text."""
+    FLAT = "flat"
+    STRUCTURED = "structured"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MessageSettings:
+    """The form of the messages of a model that reads texts as messages of its chat template."""
+
+    format: MessageFormat = MessageFormat.AUTO
+    add_generation_prompt: bool = False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerSettings:
     """The settings of sentence_bert_config.json, or of the file with an older name."""
@@ -110,6 +128,13 @@ class TransformerSettings:
     """Whether text is in lower case before the tokenizer normalizes it."""
     tokenizer: Mapping[str, Any] = field(default_factory=dict)
     """Settings that win over tokenizer_config.json."""
+    messages: MessageSettings | None = None
+    """The form of messages; None for a model that reads plain text, as every file without modality_config means."""
+
+    @classmethod
+    def without_files(cls) -> "TransformerSettings":
+        """The settings of a model without modules.json, which reads messages if it has a chat template."""
+        return cls(messages=MessageSettings())
 
     @classmethod
     def read(cls, checkpoint: Checkpoint, task: str, output: tuple[str, str]) -> "TransformerSettings":
@@ -131,7 +156,7 @@ class TransformerSettings:
         own = Settings.of_file(checkpoint, name)
         own.ignore(*HARMLESS_TRANSFORMER)
         own.expect("transformer_task", task)
-        _check_modalities(own, *output)
+        format = _read_modalities(own, *output)
         if own.optional_string("tokenizer_name_or_path") is not None:
             own.refuse("tokenizer_name_or_path", "none: Triform reads the tokenizer beside the model")
         _refuse_others(own, "model_kwargs", "model_args", HARMLESS_MODEL_KWARGS)
@@ -140,9 +165,10 @@ class TransformerSettings:
         tokenizer: dict[str, Any] = {}
         if (length := own.optional_integer("max_seq_length")) is not None:
             tokenizer["model_max_length"] = length
-        tokenizer |= _read_processor_kwargs(own) | _read_processing_kwargs(own)
+        processing, messages = _read_processing_kwargs(own, format)
+        tokenizer |= _read_processor_kwargs(own) | processing
         own.close()
-        return cls(lowercase=lowercase, tokenizer=tokenizer)
+        return cls(lowercase=lowercase, tokenizer=tokenizer, messages=messages)
 
     def read_tokenizer(self, checkpoint: Checkpoint) -> Tokenizer:
         """Read the tokenizer of a checkpoint, changed by these settings."""
@@ -159,16 +185,25 @@ def _check_processor(checkpoint: Checkpoint) -> None:
                 own.refuse("processor_class", "none: Triform reads the tokenizer alone")
 
 
-def _check_modalities(own: Settings, method_output: str, module_output: str) -> None:
-    """Refuse a Transformer that reads text as messages, or gives another output than the one that is needed."""
+def _read_modalities(own: Settings, method_output: str, module_output: str) -> MessageFormat | None:
+    """Read the format of messages, or None for plain text; refuse another output than the one that is needed."""
     modalities = own.mapping("modality_config")
     if own.string("module_output_name", module_output if modalities is None else REQUIRED) != module_output:
         own.refuse("module_output_name", repr(module_output))
     if modalities is None:
-        return
-    text = {"method": "forward", "method_output_name": method_output}
-    if "message" in modalities or modalities.get("text") != text:
-        own.refuse("modality_config", f"text = {text} and no message, which is all that Triform implements")
+        return None
+    needed = {"method": "forward", "method_output_name": method_output}
+    if modalities.get("text") != needed:
+        own.refuse("modality_config", f"text = {needed}, which is all that Triform implements")
+    message = modalities.get("message")
+    if message is None:
+        return None
+    if not isinstance(message, dict) or {**needed, "format": message.get("format")} != {"format": None, **message}:
+        own.refuse("modality_config", f"message = {needed} with a format, which is all that Triform implements")
+    format = Settings(message, f"{own.where}: modality_config: message")
+    if format.string("format", MessageFormat.AUTO) not in tuple(MessageFormat):
+        format.refuse("format", " or ".join(MessageFormat))
+    return MessageFormat(format.string("format", MessageFormat.AUTO))
 
 
 def _arguments(own: Settings, name: str, older: str) -> Settings:
@@ -199,11 +234,23 @@ def _read_processor_kwargs(own: Settings) -> dict[str, Any]:
     return found
 
 
-def _read_processing_kwargs(own: Settings) -> dict[str, Any]:
-    """Read the arguments of the tokenizer's calls, of which the length alone may differ."""
+def _read_processing_kwargs(
+    own: Settings, format: MessageFormat | None
+) -> tuple[dict[str, Any], MessageSettings | None]:
+    """Read the arguments of the tokenizer's calls, of which the length alone may differ, and of the chat template."""
     arguments = Settings(own.mapping("processing_kwargs") or {}, f"{own.where}: processing_kwargs")
-    # Triform reads neither messages nor other media.
-    arguments.ignore("audio", "image", "video", "chat_template")
+    # Triform reads no other media.
+    arguments.ignore("audio", "image", "video")
+    messages = None
+    if format is None:
+        arguments.ignore("chat_template")
+    else:
+        template = Settings(arguments.mapping("chat_template") or {}, f"{arguments.where}: chat_template")
+        template.ignore("restore_suffix")  # of a text that is cut
+        messages = MessageSettings(
+            format=format, add_generation_prompt=template.boolean("add_generation_prompt", False)
+        )
+        template.close()
     found: dict[str, Any] = {}
     for part in ("common", "text"):
         text = Settings(arguments.mapping(part) or {}, f"{arguments.where}: {part}")
@@ -217,4 +264,4 @@ def _read_processing_kwargs(own: Settings) -> dict[str, Any]:
             found["model_max_length"] = length
         text.close()
     arguments.close()
-    return found
+    return found, messages

@@ -7,7 +7,7 @@ from typing import Any
 from triform import spec
 from triform.engines import Array, Engine, ParameterRole
 from triform.errors import UnsupportedModelError, WeightError, shown
-from triform.hub import SENTENCE_MODULES, TOKENIZER, Checkpoint
+from triform.hub import SENTENCE_MODULES, Checkpoint
 from triform.model import Model
 from triform.networks.layers.linear import Linear
 from triform.networks.scope import Scope
@@ -120,7 +120,11 @@ class Recipe:
         """
         checkpoint = checkpoint.having(SENTENCE_MODULES)
         if not checkpoint.has(MODULES):
-            return cls(checkpoint=checkpoint, poolings=(_default_pooling(checkpoint),))
+            return cls(
+                checkpoint=checkpoint,
+                transformer=TransformerSettings.without_files(),
+                poolings=(_default_pooling(checkpoint),),
+            )
         settings = ModelSettings.read(checkpoint, "SentenceTransformer")
         path, modules = read_modules(checkpoint)
         transformer = TransformerSettings.read(inside(checkpoint, path), "feature-extraction", OUTPUT)
@@ -210,14 +214,6 @@ def inside(checkpoint: Checkpoint, path: str) -> Checkpoint:
 
 
 def _default_pooling(checkpoint: Checkpoint) -> spec.Pooling:
-    own = checkpoint.having(TOKENIZER)
-    settings = own.read_object(TOKENIZER_CONFIG) if own.has(TOKENIZER_CONFIG) else {}
-    if settings.get("chat_template") is not None or own.has("chat_template.jinja") or own.has("chat_template.json"):
-        raise UnsupportedModelError(
-            f"{checkpoint.folder} has a chat template and no {MODULES}, so sentence-transformers would read each text "
-            f"as a message, which Triform does not do. Add the {MODULES} of a Transformer that reads texts, and of its "
-            "Pooling."
-        )
     config = checkpoint.read_object("config.json")
     architectures = config.get("architectures")
     named = isinstance(architectures, list) and architectures and str(architectures[0]).endswith("ForCausalLM")

@@ -12,11 +12,12 @@ import numpy as np
 from triform import spec
 from triform.errors import UnsupportedModelError, WrongTaskError
 from triform.hub import Checkpoint
-from triform.inputs import Batch, EncodedText, Tokenizer
+from triform.inputs import Batch, EncodedText, Tokenizer, pack_texts
 from triform.model import Model
 from triform.settings import Settings
 from triform.tasks.options import option
 from triform.tasks.probabilities import Numbers, sigmoid
+from triform.tasks.sequence_level.sentence_messages import Messages
 from triform.tasks.sequence_level.sentence_settings import MODEL, MODULES, ModelSettings, TransformerSettings
 from triform.tasks.sequence_level.sentence_transformers import read_modules, torch_class
 from triform.tasks.task import Fields, Rows
@@ -59,6 +60,7 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
                 f"{', '.join(head.labels)}; the task needs one score. Choose a reranker, or text-classification."
             )
         self._activation = ACTIVATIONS[read_activation(model.checkpoint)]
+        self._messages = Messages.of_model(model, tokenizer, read_settings(model.checkpoint)[1].messages)
 
     @classmethod
     def read_processor(cls, model: Model) -> Tokenizer:
@@ -67,6 +69,8 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
     def preprocess(self, inputs: Sequence[Any], options: TextRankingOptions) -> Batch:
         [given] = inputs
         query, documents = read_object(given, self.fields)
+        if self._messages is not None:
+            return pack_texts(self._messages.encode_pairs(query, documents, self.limit()))
         return self.encode([(query, document) for document in documents], options)
 
     def forward(self, batch: Batch, options: TextRankingOptions) -> Rows:
@@ -93,7 +97,7 @@ def read_settings(checkpoint: Checkpoint) -> tuple[ModelSettings, TransformerSet
     """
     kind = checkpoint.read_object(MODEL).get("model_type") if checkpoint.has(MODEL) else None
     if not checkpoint.has(MODULES) or kind != MODEL_TYPE:
-        return ModelSettings(), TransformerSettings()
+        return ModelSettings(), TransformerSettings.without_files()
     path, modules = read_modules(checkpoint)
     if path or modules:
         raise UnsupportedModelError(
