@@ -17,7 +17,7 @@ from tests.inputs.tokenizer_folders import bert, gpt2, whole, xlm_roberta
 from triform.errors import TokenizerError
 from triform.hub import find_checkpoint
 from triform.inputs import Tokenizer
-from triform.inputs.text import limits
+from triform.inputs.text.charsmap import check_charsmap
 
 
 def replace(pattern: dict[str, str], content: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ def test_a_table_that_passes_does_not_panic(charsmap: bytes, data: st.DataObject
     for place, value in data.draw(st.lists(st.tuples(st.integers(4, len(table) - 1), st.integers(0, 255)))):
         table[place] = value
     try:
-        limits._check_charsmap(base64.b64encode(table))
+        check_charsmap(base64.b64encode(table))
     except ValueError:
         return
     normalizer = tokenizers.normalizers.Precompiled(bytes(table))

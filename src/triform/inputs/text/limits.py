@@ -3,15 +3,11 @@
 The library does not check what a file makes it do once the file is parsed. A panic prints a backtrace.
 """
 
-import base64
-import binascii
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import tokenizers
 
 from triform.errors import TokenizerError
@@ -28,7 +24,6 @@ MAX_AROUND = 1000
 """The most special tokens around a text."""
 MAX_REPLACEMENT = 64
 """The most bytes by which a table of characters may replace a character."""
-CHARSMAP = re.compile(rb'"precompiled_charsmap"\s*:\s*"([^"]*)"')
 
 
 @contextmanager
@@ -65,8 +60,10 @@ def _check_content(content: bytes) -> None:
     added = content.count(b'"single_word"')
     if added > MAX_ADDED_TOKENS:
         raise ValueError(f"{added:,} added tokens are more than the {MAX_ADDED_TOKENS:,} allowed")
-    for table in CHARSMAP.findall(content):
-        _check_charsmap(table)
+    if b'"precompiled_charsmap"' in content:
+        from triform.inputs.text.charsmap import check_charsmaps
+
+        check_charsmaps(content)
 
 
 def _check_model(model: Any) -> None:
@@ -141,38 +138,6 @@ def _around(part: dict[str, Any]) -> int:
             raise ValueError(f"its template has the special token {min(missing)!r}, and no ids for it")
         counts.append(sum(map(sizes.__getitem__, names)) + (MAX_AROUND + 1 if len(set(texts)) < len(texts) else 1))
     return max(counts)
-
-
-def _check_charsmap(encoded: bytes) -> None:
-    """Check a table of characters: a tree in an array, and the replacements to which its leaves point.
-
-    https://github.com/google/sentencepiece/blob/master/src/normalizer.cc and
-    https://github.com/s-yata/darts-clone have the format.
-    """
-    damaged = "precompiled_charsmap is damaged"
-    try:
-        table = base64.b64decode(encoded, validate=True)
-        size = int.from_bytes(table[:4], "little")
-        units = np.frombuffer(table, np.uint32, size // 4, offset=4)
-        texts = table[4 + size :]
-        texts.decode()
-    except (ValueError, binascii.Error) as error:
-        raise ValueError(f"{damaged}: {error}") from error
-    if not size or size % 4:
-        raise ValueError(f"{damaged}: its tree has {size} bytes, no multiple of 4")
-    places = np.arange(len(units), dtype=np.int64)
-    inner = units < 2**31
-    inner[0] = True  # the root
-    children = places ^ ((units.astype(np.int64) >> 10) << ((units & 512) >> 6))
-    if (children[inner] | 255).max() >= len(units):
-        raise ValueError(f"{damaged}: its tree points outside itself")
-    leaves = units[children[inner & (units & 256 > 0)]] & (2**31 - 1)
-    letters = np.frombuffer(texts + b"\0", np.uint8)
-    if len(leaves) and (leaves.max() >= len(letters) or (letters[leaves] & 0xC0 == 0x80).any()):
-        raise ValueError(f"{damaged}: its tree points outside the replacements")
-    longest = np.diff(np.flatnonzero(letters == 0), prepend=-1).max() - 1
-    if longest > MAX_REPLACEMENT:
-        raise ValueError(f"{damaged}: a replacement of {longest} bytes is longer than the {MAX_REPLACEMENT} allowed")
 
 
 def _refuse_long_tokens(content: bytes) -> None:
