@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +90,9 @@ def memory_by_rows(arguments: Sequence[Any], output: Path, marks: Sequence[int])
     with start(*arguments) as process:
         while process.poll() is None:
             peak = resident(process, "VmHWM")
-            if part.exists():
-                with part.open("rb") as file:
-                    file.seek(seen)
-                    new = file.read()
+            with suppress(FileNotFoundError), part.open("rb") as file:
+                file.seek(seen)
+                new = file.read()
                 seen, rows = seen + len(new), rows + new.count(b"\n")
             for mark in marks:
                 if rows >= mark and peak:

@@ -377,10 +377,6 @@ def test_a_decoder_without_modules_is_pooled_by_its_last_token(tmp_path: Path) -
     folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "plain")
     expected = SentenceTransformer(str(folder), device="cpu").encode("Once upon a time")
     np.testing.assert_allclose(triform.pipeline("embed", folder)("Once upon a time"), expected, rtol=0, atol=1e-5)
-    # sentence-transformers would read a text as a message.
-    folder = checkpoints.llama("LlamaForCausalLM", tmp_path / "chat", checkpoints.CHAT_TEMPLATE)
-    with pytest.raises(UnsupportedModelError, match=r"has a chat template and no modules\.json"):
-        triform.pipeline("embed", folder)
 
 
 @pytest.mark.slow

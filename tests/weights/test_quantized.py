@@ -222,7 +222,7 @@ def test_more_than_a_matrix_is_not_written_in_integers(step: SliceStep, tmp_path
     make("bert", tmp_path / "floats")
     blueprint = read_blueprint(tmp_path / "floats")
     sources = {**blueprint.assignment.sources, "blocks.0.feed_forward.down.weight": TensorSlice("down", (step,))}
-    blueprint = replace(blueprint, assignment=replace(blueprint.assignment, sources=sources))
+    blueprint = replace(blueprint, assignment=blueprint.assignment._replace(sources=sources))
     with pytest.raises(UnsupportedModelError, match=r"down \(.*\) is not stored \(out, in\)"):
         quantize_checkpoint(blueprint, Format.INT8, tmp_path / "quantized", before_tensor=pytest.fail)
 

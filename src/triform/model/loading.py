@@ -8,9 +8,9 @@ A model has one of three origins: a checkpoint, a checkpoint that gets a new hea
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triform import families, spec
 from triform.engines import Engine, create_engine
@@ -42,8 +42,7 @@ PROJECTIONS = ("classification_head.", "span_head.")
 """Prefixes of the projections to labels. A new head has other labels, so it never takes them over."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Origin of a model, and the head to give the model."""
 
     checkpoint: Checkpoint
@@ -279,7 +278,7 @@ def _assignment(
         return match_tensors(shapes, table, tensors)
     known = _known_shapes(tensors, table, shapes, declare(replace(model, head=None), engine)) if tensors else {}
     # Tensors of other heads are not kept: they would not fit a backbone that is trained.
-    return replace(match_tensors(known, table, tensors), unused=(), prefix=table.prefix if model.head else "")
+    return match_tensors(known, table, tensors)._replace(unused=(), prefix=table.prefix if model.head else "")
 
 
 def _known_shapes(

@@ -1,6 +1,6 @@
 """Spec → network: build chooses the form."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from triform import spec
 from triform.engines import Engine, Format, ParameterRole
@@ -27,8 +27,7 @@ def build(model: spec.Model, engine: Engine, source: ParameterSource) -> Network
             return EncoderDecoder(scope, form, model.head)
 
 
-@dataclass(frozen=True, slots=True)
-class Declaration:
+class Declaration(NamedTuple):
     """The shape, role and format of a parameter, before a tensor is loaded."""
 
     shape: tuple[int, ...]

@@ -72,7 +72,10 @@ def train_tokenizer(rows: Iterable[Row], settings: TokenizerSettings, folder: Pa
     tokenizer.save(str(folder / "tokenizer.json"))
     tokens = {f"{role}_token": token for role, token in roles.items()}
     write_json(folder / "special_tokens_map.json", tokens)
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **tokens})
+    # The class alone would give the second text of a pair no token types in transformers 5.
+    inputs = ["input_ids", "token_type_ids", "attention_mask"] if settings.algorithm is Algorithm.WORDPIECE else None
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", **tokens, "model_input_names": inputs}
+    write_json(folder / "tokenizer_config.json", {key: value for key, value in config.items() if value is not None})
     ids = {f"{role}_token_id": tokenizer.token_to_id(roles[role]) for role in IN_CONFIG if role in roles}
     return {"vocab_size": tokenizer.get_vocab_size(), **ids}
 

@@ -8,7 +8,7 @@ W + scale·B·A, computed in float32 (Hu et al. 2021, arXiv:2106.09685, section 
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from triform.engines import Floats, to_float32
@@ -146,7 +146,7 @@ class Adapter:
     def _info(self, tensor: str) -> TensorInfo:
         """Return the entry of a tensor, with the full path of the file."""
         info = self.tensors[tensor]
-        return replace(info, file=str(self.checkpoint.folder.resolve() / info.file))
+        return info._replace(file=str(self.checkpoint.folder.resolve() / info.file))
 
     def count_rows(self, table: WeightTable, *parameters: str) -> int | None:
         """Return the rows of the adapter's tensor that replaces one of the parameters; None without such a tensor."""

@@ -7,7 +7,6 @@ variants of the layout are refused.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -166,7 +165,7 @@ def combine_quantized(tensors: Tensors, format: Format) -> CompressedTensors:
         if not wrong:
             del infos[name]
             size = info.shape if format.group_size is None else (info.shape[0], 8 * info.shape[1])
-            infos[weight] = replace(info, shape=size, format=format, scales=scales)
+            infos[weight] = info._replace(shape=size, format=format, scales=scales)
     if problems:
         raise WeightError("The quantized checkpoint is damaged:\n  " + "\n  ".join(problems) + "\nFetch it again.")
     return CompressedTensors(tensors.folder, infos)

@@ -4,7 +4,7 @@ A missing, unknown, misshapen or contradictory tensor is a problem; all problems
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from triform.errors import WeightError
 from triform.weights.slices import TensorSlice
@@ -12,8 +12,7 @@ from triform.weights.table import WeightTable
 from triform.weights.tensors import FORMATS, Tensors
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Assignment:
+class Assignment(NamedTuple):
     """The source of every parameter, and the unused tensors."""
 
     sources: Mapping[str, TensorSlice]

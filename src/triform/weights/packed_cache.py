@@ -23,10 +23,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -48,8 +47,7 @@ ABANDONED = 3600
 """Seconds without a write after which a half-written file counts as abandoned."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file of the cache."""
 
     path: Path
@@ -68,8 +66,7 @@ class Entry:
         return not all(Path(file).exists() for file in self.files)
 
 
-@dataclass(frozen=True, slots=True)
-class PackedCache:
+class PackedCache(NamedTuple):
     """A folder of files of packed weights, of at most `limit` bytes."""
 
     folder: Path

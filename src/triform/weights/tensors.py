@@ -1,10 +1,9 @@
 """Checkpoint tensors: safetensors files, single or sharded, validated by their library and mapped into memory."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +21,7 @@ SAMPLE = 1024
 """Bytes of a tensor by which to recognise the tensor: one read of a disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorInfo:
+class TensorInfo(NamedTuple):
     """The entry of a tensor in the header of a file."""
 
     file: str

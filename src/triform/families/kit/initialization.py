@@ -4,14 +4,13 @@ Weights come from a normal distribution around 0; biases are 0 and norms are 1.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from triform import spec
 from triform.families.kit.config import Config
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Initialization:
+class Initialization(NamedTuple):
     """The standard deviations of new parameters, and the rows of padding."""
 
     deviations: Mapping[str, float]

@@ -5,7 +5,7 @@ transformers 5, which does not read the pipeline of a tokenizer.json whose class
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import tokenizers
 
@@ -15,8 +15,7 @@ from triform.inputs.text.library import LibraryBackend
 from triform.inputs.text.tokenizer_settings import TokenizerSettings
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pipeline:
+class Pipeline(NamedTuple):
     """The pipeline of a class of tokenizers."""
 
     model: str

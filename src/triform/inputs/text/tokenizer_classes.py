@@ -11,9 +11,8 @@ class and its settings give the rest. With any other class, tokenizer.json gives
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triform.errors import TokenizerError
 from triform.hub import TOKENIZER_FILES, Checkpoint
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from triform.inputs.text.pipeline import Pipeline
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TokenizerClass:
+class TokenizerClass(NamedTuple):
     """A row of the table: the classes that are built alike."""
 
     names: tuple[str, ...]
@@ -34,14 +32,14 @@ class TokenizerClass:
     """The files that the checkpoint must have."""
     builder: str
     """Module and function, imported only for a checkpoint that needs it."""
+    roles: Mapping[str, str | None]
+    """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
     pipeline: str | None = None
     """Module and pipeline beside a tokenizer.json; None if the class does not read the file."""
     named_by_model: bool = True
     """False if the model type alone does not mean this class beside a tokenizer.json."""
     overrules: bool = False
     """True if the model type wins beside a tokenizer.json, since published files name another class."""
-    roles: Mapping[str, str | None]
-    """The special tokens where tokenizer_config.json and special_tokens_map.json do not name them."""
 
     def build(self, checkpoint: Checkpoint, settings: TokenizerSettings) -> Backend:
         """Build the tokenizer of a checkpoint without tokenizer.json; the settings name the special tokens."""

@@ -49,7 +49,7 @@ class Messages:
             is_flat = checkpoint.read_object("config.json").get("model_type") in FLAT_MODELS
             source = found.only_source
             is_flat |= source is not None and not any(sign in source for sign in SIGNS_OF_PARTS)
-            settings = replace(settings, format=MessageFormat.FLAT if is_flat else MessageFormat.STRUCTURED)
+            settings = settings._replace(format=MessageFormat.FLAT if is_flat else MessageFormat.STRUCTURED)
             template = found
         else:
             return None

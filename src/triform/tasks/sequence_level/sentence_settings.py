@@ -4,9 +4,9 @@ Without a modules.json sentence-transformers reads neither file.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from triform.hub import Checkpoint
 from triform.inputs import Tokenizer
@@ -59,11 +59,10 @@ COSINE = "cosine"
 SIMILARITIES = (COSINE, "dot", "euclidean", "manhattan")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ModelSettings:
+class ModelSettings(NamedTuple):
     """The settings of config_sentence_transformers.json."""
 
-    prompts: Mapping[str, str] = field(default_factory=dict)
+    prompts: Mapping[str, str] = MappingProxyType({})
     default_prompt: str | None = None
     truncate_dim: int | None = None
     """The number of leading values that are kept of each vector."""
@@ -112,21 +111,19 @@ class MessageFormat(StrEnum):
     STRUCTURED = "structured"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MessageSettings:
+class MessageSettings(NamedTuple):
     """The form of the messages of a model that reads texts as messages of its chat template."""
 
     format: MessageFormat = MessageFormat.AUTO
     add_generation_prompt: bool = False
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransformerSettings:
+class TransformerSettings(NamedTuple):
     """The settings of sentence_bert_config.json, or of the file with an older name."""
 
     lowercase: bool = False
     """Whether text is in lower case before the tokenizer normalizes it."""
-    tokenizer: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: Mapping[str, Any] = MappingProxyType({})
     """Settings that win over tokenizer_config.json."""
     messages: MessageSettings | None = None
     """The form of messages; None for a model that reads plain text, as every file without modality_config means."""

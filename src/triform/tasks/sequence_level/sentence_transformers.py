@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
 from triform import spec
 from triform.engines import Array, Engine, ParameterRole
@@ -72,8 +72,7 @@ TOKENIZER_CONFIG = "tokenizer_config.json"
 TENSORS = WeightTable(rules=(Rename("linear.*", "linear.*"), Rename("residual.weight", "residual.weight")))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Dense:
+class Dense(NamedTuple):
     """activation(x·weightᵀ + bias), plus an optional residual."""
 
     folder: str
