@@ -185,11 +185,16 @@ class RunningBatch:
         self._rows = [(request, sequence) for request in self.requests for sequence in request.sequences]
 
     def _add_full_pages(self, ids: Sequence[Sequence[int]]) -> None:
-        """Add the pages filled in this pass, which read `ids` of each row, to the prefix cache."""
+        """Add the pages filled in this pass, which read `ids` of each row, to the prefix cache.
+
+        Pages of beams stay out: most beams are given up, and no later prompt begins with them.
+        """
         size = self.pool.page_size
         for row, (read, length) in enumerate(zip(ids, self._cache.lengths.tolist(), strict=True)):
             for place in range((length - len(read)) // size, length // size):
-                _, sequence = self._rows[row]
+                request, sequence = self._rows[row]
+                if request.beams is not None:
+                    continue
                 begin = sequence.num_forgotten + place * size
                 page = self._cache.page(row, place)
                 sequence.page_key = self.pool.add_prefix(page, sequence.page_key, sequence.ids[begin : begin + size])
