@@ -192,16 +192,21 @@ private:
     bool over_ = false;  // the pool is being destroyed
 };
 
-std::mutex pool_mutex;  // guards the_pool and wanted_threads
+std::mutex pool_mutex;  // guards the_pool() and wanted_threads
+
 // Never destroyed: a thread may be in a kernel while the process ends.
-std::shared_ptr<Pool>& the_pool = *new std::shared_ptr<Pool>;
+std::shared_ptr<Pool>& the_pool() {
+    static auto* pool = new std::shared_ptr<Pool>;
+    return *pool;
+}
+
 int wanted_threads = 1;
 
 // A forked child has none of the workers. It forgets the pool without destroying it, and makes one of its own.
 void handle_forks() {
     pthread_atfork([] { pool_mutex.lock(); }, [] { pool_mutex.unlock(); },
                    [] {
-                       new (&the_pool) std::shared_ptr<Pool>();
+                       new (&the_pool()) std::shared_ptr<Pool>();
                        pool_mutex.unlock();
                    });
 }
@@ -211,13 +216,14 @@ std::shared_ptr<Pool> pool() {
     std::call_once(once, handle_forks);
     std::scoped_lock lock(pool_mutex);
     // Where the system starts no more threads, half as many leave some to other programs. One thread needs no worker.
-    for (int threads = wanted_threads; !the_pool; threads /= 2) {
+    for (int threads = wanted_threads; !the_pool();) {
         try {
-            the_pool = std::make_shared<Pool>(threads);
+            the_pool() = std::make_shared<Pool>(threads);
         } catch (const std::system_error&) {
+            threads /= 2;
         }
     }
-    return the_pool;
+    return the_pool();
 }
 
 }  // namespace
@@ -236,7 +242,7 @@ void set_num_threads(int count) {
     std::shared_ptr<Pool> old;  // destroyed, and its workers joined, after the lock is released
     std::scoped_lock lock(pool_mutex);
     wanted_threads = count;
-    old.swap(the_pool);
+    old.swap(the_pool());
 }
 
 void parallel_for(int64_t count, const std::function<void(int64_t)>& task) { pool()->run(count, task); }
