@@ -214,3 +214,20 @@ def test_tokenizer_config_says_where_to_cut(minilm: Path, tmp_path: Path) -> Non
         [found] = ours(text)
     assert found.pop("dropped_tokens") == 55
     assert_same([found], reference(text, truncation=True, max_length=LIMIT))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_two_enormous_texts_of_a_pair_take_bounded_memory(side: str, minilm: Path, tmp_path: Path) -> None:
+    """The library keeps what a cut leaves over, and of a pair each piece beside each other one."""
+    folder = checkpoints.bert("BertForSequenceClassification", minilm, tmp_path / "model")
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**settings, "truncation_side": side}))
+    classify = triform.pipeline("text-classification", folder, long_input="truncate", top_k=None)
+    pair = {"text": "the cat " * 50_000, "text_pair": "a house " * 50_000}
+    if side == "left":
+        with pytest.raises(InputError, match="too long to be cut at the left"):
+            classify(pair)
+        return
+    with pytest.warns(TruncationWarning):
+        answer, short = (classify({key: text[:length] for key, text in pair.items()}) for length in (None, 20_000))
+    assert [{**each, "dropped_tokens": 0} for each in answer] == [{**each, "dropped_tokens": 0} for each in short]

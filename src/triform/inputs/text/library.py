@@ -1,5 +1,6 @@
 """The backend of the `tokenizers` library."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -7,8 +8,14 @@ from typing import Any, Self, cast
 
 import tokenizers
 
-from triform.errors import TokenizerError, TriformError
+from triform.errors import InputError, TokenizerError, TriformError
 from triform.inputs.text.backend import Side, Text, Tokens, shares
+
+NEAR = 16
+"""Tokens behind a cut that are encoded with the tokens before it."""
+
+MAX_CUTS = 100_000
+"""The most pairs of pieces that a cut may leave over."""
 
 Row = tuple[int, str, tuple[int, int]]
 """Id, token, and its (begin, end) in the text."""
@@ -67,6 +74,13 @@ class LibraryBackend:
         bare = [self._tokenizer.encode(part, add_special_tokens=False) for part in parts]
         lengths = [len(encoding.ids) for encoding in bare]
         kept = shares(lengths, num_special=num_special, max_length=max_length, only_first=only_first)
+        if side == "right":
+            bare = [self._near_cut(*each) for each in zip(parts, bare, kept, strict=True)]
+        elif math.prod(-(-length // max(share, 1)) for length, share in zip(lengths, kept, strict=True)) > MAX_CUTS:
+            raise InputError(
+                f"A pair of texts of {lengths[0]:,} and {lengths[-1]:,} tokens is too long to be cut at the left to "
+                f"{max_length}. Shorten the texts."
+            )
         for encoding, share in zip(bare, kept, strict=True):
             encoding.truncate(share, direction=side)
         pair = bare[1] if len(bare) == 2 else None
@@ -74,6 +88,20 @@ class LibraryBackend:
         # After a cut the library does not know the text of a token; the tokens of the first text come first.
         origins = iter([sequence for sequence, encoding in enumerate(bare) for _ in encoding.ids])
         return _tokens(cut, [None if is_special else next(origins) for is_special in cut.special_tokens_mask])
+
+    def _near_cut(self, text: str, whole: tokenizers.Encoding, share: int) -> tokenizers.Encoding:
+        """Return an encoding with the same first `share` tokens as `whole`, and few others.
+
+        The library keeps the pieces that a cut leaves over, and of a pair each piece beside each other one.
+        """
+        ids, offsets = whole.ids, whole.offsets
+        room = 2 * share + NEAR
+        while room < len(ids):
+            near = self._tokenizer.encode(text[: offsets[room - 1][1]], add_special_tokens=False)
+            if (near.ids[:share], near.offsets[:share]) == (ids[:share], offsets[:share]) and len(near.ids) >= share:
+                return near
+            room *= 2
+        return whole
 
     def encode_rendered(self, text: str, spelled: Sequence[tuple[int, int]]) -> Tokens:
         rows: list[Row] = []
