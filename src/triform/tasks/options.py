@@ -92,15 +92,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_text(value: Any) -> bool:
+    """Check for a text without halves of surrogate pairs, which no tokenizer reads."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", lambda value: isinstance(value, Integral) and not isinstance(value, bool)),
     float: ("a number", _is_number),
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    str: ("a text", lambda value: isinstance(value, str)),
-    Sequence[str]: (
-        "a list of texts",
-        lambda value: isinstance(value, list | tuple) and all(isinstance(text, str) for text in value),
-    ),
+    str: ("a text", _is_text),
+    Sequence[str]: ("a list of texts", lambda value: isinstance(value, list | tuple) and all(map(_is_text, value))),
     Mapping[str, Any]: ("an object", lambda value: isinstance(value, Mapping)),
     NoneType: ("None", lambda value: value is None),
 }
