@@ -58,7 +58,7 @@ class Settings:
 
     def _note(self, key: str, use: KeyUse) -> None:
         self._known.add(key)
-        # Several readers may share a file, and a key that one of them follows is no longer harmless.
+        # Several readers may share a file, and a key that one of them follows is not harmless.
         if key in self._values and self._report.get(key) is not KeyUse.FOLLOWED:
             self._report[key] = use
 

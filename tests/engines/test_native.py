@@ -17,7 +17,7 @@ from tests.generation.reference import EOS
 from tests.parity.cases import CASES, llama, t5
 from tests.parity.harness import Case, make_checkpoint, random_ids, random_inputs
 from triform import Batch
-from triform.engines import FORMATS, Format, Hook, Spans, create_engine
+from triform.engines import FORMATS, Format, Hook, KeysAndValues, Spans, create_engine
 from triform.engines.native import NativeEngine, _kernels
 from triform.engines.numpy_operations import NumPyOperations
 from triform.engines.protocol import TypedEngine
@@ -206,3 +206,19 @@ def test_where_the_kernels_were_not_built_auto_takes_the_reference_engine_and_sa
     )
     assert "EngineError: engine='native' cannot be used" in done.stderr
     assert "Remedy: install Triform where there is a C++ compiler" in done.stderr
+
+
+def test_a_store_that_cannot_grow_keeps_its_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = NativeEngine().key_value_store([KeysAndValues(2, 8)] * 3)
+    store.grow(4)
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise OSError(12, "Cannot allocate memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("triform.engines.native.key_value_store.mmap.mmap", refuse)
+        with pytest.raises(MemoryError, match="cannot grow"):
+            store.grow(100)
+    assert [len(array) for array in (*store.keys, *store.values)] == [4] * 6
+    store.grow(100)
+    assert [len(array) for array in (*store.keys, *store.values)] == [100] * 6

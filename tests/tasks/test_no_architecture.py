@@ -1,6 +1,7 @@
 """Checkpoints whose config.json names no architecture: the task chooses the head, as in transformers."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import transformers
 
 import triform
 from tests import checkpoints
+from triform import spec
 from triform.errors import WeightError
 
 
@@ -35,3 +37,9 @@ def test_a_language_model_and_what_it_cannot_do(tmp_path: Path) -> None:
     assert answer[0]["generated_text"] == expected[0]["generated_text"]
     with pytest.raises(WeightError, match="missing     score.weight"):
         triform.pipeline("text-classification", folder)
+
+
+def test_a_pickled_model_keeps_the_chosen_head(tmp_path: Path) -> None:
+    folder = drop_architectures(checkpoints.llama("LlamaForCausalLM", tmp_path))
+    model = triform.load(folder, head=spec.LanguageHead)
+    assert pickle.loads(pickle.dumps(model)).spec == model.spec

@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 import triform
 from tests import checkpoints
 from tests.weights.test_adapter import adapt
-from triform.errors import AdapterWarning, ModelNotFoundError, UnsupportedModelError
+from triform.errors import AdapterWarning, InputError, ModelNotFoundError, UnsupportedModelError
 from triform.inputs import Tokenizer
 from triform.inputs.chat.template import Chat, ChatTemplate
 from triform.tasks.generative.text_generation import TextGeneration
@@ -167,3 +167,16 @@ def test_modules_beside_an_adapter_are_followed(minilm: Path, tmp_path: Path) ->
     embed.model.save(tmp_path / "saved")
     merged = triform.pipeline("sentence-embedding", tmp_path / "saved")
     np.testing.assert_allclose(merged(texts), embed(texts), atol=1e-6)
+
+
+def test_a_merged_model_is_not_saved_beside_its_adapter(tmp_path: Path) -> None:
+    """The next load would merge the adapter a second time."""
+    base = checkpoints.llama("LlamaForCausalLM", tmp_path / "base")
+    lora = peft.LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    adapter = tmp_path / "adapter"
+    peft.get_peft_model(transformers.AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(adapter)
+    model = triform.load(base, adapter=adapter)
+    before = sorted(path.name for path in adapter.iterdir())
+    with pytest.raises(InputError, match="holds an adapter"):
+        model.save(adapter)
+    assert sorted(path.name for path in adapter.iterdir()) == before

@@ -11,7 +11,7 @@ from typing import Any
 
 from triform.errors import InputError, UnsupportedModelError, shown
 from triform.generation.config import SETTINGS, GenerationConfig, converted
-from triform.generation.rules import SWITCH, Rule, number
+from triform.generation.rules import Rule, number
 from triform.hub import Checkpoint
 from triform.settings import KeyUse, Settings
 
@@ -122,7 +122,7 @@ def read_checkpoint_settings(checkpoint: Checkpoint) -> GenerationConfig:
         config = checkpoint.read_object(OLD_FILE)
         own.setdefault("decoder_start_token_id", config.get("decoder_start_token_id"))
         bos_token_id = config.get("bos_token_id") if bos_token_id is None else bos_token_id
-    elif SWITCH.accepts(forced := file.value("force_bos_token_to_be_generated")) and forced:
+    elif file.boolean("force_bos_token_to_be_generated", False):
         own["forced_bos_token_id"] = bos_token_id
     if own.get("decoder_start_token_id") is None:
         own["decoder_start_token_id"] = bos_token_id

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from triform.engines import Format, ParameterRole, StoredTensor, convert
-from triform.errors import UnsupportedModelError
+from triform.errors import InputError, UnsupportedModelError
 from triform.hub import ADAPTER, MODEL, SENTENCE_FILES, SENTENCE_MODULES, SETTINGS_FILES, TOKENIZER, Checkpoint
 from triform.model.blueprint import Blueprint
 from triform.model.tied_head import LANGUAGE_HEAD
@@ -35,12 +35,12 @@ def quantize_checkpoint(
         before_tensor: called with the canonical name of each parameter before it is read.
 
     Raises:
-        InputError: the folder cannot be made, or lies inside of the model's.
+        InputError: the folder cannot be made, lies inside of the model's, or holds an adapter.
         OutputError: the files cannot be written.
         UnsupportedModelError: the layout has no integers for this model.
         WeightError: a weight holds NaN or infinity.
     """
-    check_output(blueprint.checkpoint.folder, folder)  # before anything is read
+    _check_target(blueprint, folder)  # before anything is read
     _check_layout(blueprint, format)
     parameters = {}
     for name in blueprint.declared:
@@ -64,12 +64,12 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
             a whole; other files stay.
 
     Raises:
-        InputError: the folder cannot be made, or lies inside of the model's.
+        InputError: the folder cannot be made, lies inside of the model's, or holds an adapter.
         OutputError: the files cannot be written; the checkpoint that was there is then unchanged.
         UnsupportedModelError: the layout has no integers for this model.
     """
     source = blueprint.checkpoint.folder
-    check_output(source, folder)
+    _check_target(blueprint, folder)
     if blueprint.checkpoint.whole is not None:
         raise UnsupportedModelError(
             f"{blueprint.checkpoint.folder} is one module of {blueprint.checkpoint.whole}; saved without the others it "
@@ -90,10 +90,21 @@ def save_checkpoint(blueprint: Blueprint, parameters: Mapping[str, StoredTensor]
         write_json(new / "config.json", config)
 
 
+def _check_target(blueprint: Blueprint, folder: Path) -> None:
+    """Refuse a folder inside of the model's, and a folder with an adapter, which the next load would merge again.
+
+    Raises:
+        InputError: naming the folder.
+    """
+    check_output(blueprint.checkpoint.folder, folder)
+    if (folder / ADAPTER.config).exists():
+        raise InputError(f"{folder} holds an adapter, which would be merged into the saved model. Name another folder.")
+
+
 def _copy_small_files(checkpoint: Checkpoint, folder: Path) -> None:
     """Copy the small files of a model, and of an adapter the groups of files that count in place of the model's."""
     groups = ((TOKENIZER, TOKENIZER), (SENTENCE_MODULES, SENTENCE_FILES))
-    patterns = [each for first, all in groups if checkpoint.having(first) is not checkpoint for each in all]
+    patterns = [each for gate, group in groups if checkpoint.having(gate) is not checkpoint for each in group]
 
     def is_of_adapter(path: Path) -> bool:
         return any(path.match(pattern) for pattern in patterns)

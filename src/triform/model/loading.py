@@ -103,6 +103,7 @@ def load(
         "engine": engine,
         "dtype": dtype,
         "with_head": with_head,
+        "head": head,
     }
     return Model(blueprint, chosen, network, loader.parameters, arguments)
 

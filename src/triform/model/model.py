@@ -275,7 +275,7 @@ class Model:
         merged into the weights. Integers are written in the layout of compressed-tensors, the language head in floats.
 
         Raises:
-            InputError: the folder cannot be made, or lies inside of the model's.
+            InputError: the folder cannot be made, lies inside of the model's, or holds an adapter.
             OutputError: the files cannot be written; a checkpoint that was there is then unchanged.
             UnsupportedModelError: the layout does not have integers for this family.
         """

@@ -46,9 +46,13 @@ class NativeStore(KeyValueStore):
     def _change(self, change: Callable[["_Pages"], None]) -> None:
         for arrays, owners in ((self.keys, self._keys), (self.values, self._values)):
             arrays.clear()  # memory with a view cannot grow
-            for own in owners:
-                change(own)
-            arrays += [own.array for own in owners]
+            try:
+                for own in owners:
+                    change(own)
+            except OSError as error:
+                raise MemoryError("The pages of the KV cache cannot grow.") from error
+            finally:
+                arrays += [own.array for own in owners]
 
     def copy_pages(self, sources: Integers, targets: Integers) -> None:
         """Copy pages by a kernel, from `sources` (P,) to `targets` (P,)."""

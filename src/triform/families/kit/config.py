@@ -83,7 +83,7 @@ class Config(Settings):
     def labels(self) -> tuple[str, ...]:
         """Read the names of the classes, in the order of the logits; `label2id` must not contradict them.
 
-        Labels that `label2id` lacks, or names only there, are no contradiction: many files have them.
+        `label2id` may lack labels, or have others in addition, as many files do.
         """
         count = self.integer("num_labels", 2, maximum=MAX_LABELS)
         if named := self.mapping("id2label"):
