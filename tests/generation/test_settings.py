@@ -119,7 +119,7 @@ def test_a_checkpoint_that_asks_for_sampling_gets_it(folder: Path) -> None:
         ({"top_p": 1.1}, "top_p=1.1: expected a number greater than 0 and at most 1"),
         ({"min_p": -0.1}, "min_p=-0.1: expected a number from 0 to 1"),
         ({"top_k": 2.5}, "top_k=2.5: expected a whole number of at least 0"),
-        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number greater than 0"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number from 1e-30 to 1e30"),
         ({"eos_token_id": "</s>"}, "eos_token_id=.*: expected the id of a token, or a list of them"),
         ({"do_sample": 1}, "do_sample=1: expected true or false"),
         ({"stop_strings": ["a", ""]}, "stop_strings=.*: expected a text, or a list of them, none empty"),

@@ -252,6 +252,7 @@ def test_a_damaged_entry_is_named(tmp_path: Path) -> None:
         ("{% for message in messages %}", TokenizerError, "jinja, line 1: no chat template: .*endfor"),
         ("{{ 1 / 0 }}", TokenizerError, "fails on this conversation: ZeroDivisionError"),
         ("{{ messages[0].nothing.at_all }}", TokenizerError, "UndefinedError"),
+        ("{{ messages[0].content + 1 }}", TokenizerError, "TypeError"),
         ("{{ messages.append(1) }}", TokenizerError, "SecurityError"),
         ("{{ ''.__class__.__mro__ }}", TokenizerError, "SecurityError"),
         ("{% for i in range(10**9) %}x{% endfor %}", TokenizerError, "OverflowError: Range too big"),
@@ -270,6 +271,20 @@ def test_faults_of_a_template(tmp_path: Path, source: str, error: type[Exception
     tokenizer, template = ours(tmp_path)
     with pytest.raises(error, match=message):
         tokenizer.encode_rendered(template.render(Chat.read([USER])).text)
+
+
+@pytest.mark.parametrize(
+    ("message", "fault"),
+    [({"tool_calls": [{}]}, "UndefinedError: .* has no attribute 'content'"), ({"content": "", "x": 3}, "TypeError")],
+)
+def test_a_conversation_at_which_a_template_fails(tmp_path: Path, message: Any, fault: str) -> None:
+    save_tokenizer(tmp_path, chat_templates.CHAT_ML)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message.content.strip() }}{{ 'x' + message.x if 'x' in message }}{% endfor %}"
+    )
+    _, template = ours(tmp_path)
+    with pytest.raises(InputError, match=fault):
+        template.render(Chat.read([{"role": "user", **message}]))
 
 
 def test_a_template_without_end() -> None:

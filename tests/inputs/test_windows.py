@@ -79,9 +79,9 @@ def test_half_of_a_narrow_window_overlaps() -> None:
 
 
 def test_windows_need_room() -> None:
-    with pytest.raises(InputError, match="5 tokens stand beside the text, so that 5 leave no room for it"):
+    with pytest.raises(InputError, match="5 tokens stand beside the text, so that a window of 5 tokens has no room"):
         cut_into_windows(pair(3), max_length=NUM_OTHERS)
-    with pytest.raises(InputError, match="overlap of 2 tokens is not below the 2 tokens that a window has room for"):
+    with pytest.raises(InputError, match="overlap of 2 tokens fills the 2 tokens that a window has room for"):
         cut_into_windows(pair(3), max_length=NUM_OTHERS + 2, overlap=2)
-    with pytest.raises(InputError, match="5 tokens stand beside the text, so that 4 leave no room"):
+    with pytest.raises(InputError, match="5 tokens stand beside the text, so that a window of 4 tokens has no room"):
         cut_into_windows(pair(0), max_length=NUM_OTHERS - 1)

@@ -265,8 +265,10 @@ def test_any_setting_of_generation(tmp_path: Path) -> None:
     banned = [token["id"] for token in answer["tokens"]]
     [other] = generate("A cat", max_new_tokens=6, details=True, generate_kwargs={"suppress_tokens": banned})
     assert not set(banned) & {token["id"] for token in other["tokens"]}
-    with pytest.raises(InputError, match="generate has no setting supress_tokens"):
+    with pytest.raises(InputError, match="generate_kwargs: generate has no setting supress_tokens"):
         generate("A cat", generate_kwargs={"supress_tokens": banned})
+    with pytest.raises(InputError, match="generate_kwargs: max_new_tokens is also an option, max_new_tokens=6"):
+        generate("A cat", max_new_tokens=6, generate_kwargs={"max_new_tokens": 7})
 
 
 def test_text_generation_stops_before_a_text(tmp_path: Path) -> None:

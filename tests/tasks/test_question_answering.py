@@ -150,12 +150,17 @@ def test_one_window_where_all_fits(answer: Any) -> None:
         ({"question": "", "context": "b"}, {}, "question is empty: expected a text, got ''"),
         ({"question": "a", "context": ""}, {}, "context is empty: expected a text, got ''"),
         ({"question": "a", "context": "\u200b\x00"}, {}, "context has no token"),
-        ({"question": "a " * 140, "context": "b"}, {}, "143 tokens stand beside the text, so that 128 leave no room"),
+        (
+            {"question": "a " * 140, "context": "b"},
+            {},
+            "143 tokens stand beside the text, so that a window of 128 tokens has no room",
+        ),
         (
             {"question": "a", "context": "b " * 140},
             {"doc_stride": 124},
-            "overlap of 124 tokens is not below the 124",
+            "doc_stride=124: An overlap of 124 tokens fills the 124",
         ),
+        ({"question": "a", "context": "b"}, {"max_seq_len": 1}, "max_seq_len=1, .* a window of 1 tokens has no room"),
         ({"question": "a", "context": "b"}, {"long_input": "truncate"}, "'truncate': expected one of window, error"),
         (
             {"question": "a", "context": "b " * 140},

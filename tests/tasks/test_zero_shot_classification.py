@@ -54,9 +54,15 @@ def test_an_encoder_decoder_equals_transformers(family: str, tmp_path: Path) -> 
         ({"candidate_labels": []}, r"candidate_labels=\[\]: expected one or more labels"),
         ({"candidate_labels": " , "}, "candidate_labels=' , ': expected one or more labels"),
         ({"candidate_labels": [3]}, r"candidate_labels=\[3\]: expected a text or a list of texts"),
-        ({"candidate_labels": "a", "hypothesis_template": "It is."}, "hypothesis_template='It is.': expected {} where"),
-        ({"candidate_labels": "a", "hypothesis_template": "{} {}"}, "hypothesis_template='{} {}': expected one {}"),
-        ({"candidate_labels": "a", "hypothesis_template": "{x}"}, "hypothesis_template='{x}': expected one {}"),
+        (
+            {"candidate_labels": "a", "hypothesis_template": "It is."},
+            "hypothesis_template='It is.': expected {} once, where",
+        ),
+        ({"candidate_labels": "a", "hypothesis_template": "{} {}"}, "hypothesis_template='{} {}': expected {} once"),
+        ({"candidate_labels": "a", "hypothesis_template": "{:>999999999}"}, "expected {} once"),
+        ({"candidate_labels": "a", "hypothesis_template": "{0.x}"}, "hypothesis_template='{0.x}': expected {} once"),
+        ({"candidate_labels": "a", "hypothesis_template": "{"}, "hypothesis_template='{': expected {} once"),
+        ({"candidate_labels": "a", "hypothesis_template": "{x}"}, "hypothesis_template='{x}': expected {} once"),
     ],
     ids=str,
 )

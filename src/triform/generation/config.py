@@ -10,7 +10,7 @@ from triform.errors import InputError, shown
 from triform.generation.rules import (
     BAD_WORDS,
     EARLY_STOPPING,
-    POSITIVE,
+    FACTOR,
     PROBABILITY,
     SWITCH,
     TEXTS,
@@ -122,7 +122,7 @@ class GenerationConfig:
     )
     begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS, "Tokens that are never generated first.")
     repetition_penalty: float = setting(
-        1.0, POSITIVE, "Above 1: tokens that occur already become less probable.", is_option=True
+        1.0, FACTOR, "Above 1: tokens that occur already become less probable.", is_option=True
     )
     no_repeat_ngram_size: int = setting(
         0, at_least(0), "Length of token sequences that may not occur twice; 0 for no rule.", is_option=True
@@ -136,7 +136,7 @@ class GenerationConfig:
     )
     temperature: float = setting(
         1.0,
-        POSITIVE,
+        number("a number greater than 0 and at most 1e30", lambda value: 0 < value <= 1e30),
         "For sampling: below 1 favours probable tokens more, above 1 less.",
         is_option=True,
         needs="do_sample",
@@ -228,7 +228,7 @@ class GenerationConfig:
         """
         for name in settings:
             if name not in SETTINGS:
-                raise _unknown(name)
+                raise unknown_setting(name)
         chosen = converted(settings)
         # The caller's limit of one kind overrides the checkpoint's limit of the other kind.
         for name, other in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
@@ -316,7 +316,7 @@ SETTINGS: Mapping[str, Setting] = {
 """All settings by name."""
 
 
-def _unknown(name: str) -> InputError:
+def unknown_setting(name: str) -> InputError:
     """Make the error for a setting that a caller cannot set."""
     from triform.generation.checkpoint_settings import NOT_IMPLEMENTED
 

@@ -67,4 +67,5 @@ TEXTS = Rule(
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
 PROBABILITY = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
-POSITIVE = number("a number greater than 0", lambda value: value > 0)
+FACTOR = number("a number from 1e-30 to 1e30", lambda value: 1e-30 <= value <= 1e30)
+"""A factor of logits that leaves them finite in float32."""

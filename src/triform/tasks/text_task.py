@@ -105,7 +105,10 @@ class TextTask(Task[Tensors, Answer]):
                         f"Text {number} has {len(text.ids)} tokens, more than the {limit} that fit: "
                         f'{text.text[:60]!r}. Shorten it, or let it be read in parts with long_input="window".'
                     )
-        windows = [cut_into_windows(text, max_length=limit, overlap=options.stride) for text in encoded]
+        try:
+            windows = [cut_into_windows(text, max_length=limit, overlap=options.stride) for text in encoded]
+        except InputError as error:
+            raise InputError(f"stride={options.stride}: {error}") from error
         return pack_texts([window for own in windows for window in own])
 
     def limit(self, own: int | None = None) -> int | None:

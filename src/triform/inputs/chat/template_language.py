@@ -36,6 +36,8 @@ COPIES = 50
 """Copies of the conversation that a template may make: a template that joins its messages copies many."""
 MOST_SECONDS = 5.0
 """The processor time of a template."""
+PLAIN = {"messages": [{"role": "user", "content": "Hello!"}], "tools": None, "documents": None}
+"""A conversation that every sound template can write."""
 
 
 class _Environment(ImmutableSandboxedEnvironment):
@@ -179,16 +181,32 @@ def render(template: Template, variables: Mapping[str, Any], where: str, *, size
         size: characters of the conversation.
 
     Raises:
-        InputError: the template refuses the variables, in its own words.
-        TokenizerError: the template fails, leaves the sandbox, or exceeds its time or its memory.
+        InputError: the template refuses the variables, in its own words, or fails on this conversation alone.
+        TokenizerError: the template fails on a plain conversation too.
     """
-    budget = Budget(LONGEST + COPIES * size, MOST_SECONDS)
     try:
-        return "".join(template.generate({**variables, BUDGET: budget}))
+        return _write(template, variables, size)
     except RefusedError as refusal:
         raise InputError(f"{where} refuses the conversation: {refusal}") from refusal
     except Exception as error:  # untrusted code may fail in any way
-        raise TokenizerError(
+        kind = InputError if _works(template, variables) else TokenizerError
+        raise kind(
             f"{where}: the chat template fails on this conversation: {type(error).__name__}: {error}. "
             "Give it what it expects, or mend the file."
         ) from error
+
+
+def _write(template: Template, variables: Mapping[str, Any], size: int) -> str:
+    budget = Budget(LONGEST + COPIES * size, MOST_SECONDS)
+    return "".join(template.generate({**variables, BUDGET: budget}))
+
+
+def _works(template: Template, variables: Mapping[str, Any]) -> bool:
+    """Whether the template writes, or refuses, a plain conversation."""
+    try:
+        _write(template, {**variables, **PLAIN}, size=0)
+    except RefusedError:
+        return True
+    except Exception:
+        return False
+    return True

@@ -41,12 +41,14 @@ def cut_into_windows(text: EncodedText, *, max_length: int | None, overlap: int 
     room = max_length - num_others
     if room < 1:
         raise InputError(
-            f"{num_others} tokens stand beside the text, so that {max_length} leave no room for it. "
+            f"{num_others} tokens stand beside the text, so that a window of {max_length} tokens has no room for it. "
             f"Shorten what stands before it: {text.text[:60]!r}."
         )
     overlap = min(OVERLAP, room // 2) if overlap is None else overlap
     if overlap >= room:
-        raise InputError(f"The overlap of {overlap} tokens is not below the {room} tokens that a window has room for.")
+        raise InputError(
+            f"An overlap of {overlap} tokens fills the {room} tokens that a window has room for. Lower it."
+        )
     starts = range(begin, end - overlap, room - overlap)
     # One window's share ends and the next one's begins in the middle of their overlap.
     borders = [0, *(start + (overlap + 1) // 2 for start in starts[1:]), len(text.ids)]

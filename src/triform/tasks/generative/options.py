@@ -5,7 +5,8 @@ from dataclasses import dataclass, make_dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from triform.generation.config import SETTINGS, Setting
+from triform.errors import InputError
+from triform.generation.config import SETTINGS, Setting, unknown_setting
 from triform.tasks.options import option
 from triform.tasks.text_task import TextOptions
 
@@ -50,6 +51,16 @@ class GenerationOptions(SettingOptions):
     )
 
     def settings(self) -> dict[str, Any]:
-        """Collect the options that are set, as settings of `Model.generate`."""
+        """Collect the options that are set, as settings of `Model.generate`.
+
+        Raises:
+            InputError: `generate_kwargs` has an unknown setting, or a setting that an option sets too.
+        """
         own = {name: value for name in OPTIONS if (value := getattr(self, name)) is not None}
-        return {**(self.generate_kwargs or {}), **own}
+        others = self.generate_kwargs or {}
+        for name in others:
+            if name not in SETTINGS:
+                raise InputError(f"generate_kwargs: {unknown_setting(name)}")
+            if name in own:
+                raise InputError(f"generate_kwargs: {name} is also an option, {name}={own[name]!r}. Set only one.")
+        return {**others, **own}

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import Formatter
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,10 @@ def hypothesis(template: str, label: str) -> str:
         InputError: the template has no place for the label, or another one.
     """
     try:
-        filled = template.format(label)
-    except (IndexError, KeyError, ValueError) as error:
-        raise InputError(f"hypothesis_template={template!r}: expected one {{}} for the label ({error!r}).") from error
-    if filled == template:
-        raise InputError(f"hypothesis_template={template!r}: expected {{}} where the label goes. Write it there.")
-    return filled
+        places = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError:
+        places = []
+    # Not with a width such as {:>999999999}, which would decide how much memory is spent.
+    if places not in ([("", "", None)], [("0", "", None)]):
+        raise InputError(f"hypothesis_template={template!r}: expected {{}} once, where the label goes. Write it there.")
+    return template.format(label)

@@ -97,7 +97,10 @@ class QuestionAnswering(TextTask[Rows, Any]):
                 f"Question and context have {len(whole.ids)} tokens, more than the {limit} that fit. Shorten the "
                 'context, or let it be read in parts with long_input="window".'
             )
-        return pack_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))
+        try:
+            return pack_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))
+        except InputError as error:
+            raise InputError(f"max_seq_len={options.max_seq_len}, doc_stride={options.doc_stride}: {error}") from error
 
     def forward(self, batch: Batch, options: QuestionAnsweringOptions) -> Rows:
         return self.logits(batch)
