@@ -51,12 +51,15 @@ def match_tensors(shapes: Mapping[str, tuple[int, ...]], table: WeightTable, ten
     prefix = table.prefix if any(name.startswith(table.prefix) for name in tensors) else ""
     sources: dict[str, TensorSlice] = {}
     for canonical, shape in shapes.items():
-        exported = table.to_checkpoint(canonical, prefix=prefix)
-        if canonical not in candidates:
-            expected = list(exported.whole_shape(shape))
-            problems.append(f"missing     {exported.tensor} {expected} for {canonical}")
-            continue
-        source, *copies = sorted(candidates[canonical], key=lambda source: source != exported)
+        found = candidates.get(canonical, [])
+        if len(found) != 1:
+            exported = table.to_checkpoint(canonical, prefix=prefix)
+            if not found:
+                expected = list(exported.whole_shape(shape))
+                problems.append(f"missing     {exported.tensor} {expected} for {canonical}")
+                continue
+            found.sort(key=lambda source: source != exported)
+        source, *copies = found
         sources[canonical] = source
         problems += _problems_of_source(tensors, source, shape)
         for copy in (copy.tensor for copy in copies):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from functools import cache
+from functools import lru_cache
 
 from triform.weights.slices import SliceStep, Split, Stack, TensorSlice
 
@@ -122,7 +122,7 @@ class WeightTable:
 
 def _match(pattern: str, name: str) -> tuple[list[str], int] | None:
     """Return the parts of `name` at the stars of `pattern`, and the number at `#`, 0 without one; None if not equal."""
-    expected, parts = _parts(pattern), name.split(".")
+    expected, parts = _parts(pattern), _parts(name)
     if len(expected) != len(parts):
         return None
     stars, number = [], 0
@@ -139,9 +139,9 @@ def _match(pattern: str, name: str) -> tuple[list[str], int] | None:
     return stars, number
 
 
-@cache
-def _parts(pattern: str) -> list[str]:
-    return pattern.split(".")
+@lru_cache(maxsize=4096)
+def _parts(name: str) -> list[str]:
+    return name.split(".")
 
 
 def _fill(pattern: str, stars: list[str], number: int) -> str:
