@@ -1,5 +1,6 @@
 """Sampling: the probabilities follow the settings, and the draws of a sequence are independent of the batch."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,11 @@ def test_without_a_seed_each_call_is_new(model: triform.Model) -> None:
 def test_the_extremes_of_a_number_choose_possible_tokens() -> None:
     logits = np.array([[-np.inf, 0, -np.inf, 0, -np.inf]], np.float32)
     assert draw(np.repeat(logits, 3, axis=0), [0.0, 0.5, np.nextafter(1, 0)]) == [1, 3, 3]
+
+
+def test_draws_are_a_function_of_key_and_step() -> None:
+    places = [(key, step) for key in (0, 1, 2**64, 2**128 - 1) for step in (0, 1, 7, 2**40)]
+    expected = [np.random.Generator(np.random.Philox(key=key, counter=step << 128)).random() for key, step in places]
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(20):
+            assert list(threads.map(lambda place: uniform(*place), places)) == expected

@@ -1,7 +1,6 @@
 """A step of several requests: logits → next tokens. Requests with equal settings share one call."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 
 import numpy as np
 
@@ -24,44 +23,43 @@ def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[
         requests: requests without unread tokens.
 
     Returns:
-        For each request, the parent branch of each of its sequences; 0 for a prompt that has just branched.
+        For each request whose sequences have ended or branched, the parent branch of each remaining sequence; 0 for a
+        prompt that has just branched.
     """
-    first_row = 0
-    rows: dict[Request, list[int]] = {}
-    groups: dict[int, list[Request]] = {}
+    num_rows = 0
+    groups: dict[int, tuple[list[Request], list[int]]] = {}
     is_late: dict[Stopping, bool] = {}
     just_read: list[Request] = []
     for request in requests:
-        end = first_row + len(request.sequences)
-        rows[request] = list(range(first_row, end))
-        first_row = end
+        rows = range(num_rows, num_rows + len(request.sequences))
+        num_rows = rows.stop
+        group, own_rows = groups.setdefault(id(request.rule), ([], []))
+        group.append(request)
         if request.is_unread:
             just_read.append(request)
             request.branch()
-            rows[request] *= len(request.sequences)
-        groups.setdefault(id(request.rule), []).append(request)
+            own_rows += [rows.start] * len(request.sequences)
+        else:
+            own_rows += rows
         if request.stopping not in is_late:
             # The clock is read once, so that all sequences of a call end together.
             is_late[request.stopping] = request.stopping.is_out_of_time()
     parents: dict[Request, list[int]] = {}
-    for group in groups.values():
-        parents.update(_advance_group(engine, logits, group, rows, is_late))
-    for request in just_read:
-        parents[request] = [0] * len(parents[request])
-    return parents
+    for group, own_rows in groups.values():
+        parents |= _advance_group(engine, logits, group, own_rows, is_late)
+    return parents | {request: [0] * len(request.sequences) for request in just_read}
 
 
 def _advance_group(
     engine: Engine,
     logits: Array,
     group: Sequence[Request],
-    rows: Mapping[Request, list[int]],
+    rows: Sequence[int],
     is_late: Mapping[Stopping, bool],
 ) -> dict[Request, list[int]]:
-    """Advance requests with equal settings for the choice of a token."""
-    own_rows = list(chain.from_iterable(rows[request] for request in group))
-    is_all = own_rows == list(range(logits.shape[0]))
-    own_logits = logits if is_all else engine.rows(logits, np.array(own_rows))
+    """Advance requests with equal settings for the choice of a token. `rows` has a row for each of their sequences."""
+    is_all = rows == list(range(logits.shape[0]))
+    own_logits = logits if is_all else engine.rows(logits, np.array(rows))
     rule = group[0].rule
     try:
         if rule.num_beams > 1:
@@ -73,18 +71,26 @@ def _advance_group(
             }
         sequences = [sequence for request in group for sequence in request.sequences]
         keys = [request.keys[sequence.answer] for request in group for sequence in request.sequences]
-        tokens, known = choose(engine, own_logits, sequences, keys, rule)
+        chosen = zip(*choose(engine, own_logits, sequences, keys, rule), strict=True)
     except TriformError as error:
-        if len(group) > 1:
-            alone = [_advance_group(engine, logits, [request], rows, is_late) for request in group]
-            return dict(chain.from_iterable(each.items() for each in alone))
-        group[0].fail(error)
-        return {group[0]: []}
-    parents, first = {}, 0
+        if len(group) == 1:
+            group[0].fail(error)
+            return {group[0]: []}
+        parents: dict[Request, list[int]] = {}
+        rest = iter(rows)
+        for request in group:
+            own_rows = [next(rest) for _ in request.sequences]
+            parents |= _advance_group(engine, logits, [request], own_rows, is_late)
+        return parents
+    changed: dict[Request, list[int]] = {}
     for request in group:
-        own_tokens = slice(first, first + len(request.sequences))
-        first = own_tokens.stop
-        parents[request] = request.add_tokens(
-            tokens[own_tokens], known[own_tokens], out_of_time=is_late[request.stopping]
-        )
-    return parents
+        late = is_late[request.stopping]
+        going = []
+        for place, sequence in enumerate(request.sequences):
+            token, log_probability = next(chosen)
+            if request.add_token(sequence, token, log_probability, out_of_time=late) is None:
+                going.append(place)
+        if len(going) < len(request.sequences):
+            request.keep_branches(going)
+            changed[request] = going
+    return changed

@@ -123,7 +123,7 @@ def suppress(logits_BV: Floats, tokens: Sequence[int], rows: Rows) -> Floats:
         return logits_BV
     out = logits_BV.copy()
     known = [token for token in tokens if token < out.shape[1]]
-    out[np.ix_(rows, np.array(known, np.int64))] = -np.inf
+    out[:, known] = np.where(rows[:, None], -np.inf, out[:, known])
     return out
 
 

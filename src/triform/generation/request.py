@@ -106,25 +106,25 @@ class Request:
         if is_search:
             self.beams = Beams.of_prompt(self.sequences, self.keys[0])
 
-    def add_tokens(self, tokens: Sequence[int], known: Sequence[float], *, out_of_time: bool) -> list[int]:
-        """Append the next token of each branch, and return the places of the unfinished branches."""
-        going = []
-        for place, (sequence, token, log_probability) in enumerate(zip(self.sequences, tokens, known, strict=True)):
-            reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
-            sequence.ids.append(token)
-            sequence.log_probabilities.append(log_probability)
-            shown = log_probability if self.log_probabilities else None
-            self.tokens.append(GeneratedToken(self.number + sequence.answer, token, shown, reason))
-            if reason is None:
-                going.append(place)
-            else:
-                self._completions[sequence.answer] = Completion(
-                    ids=sequence.new_ids, finish_reason=reason, log_probabilities=sequence.log_probabilities
-                )
-        if len(going) < len(self.sequences):
-            self.sequences = [self.sequences[place] for place in going]
-            self.is_finished = not going
-        return going
+    def add_token(
+        self, sequence: GrowingSequence, token: int, log_probability: float, *, out_of_time: bool
+    ) -> FinishReason | None:
+        """Append the next token of a branch, and return the reason if the token is the last."""
+        reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
+        sequence.ids.append(token)
+        sequence.log_probabilities.append(log_probability)
+        shown = log_probability if self.log_probabilities else None
+        self.tokens.append(GeneratedToken(self.number + sequence.answer, token, shown, reason))
+        if reason is not None:
+            self._completions[sequence.answer] = Completion(
+                ids=sequence.new_ids, finish_reason=reason, log_probabilities=sequence.log_probabilities
+            )
+        return reason
+
+    def keep_branches(self, places: Sequence[int]) -> None:
+        """Keep the branches at these places; the others have had their last token."""
+        self.sequences = [self.sequences[place] for place in places]
+        self.is_finished = not places
 
     def add_candidates(self, candidates: Sequence[Candidate], *, out_of_time: bool) -> list[int]:
         """Choose the next beams among candidates, best first, and return the parent of each beam."""

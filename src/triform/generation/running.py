@@ -7,7 +7,7 @@ from operator import is_, itemgetter
 import numpy as np
 
 from triform import spec
-from triform.engines import Array, Engine, Hook, Spans
+from triform.engines import Array, Engine, Hook, Integers, Spans
 from triform.generation.cache import KeyValueCache, cross_attention_layers, self_attention_layers
 from triform.generation.network import GenerativeDecoder, SourceEncoder
 from triform.generation.pages import MIN_COPIED_ROWS, ROOT, PagePool
@@ -133,15 +133,18 @@ class RunningBatch:
         if self._memory is not None:
             self._memory.finish_pass()
         if self.pool.keeps_prefixes:
-            self._add_full_pages(ids)
+            self._add_full_pages(batch.spans.lengths)
             self._add_last_pages([row for row, each in enumerate(is_ready) if each and self._rows[row][0].is_unread])
         return ready, output.logits
 
     def _plan(self, token_budget: int) -> tuple[list[list[int]], list[bool]]:
         """Chunked prefill: divide the token budget among rows. Return ids for each row, and whether these are all."""
+        num_unread = self.num_unread()
+        if max(num_unread) == 1:  # the usual step of decoding
+            return [row.ids[-1:] for _, row in self._rows], [True] * len(num_unread)
         spare = max(token_budget - len(self._rows), MIN_PROMPT_TOKENS)
         ids, is_ready = [], []
-        for (request, row), unread in zip(self._rows, self.num_unread(), strict=True):
+        for (request, row), unread in zip(self._rows, num_unread, strict=True):
             # Branches of a request decode in the same steps, so each reads all its unread tokens.
             count = min(unread, 1 + spare) if request.is_unread else unread
             spare = max(spare - count + 1, 0)
@@ -184,17 +187,18 @@ class RunningBatch:
                 self._memory.keep(rows)
         self._rows = [(request, sequence) for request in self.requests for sequence in request.sequences]
 
-    def _add_full_pages(self, ids: Sequence[Sequence[int]]) -> None:
-        """Add the pages filled in this pass, which read `ids` of each row, to the prefix cache.
+    def _add_full_pages(self, counts: Integers) -> None:
+        """Add the pages filled in this pass, which read `counts` (B,) tokens of each row, to the prefix cache.
 
         Pages of beams stay out: most beams are given up, and no later prompt begins with them.
         """
         size = self.pool.page_size
-        for row, (read, length) in enumerate(zip(ids, self._cache.lengths.tolist(), strict=True)):
-            for place in range((length - len(read)) // size, length // size):
-                request, sequence = self._rows[row]
-                if request.beams is not None:
-                    continue
+        lengths = self._cache.lengths
+        for row in np.flatnonzero(lengths % size < counts).tolist():
+            request, sequence = self._rows[row]
+            if request.beams is not None:
+                continue
+            for place in range((lengths[row] - counts[row]) // size, lengths[row] // size):
                 begin = sequence.num_forgotten + place * size
                 page = self._cache.page(row, place)
                 sequence.page_key = self.pool.add_prefix(page, sequence.page_key, sequence.ids[begin : begin + size])

@@ -99,25 +99,23 @@ class Scheduler:
         The tokens are also in `Request.tokens`. A failed request has an `error`; other requests continue.
         """
         with self._lock:
-            try:
-                self._admit()
-                if not self._running.requests:
-                    return []
+            before = [(request, len(request.tokens)) for request in [*self._running.requests, *self._waiting]]
+            self._run_pass()
+            return [token for request, count in before for token in request.tokens[count:]]
+
+    def _run_pass(self) -> None:
+        try:
+            self._admit()
+            if self._running.requests:
                 self._running.slide()
                 ready, logits = self._read()
-                num_before = [len(request.tokens) for request in ready]
                 self._running.keep(advance(self._engine, logits, ready))
-                return [
-                    token
-                    for request, before in zip(ready, num_before, strict=True)
-                    for token in request.tokens[before:]
-                ]
-            except BaseException:
-                # An interrupted pass has changed no request: the tokens can be read again.
-                self._preempt(self._running.requests)
-                raise
-            finally:
-                self._settle()
+        except BaseException:
+            # An interrupted pass has changed no request: the tokens can be read again.
+            self._preempt(self._running.requests)
+            raise
+        finally:
+            self._settle()
 
     def run(self, requests: Sequence[Request]) -> Generator[GeneratedToken]:
         """Add requests and yield their tokens. Closing the generator cancels unfinished requests.
@@ -132,7 +130,7 @@ class Scheduler:
             while going:
                 with self._lock:
                     if not any(request.tokens or request.is_finished for request in going):
-                        self.step()
+                        self._run_pass()
                     tokens = [token for request in going for token in request.take_tokens()]
                     error = next((request.error for request in going if request.error is not None), None)
                     going = [request for request in going if not request.is_finished]
