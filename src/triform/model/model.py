@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
@@ -175,6 +175,10 @@ class Model:
         """
         settings = {"max_new_tokens": max_new_tokens, **settings}
         requests = self.new_requests(batch, log_probabilities=log_probabilities, **settings)
+        return self.complete_requests(requests, hook=hook)
+
+    def complete_requests(self, requests: Sequence[Request], *, hook: Hook | None = None) -> list[Completion]:
+        """Run requests of `new_requests` to their end, as `complete` does, and return their answers in order."""
         for _ in self._scheduler(hook).run(requests):
             pass
         return [completion for request in requests for completion in request.completions]

@@ -129,6 +129,13 @@ class Task(ABC, Generic[Tensors, Answer]):
     def forward(self, batch: Batch, options: Any) -> Tensors:
         """Batch → tensors. Where one input's sequences exceed the token budget, tensors are `Rows` to be joined."""
 
+    def num_rows(self, batch: Batch) -> int:
+        """Count the rows of `forward` for a batch: one for each sequence, unless a task says otherwise.
+
+        Batches of several calls may go through the model together; their rows are divided by this count.
+        """
+        return len(batch)
+
     @abstractmethod
     def postprocess(self, batch: Batch, tensors: Tensors, options: Any) -> list[Answer]:
         """Tensors → human answers, one for each input in the batch."""

@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 from triform import spec
 from triform.errors import InputError, shown
 from triform.families import Config
+from triform.generation import Completion, Request
 from triform.generation.config import SETTINGS
 from triform.inputs import Batch, EncodedText
+from triform.tasks.generative.generative_task import GenerativeTask
 from triform.tasks.generative.options import GenerationOptions
 from triform.tasks.options import option
-from triform.tasks.text_task import TextTask, dropped_from
+from triform.tasks.text_task import dropped_from
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,7 +29,7 @@ class Text2TextGenerationOptions(GenerationOptions):
     num_return_sequences: int = option(1, "Answers to each text, when drawing or with beams.", minimum=1)
 
 
-class Text2TextGeneration(TextTask[list[list[int]], Any]):
+class Text2TextGeneration(GenerativeTask[Any]):
     """Answers `{generated_text}` for a text, or a list of them where `num_return_sequences` is above 1."""
 
     name = "text2text-generation"
@@ -50,16 +52,16 @@ class Text2TextGeneration(TextTask[list[list[int]], Any]):
                 raise InputError(f"{self.name}: expected a text, got {shown(text)}.")
         return self.encode([prefix + text for text in inputs], options)
 
-    def forward(self, batch: Batch, options: Text2TextGenerationOptions) -> list[list[int]]:
+    def requests(self, batch: Batch, options: Text2TextGenerationOptions) -> list[Request]:
         settings = {**self.own_settings(options), **options.settings()}
-        return self.model.generate(batch, num_return_sequences=options.num_return_sequences, **settings)
+        return self.model.new_requests(batch, num_return_sequences=options.num_return_sequences, **settings)
 
-    def postprocess(self, batch: Batch, tensors: list[list[int]], options: Text2TextGenerationOptions) -> list[Any]:
+    def postprocess(self, batch: Batch, tensors: list[Completion], options: Text2TextGenerationOptions) -> list[Any]:
         count = options.num_return_sequences
         answers = [
             [
-                {self.key: self.tokenizer.decode(ids, clean_up=False), **dropped_from(text)}
-                for ids in tensors[first : first + count]
+                {self.key: self.tokenizer.decode(completion.ids, clean_up=False), **dropped_from(text)}
+                for completion in tensors[first : first + count]
             ]
             for first, text in zip(range(0, len(tensors), count), batch.sources_of(EncodedText), strict=True)
         ]

@@ -7,13 +7,14 @@ from typing import Any
 
 from triform import spec
 from triform.families import Config
-from triform.generation import Completion
+from triform.generation import Completion, Request
 from triform.generation.config import MAX_NEW_TOKENS
 from triform.inputs import Batch, EncodedText, LongInput, pack_texts
 from triform.inputs.chat.template import Chat, ChatTemplate, Message
+from triform.tasks.generative.generative_task import GenerativeTask
 from triform.tasks.generative.options import GenerationOptions
 from triform.tasks.options import option
-from triform.tasks.text_task import TextTask, dropped_from
+from triform.tasks.text_task import dropped_from
 
 Generated = str | list[Message]
 """A text, or the messages of a conversation."""
@@ -32,7 +33,7 @@ class TextGenerationOptions(GenerationOptions):
     )
 
 
-class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
+class TextGeneration(GenerativeTask[list[dict[str, Any]]]):
     """Answers `[{generated_text}]` for a prompt, as many as `num_return_sequences` says.
 
     A prompt is a text or a conversation: a list of messages `{"role": …, "content": …}`, or an object that has them as
@@ -96,8 +97,8 @@ class TextGeneration(TextTask[list[Completion], list[dict[str, Any]]]):
         room: int = max(limit - options.max_new_tokens, 1)
         return room
 
-    def forward(self, batch: Batch, options: TextGenerationOptions) -> list[Completion]:
-        return self.model.complete(
+    def requests(self, batch: Batch, options: TextGenerationOptions) -> list[Request]:
+        return self.model.new_requests(
             batch,
             num_return_sequences=options.num_return_sequences,
             log_probabilities=options.details,

@@ -46,6 +46,9 @@ class FeatureExtraction(TextTask[Rows, NDArray[np.float32]]):
         states: Rows = self.model.engine.to_numpy(self.model(batch).last_hidden_state)
         return states
 
+    def num_rows(self, batch: Batch) -> int:
+        return batch.num_rows
+
     def postprocess(self, batch: Batch, tensors: Rows, options: FeatureExtractionOptions) -> list[NDArray[np.float32]]:
         """Split the packed rows (T, D) into an array (n, D) for each text."""
         return [states for _, states in merge_windows(batch, tensors)]

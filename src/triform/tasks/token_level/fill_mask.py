@@ -53,6 +53,9 @@ class FillMask(TextTask[Rows, Any]):
         logits: Rows = self.model.engine.to_numpy(output.logits)
         return logits
 
+    def num_rows(self, batch: Batch) -> int:
+        return int(np.count_nonzero(self._gaps(batch)))
+
     def postprocess(self, batch: Batch, tensors: Rows, options: FillMaskOptions) -> list[Any]:
         answers = []
         begin = 0

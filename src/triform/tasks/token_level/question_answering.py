@@ -105,6 +105,9 @@ class QuestionAnswering(TextTask[Rows, Any]):
     def forward(self, batch: Batch, options: QuestionAnsweringOptions) -> Rows:
         return self.logits(batch)
 
+    def num_rows(self, batch: Batch) -> int:
+        return batch.num_rows
+
     def postprocess(self, batch: Batch, tensors: Rows, options: QuestionAnsweringOptions) -> list[Any]:
         texts = batch.sources_of(EncodedText)
         context = texts[0].pair

@@ -85,6 +85,9 @@ class TokenClassification(TextTask[Rows, list[dict[str, Any]]]):
     def forward(self, batch: Batch, options: TokenClassificationOptions) -> Rows:
         return self.logits(batch)
 
+    def num_rows(self, batch: Batch) -> int:
+        return batch.num_rows
+
     def postprocess(
         self, batch: Batch, tensors: Rows, options: TokenClassificationOptions
     ) -> list[list[dict[str, Any]]]:
