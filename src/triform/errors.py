@@ -1,7 +1,8 @@
 """Every exception that Triform raises on purpose, in one tree.
 
     TriformError
-    ├── InputError           what the person gave: empty, too long, ids outside the vocabulary …   exit code 3
+    ├── InputError           what the person gave: empty, ids outside the vocabulary …             exit code 3
+    │   └── ContextLengthError     more tokens than fit into the model
     ├── ModelError           the model cannot be used as it is                                     exit code 4
     │   ├── ModelNotFoundError     no such folder, no such id, or offline and not in the cache
     │   ├── UnsupportedModelError  a model type, config key or value that Triform does not know
@@ -34,6 +35,21 @@ class InputError(TriformError, ValueError):
     """The input cannot be processed as it was given."""
 
     exit_code = 3
+
+
+class ContextLengthError(InputError):
+    """The input has more tokens than fit.
+
+    Arguments:
+        message: what is too long, and the remedy.
+        num_tokens: the tokens of the input.
+        limit: the most tokens that fit.
+    """
+
+    def __init__(self, message: str, num_tokens: int = 0, limit: int = 0) -> None:
+        super().__init__(message)
+        self.num_tokens = num_tokens
+        self.limit = limit
 
 
 class ModelError(TriformError):

@@ -16,6 +16,7 @@ from triform.cli.describe import describe
 from triform.cli.evaluate import evaluate
 from triform.cli.quantize import quantize
 from triform.cli.run import run
+from triform.cli.serve import serve
 from triform.cli.streams import discard_output, prepare_streams, printable
 from triform.cli.tokenize import tokenize
 from triform.cli.train import train
@@ -51,6 +52,7 @@ app.command()(convert)
 app.command()(quantize)
 app.command()(train)
 app.command()(evaluate)
+app.command()(serve)
 
 
 def _print_version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from triform.errors import InputError, shown
+from triform.errors import ContextLengthError, InputError, shown
 from triform.generation.rules import (
     BAD_WORDS,
     EARLY_STOPPING,
@@ -269,10 +269,12 @@ class GenerationConfig:
         if limit <= room or self.at_context_end is ContextEnd.SLIDE:
             return Limit(num_tokens=limit)
         if is_callers and self.at_context_end is ContextEnd.ERROR:
-            raise InputError(
+            raise ContextLengthError(
                 f"A prompt of {prompt_length} tokens and {limit} new ones are more than the model's context of "
                 f"{context_length}. Shorten the prompt, ask for at most {room} new tokens, or set at_context_end to "
-                '"stop" or "slide".'
+                '"stop" or "slide".',
+                prompt_length,
+                int(room) + prompt_length,
             )
         # The last token of a full context has logits too.
         return Limit(num_tokens=max(1, int(room)), reason=FinishReason.CONTEXT)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from triform.errors import InputError, shown
+from triform.errors import ContextLengthError, InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, cut_into_windows, pack_texts
 from triform.inputs.text.backend import Side, Text
 from triform.model import Model
@@ -101,9 +101,11 @@ class TextTask(Task[Tensors, Answer]):
         if options.long_input is LongInput.ERROR and limit is not None:
             for number, text in enumerate(encoded):
                 if len(text.ids) > limit:
-                    raise InputError(
+                    raise ContextLengthError(
                         f"Text {number} has {len(text.ids)} tokens, more than the {limit} that fit: "
-                        f'{text.text[:60]!r}. Shorten it, or let it be read in parts with long_input="window".'
+                        f'{text.text[:60]!r}. Shorten it, or let it be read in parts with long_input="window".',
+                        len(text.ids),
+                        limit,
                     )
         try:
             windows = [cut_into_windows(text, max_length=limit, overlap=options.stride) for text in encoded]

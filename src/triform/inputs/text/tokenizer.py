@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from triform.errors import InputError, TokenizerError, shown
+from triform.errors import ContextLengthError, InputError, TokenizerError, shown
 from triform.hub import TOKENIZER, TOKENIZER_FILES, Checkpoint
 from triform.inputs.text.backend import Backend, Side, Text, Tokens
 from triform.inputs.text.encoded_text import EncodedText
@@ -131,9 +131,11 @@ class Tokenizer:
                 raise InputError(f"Text {number} is empty: {text!r} has no token. Leave it out.")
             if max_length is not None and length > max_length:
                 if long_input is not LongInput.TRUNCATE:
-                    raise InputError(
+                    raise ContextLengthError(
                         f"Text {number} has {length} tokens, more than the {max_length} that fit: {_start(text)!r}. "
-                        'Shorten it, or allow it to be cut with long_input="truncate".'
+                        'Shorten it, or allow it to be cut with long_input="truncate".',
+                        length,
+                        max_length,
                     )
                 cut = self._backend.encode_cut(
                     text,
@@ -202,9 +204,11 @@ class Tokenizer:
         if not len(encoded.ids):
             raise InputError("The conversation is empty: what the chat template makes of it has no token.")
         if max_length is not None and len(encoded.ids) > max_length:
-            raise InputError(
+            raise ContextLengthError(
                 f"The conversation has {len(encoded.ids)} tokens, more than the {max_length} that fit. "
-                "Leave earlier messages out: none is dropped unasked."
+                "Leave earlier messages out: none is dropped unasked.",
+                len(encoded.ids),
+                max_length,
             )
         return encoded
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triform import spec
-from triform.errors import InputError, shown
+from triform.errors import ContextLengthError, InputError, shown
 from triform.inputs import Batch, EncodedText, LongInput, cut_into_windows, pack_texts
 from triform.inputs.text.windows import OVERLAP
 from triform.tasks.options import Options, option
@@ -93,9 +93,11 @@ class QuestionAnswering(TextTask[Rows, Any]):
             )
         limit = self.limit(options.max_seq_len)
         if options.long_input is LongInput.ERROR and limit is not None and len(whole.ids) > limit:
-            raise InputError(
+            raise ContextLengthError(
                 f"Question and context have {len(whole.ids)} tokens, more than the {limit} that fit. Shorten the "
-                'context, or let it be read in parts with long_input="window".'
+                'context, or let it be read in parts with long_input="window".',
+                len(whole.ids),
+                limit,
             )
         try:
             return pack_texts(cut_into_windows(whole, max_length=limit, overlap=_overlap(whole, limit, options)))

@@ -1,0 +1,346 @@
+"""A call: one HTTP request on its way through the server, with all that a route may do."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Executor as Pool
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, TypeVar
+
+from triform.errors import InputError
+from triform.generation import GeneratedToken, Request
+from triform.inputs import Batch, EncodedText, LongInput
+from triform.serving.admission import Admission
+from triform.serving.errors import ApiError
+from triform.serving.executor import Executor
+from triform.serving.jobs import GenerationJob, Job, PassJob
+from triform.serving.metrics import Metrics
+from triform.serving.models import Registry, ServedModel
+from triform.serving.settings import Settings
+from triform.tasks import Task
+from triform.tasks.generative.generative_task import GenerativeTask
+from triform.tasks.options import with_changes
+from triform.tasks.runner import num_characters
+
+log = logging.getLogger("triform.serving")
+
+T = TypeVar("T")
+
+SMALL = 2000
+"""Characters that are tokenized on the event loop; more go to the pool. A change of threads costs as much as them."""
+PART_TOKENS = 256
+"""Tokens of the parts in which a batch goes to the executor, so that small jobs pass between them."""
+
+
+@dataclass(kw_only=True)
+class Status:
+    """Whether the server takes requests."""
+
+    problem: str | None = "The models are loading."
+    """Why not, or None."""
+    num_open: int = 0
+    """Requests in flight."""
+    is_idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(kw_only=True)
+class State:
+    """What all calls share."""
+
+    settings: Settings
+    status: Status
+    registry: Registry
+    executor: Executor
+    admission: Admission
+    metrics: Metrics
+    pool: Pool
+    """Threads for tokenizing, templates and large answers."""
+
+    def watch(self) -> None:
+        """Add the gauges of what the server holds."""
+        lanes = list(self.executor.lanes.values())
+        gauges = {
+            "triform_requests_in_flight": ("Requests that wait or run.", lambda: self.admission.num_requests),
+            "triform_queued_tokens": ("Tokens of requests that wait or run.", lambda: self.admission.num_tokens),
+            "triform_sequences_running": ("Sequences that generate.", lambda: sum(lane.num_running for lane in lanes)),
+            "triform_jobs_waiting": (
+                "Jobs that wait for the machine.",
+                lambda: sum(len(lane.waiting) + len(lane.passes) for lane in lanes),
+            ),
+        }
+        for name, (help, read) in gauges.items():
+            self.metrics.watch(name, help, read)
+        self.metrics.watch_process()
+
+
+@dataclass(kw_only=True)
+class Call:
+    """One HTTP request.
+
+    Counts what it reads and writes for headers, metrics and the log. Everything it holds is given back by `close`.
+    """
+
+    state: State
+    id: str
+    owner: str
+    """The API key, or the empty string."""
+    headers: Mapping[str, str]
+    """Headers of the request, in lower case."""
+    path: Mapping[str, str] = field(default_factory=dict)
+    """Parameters of the path."""
+    begin: float = field(default_factory=monotonic)
+    response_headers: dict[str, str] = field(default_factory=dict)
+    model_name: str = ""
+    task_name: str = ""
+    num_input_tokens: int = 0
+    num_output_tokens: int = 0
+    num_cached_tokens: int = 0
+    num_truncated_tokens: int = 0
+    tokenization_seconds: float = 0.0
+    queue_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    stage: str = "reading"
+    """What the call is doing: reading, queued, running or streaming."""
+    _num_taken: int = 0
+    """Tokens counted by admission."""
+
+    @property
+    def settings(self) -> Settings:
+        """The server's settings."""
+        return self.state.settings
+
+    def find(self, name: str | None, *tasks: str) -> ServedModel:
+        """Find the model that the request means: by the path, else by `name`. Errors as in `Registry.find`."""
+        served = self.state.registry.find(self.path.get("model") or name, *tasks)
+        self.model_name = served.name
+        return served
+
+    async def in_pool(self, work: Callable[[], T], size: int) -> T:
+        """Do work of a size in characters: at once if it is small, on a thread of the pool if not."""
+        if size <= SMALL:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self.state.pool, work)
+
+    def check_count(self, count: int, param: str) -> None:
+        """Refuse no inputs, or too many.
+
+        Raises:
+            ApiError: naming the field.
+        """
+        if not count:
+            raise ApiError(400, f"{param}: expected one or more, got none.", param=param)
+        if count > self.settings.max_inputs:
+            raise ApiError(
+                400, f"{param}: expected at most {self.settings.max_inputs}, got {count}. Send fewer.", param=param
+            )
+
+    def long_input(self, truncate: bool | None) -> Mapping[str, Any]:
+        """Return the option that a request's `truncate` means; None leaves it to the server's setting."""
+        cuts = self.settings.auto_truncate if truncate is None else truncate
+        return {"long_input": LongInput.TRUNCATE if cuts else LongInput.ERROR}
+
+    async def answers(
+        self,
+        served: ServedModel,
+        task: Task[Any, Any],
+        inputs: Sequence[Any],
+        *,
+        priority: int = 0,
+        **options: Any,
+    ) -> list[Any]:
+        """Answer inputs by a task, all of them in order.
+
+        Arguments:
+            served: the model.
+            task: one of the model's tasks.
+            inputs: one or more inputs, as the task reads them.
+            priority: lower values go first.
+            options: the task's own; None leaves an option as it is.
+
+        Raises:
+            TriformError, ApiError: as the task raises, or as admission does.
+        """
+        chosen = with_changes(task.options, {k: v for k, v in options.items() if v is not None}, task.name)
+        self.task_name = task.name
+        groups = [[one] for one in inputs] if task.several_sequences else [list(inputs)]
+        size = num_characters(list(inputs))
+        with_estimate = max(1, size // 4)
+        self.take(with_estimate)
+        begin = monotonic()
+
+        def prepare() -> list[Batch]:
+            task.check_options(chosen)
+            return [task.preprocess(group, chosen) for group in groups]
+
+        batches = await self.in_pool(prepare, size)
+        self.tokenization_seconds += monotonic() - begin
+        for batch in batches:
+            self.count_input(served, batch)
+        self.take(max(0, sum(batch.num_rows for batch in batches) - with_estimate))
+        tensors = await asyncio.gather(
+            *(self.forward(served, task, batch, chosen, priority=priority) for batch in batches)
+        )
+
+        def finish() -> list[Any]:
+            return [
+                answer
+                for batch, own in zip(batches, tensors, strict=True)
+                for answer in task.postprocess(batch, own, chosen)
+            ]
+
+        return await self.in_pool(finish, size)
+
+    async def forward(
+        self, served: ServedModel, task: Task[Any, Any], batch: Batch, options: Any, *, priority: int = 0
+    ) -> Any:
+        """Run the forward pass of a task in the executor, in shared passes, and return its tensors."""
+        if isinstance(task, GenerativeTask):
+            requests = task.requests(batch, options)
+            async with self.generation(served, requests, priority=priority) as tokens:
+                async for _ in tokens:
+                    pass
+            return [completion for request in requests for completion in request.completions]
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        job = PassJob(
+            served=served,
+            owner=self.owner,
+            priority=priority,
+            num_tokens=batch.num_rows,
+            on_done=lambda result: _settle(future, result),
+            task=task,
+            options=options,
+            parts=list(batch.split(PART_TOKENS)),
+        )
+        self.stage = "queued"
+        self.state.executor.submit(job)
+        try:
+            return await future
+        finally:
+            self._count_job(job)
+            if not future.done() or future.cancelled():
+                self.state.executor.cancel(job)
+
+    @asynccontextmanager
+    async def generation(
+        self, served: ServedModel, requests: Sequence[Request], *, priority: int = 0
+    ) -> AsyncIterator["Tokens"]:
+        """Run requests in the executor; the context is an asynchronous iterator of the tokens of each step.
+
+        Leaving the context ends the requests.
+
+        Raises:
+            ApiError: the requests have more tokens than the server takes.
+        """
+        most = self.settings.max_new_tokens
+        cost = 0
+        for request in requests:
+            if request.limit.num_tokens > most:
+                raise ApiError(
+                    400,
+                    f"max_tokens: {request.limit.num_tokens} new tokens are more than the {most} that the server "
+                    "allows for a request.",
+                    param="max_tokens",
+                )
+            cost += request.num_branches * request.limit.num_tokens
+        self.take(cost)
+        tokens = Tokens()
+        job = GenerationJob(
+            served=served,
+            owner=self.owner,
+            priority=priority,
+            num_tokens=cost,
+            on_done=tokens.end,
+            on_tokens=tokens.add,
+            requests=requests,
+        )
+        self.stage = "queued"
+        self.state.executor.submit(job)
+        try:
+            yield tokens
+        finally:
+            self._count_job(job)
+            self.num_output_tokens += tokens.count
+            self.num_cached_tokens += sum(request.num_cached_tokens for request in requests)
+            if not tokens.has_ended:
+                self.state.executor.cancel(job)
+
+    def count_input(self, served: ServedModel, batch: Batch) -> None:
+        """Count the tokens of a batch, and tell the client of tokens that were cut off."""
+        self.num_input_tokens += batch.num_rows
+        dropped = sum(source.dropped for source in batch.sources if isinstance(source, EncodedText))
+        if dropped:
+            self.num_truncated_tokens += dropped
+            self.response_headers["x-truncated-tokens"] = str(self.num_truncated_tokens)
+            self.warn(f"truncation; {self.num_truncated_tokens} tokens dropped")
+
+    def warn(self, text: str) -> None:
+        """Tell the client something in a header that the clients of Hugging Face print as a warning."""
+        self.response_headers["X-HF-Warning"] = text.encode("ascii", "replace").decode()
+
+    def take(self, num_tokens: int) -> None:
+        """Count tokens by admission until the end of the call. Errors as in `Admission.take`."""
+        self.state.admission.take(num_tokens)
+        self._num_taken += num_tokens
+
+    def close(self) -> None:
+        """Give back what admission has counted."""
+        self.state.admission.give(self._num_taken)
+        self._num_taken = 0
+
+    def _count_job(self, job: Job) -> None:
+        now = monotonic()
+        started = job.started or now
+        self.queue_seconds += started - job.arrived
+        self.inference_seconds += (job.ended or now) - started
+        if job.started is not None:
+            self.stage = "running"
+
+
+class Tokens:
+    """The tokens of a job, step by step; an asynchronous iterator of lists."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.has_ended = False
+        self._queue: asyncio.Queue[list[GeneratedToken] | Exception | None] = asyncio.Queue()
+
+    def add(self, tokens: list[GeneratedToken]) -> None:
+        """Add the tokens of a step."""
+        self.count += len(tokens)
+        self._queue.put_nowait(tokens)
+
+    def end(self, result: Exception | None) -> None:
+        """End the iterator, with the error if there is one."""
+        self.has_ended = True
+        self._queue.put_nowait(result)
+
+    def __aiter__(self) -> "Tokens":
+        return self
+
+    async def __anext__(self) -> list[GeneratedToken]:
+        found = await self._queue.get()
+        if found is None:
+            raise StopAsyncIteration
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+def _settle(future: "asyncio.Future[Any]", result: Any) -> None:
+    if future.done():
+        return
+    if isinstance(result, Exception):
+        future.set_exception(result)
+    else:
+        future.set_result(result)
+
+
+Handler = Callable[[Call, Any], Awaitable[Any]]
+"""A route's function: the call and the decoded body → an answer, or a `Stream`."""
+
+
+def first_error(param: str, error: InputError) -> ApiError:
+    """Name the field of the body that an input error is about."""
+    return ApiError(400, f"{param}: {error}", param=param)
