@@ -12,7 +12,6 @@ from triform.model import Blueprint
 from triform.settings import KeyUse
 from triform.tasks.sequence_level.sentence_transformers import Recipe
 
-
 VOCABULARIES = ({*TOKENIZER_FILES} - {"tokenizer.json"}) | {"merges.txt", "target.spm", "target_vocab.json"}
 
 
