@@ -233,12 +233,22 @@ class Model:
         encoder = network if isinstance(network, EncoderDecoder) else None
         return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
 
-    def new_requests(self, batch: Batch, *, log_probabilities: bool = False, **settings: Any) -> list[Request]:
-        """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as in `complete`."""
+    def new_requests(
+        self, batch: Batch, *, log_probabilities: bool = False, num_alternatives: int = 0, **settings: Any
+    ) -> list[Request]:
+        """Make a request of each sequence of a batch, for `Scheduler.add`; other arguments and errors as in `complete`.
+
+        Arguments:
+            batch: the prompts; for an encoder-decoder the encoder's sources.
+            log_probabilities: whether tokens have their log-probability.
+            num_alternatives: how many of the most probable tokens to return with each token, at most 20.
+            settings: settings of `GenerationConfig`.
+        """
         from triform.generation import Stopping, requests_of
 
         network = self._generative_network()
         config = self.generation_config.updated(settings)
+        config.check_vocabulary(self.spec.output_stack.vocab_size)
         # A stop string may be a special token.
         decode = partial(self._tokenizer.decode, skip_special_tokens=False) if config.stop_strings else None
         requests = requests_of(
@@ -248,6 +258,7 @@ class Model:
             context_length=self.spec.output_stack.context_length,
             reads_source=isinstance(network, EncoderDecoder),
             log_probabilities=log_probabilities,
+            num_alternatives=num_alternatives,
         )
         network.check_input(batch)
         return requests
