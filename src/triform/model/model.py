@@ -21,7 +21,15 @@ from triform.model.export import save_checkpoint
 from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output
 
 if TYPE_CHECKING:
-    from triform.generation import Completion, GeneratedToken, GenerationConfig, KeyValueCache, Request, Scheduler
+    from triform.generation import (
+        Completion,
+        GeneratedToken,
+        GenerationConfig,
+        KeyValueCache,
+        Request,
+        Scheduler,
+        Score,
+    )
 
 
 class Model:
@@ -205,6 +213,31 @@ class Model:
         if (num_beams := requests[0].config.num_beams) > 1:
             raise InputError(f"num_beams={num_beams}: beams cannot be streamed; set num_beams=1.")
         return self._scheduler(hook).run(requests)
+
+    def score(self, batch: Batch, *, num_alternatives: int = 0) -> list[Score]:
+        """Compute the log-probability of each token of sequences given the tokens before it.
+
+        Arguments:
+            batch: B sequences.
+            num_alternatives: how many of the most probable tokens to return at each place, at most 20.
+
+        Returns:
+            (B,) scores. On a batch-invariant engine a sequence has the same bits alone and in any batch.
+
+        Raises:
+            WrongTaskError: the model is not a decoder with a language head.
+            InputError: ids outside the vocabulary, or a sequence longer than the context.
+            NonFiniteError: the logits hold NaN or infinity.
+        """
+        from triform.generation.request import check_alternatives
+        from triform.generation.scoring import score
+
+        network = self._generative_network()
+        if not isinstance(network, Decoder):
+            raise WrongTaskError("score reads one sequence, and an encoder-decoder reads two. Choose a decoder.")
+        check_alternatives(num_alternatives)
+        network.check_input(batch)
+        return score(self.engine, self.spec.output_stack, network, batch, num_alternatives)
 
     @cached_property
     def generation_config(self) -> GenerationConfig:
