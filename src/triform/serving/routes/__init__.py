@@ -1,9 +1,12 @@
 """The routes, a file for each family of clients. Every route of every file is served."""
 
 from triform.serving.endpoint import Route
-from triform.serving.routes import health, openai_embeddings
+from triform.serving.routes import health, openai_chat, openai_completions, openai_embeddings, openai_models
 
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
+    *openai_models.ROUTES,
+    *openai_chat.ROUTES,
+    *openai_completions.ROUTES,
     *openai_embeddings.ROUTES,
 )
