@@ -44,6 +44,10 @@ class ChatFields(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     documents: list[Any] | None = None
     reasoning_effort: str | None = None
 
+    def places(self) -> list[str]:
+        """Name the place of each message in the body."""
+        return [f"messages[{number}]" for number in range(len(self.messages))]
+
 
 @dataclass(kw_only=True)
 class Choice:
@@ -236,7 +240,7 @@ def _read_chat(fields: ChatFields, task: TextGeneration, tools: Tools | None) ->
             raise wrong("reasoning_effort", "this model's chat template has no such switch. Leave it out")
         variables["reasoning_effort"] = fields.reasoning_effort
     given = {
-        "messages": conversation(fields.messages, has_developer=template.mentions("developer")),
+        "messages": conversation(fields.messages, fields.places(), has_developer=template.mentions("developer")),
         "tools": None if tools is None else list(tools.given),
         "documents": fields.documents,
         "chat_template_kwargs": variables,

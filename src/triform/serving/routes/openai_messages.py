@@ -29,11 +29,12 @@ class Message(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parsed: Any = None
 
 
-def conversation(messages: Sequence[Message], *, has_developer: bool) -> list[dict[str, Any]]:
+def conversation(messages: Sequence[Message], places: Sequence[str], *, has_developer: bool) -> list[dict[str, Any]]:
     """Check messages, and give them the form of templates: contents as texts, arguments of calls as objects.
 
     Arguments:
         messages: one or more.
+        places: the place of each in the body, for errors.
         has_developer: whether the template knows the role developer; otherwise those messages are the system's.
 
     Raises:
@@ -41,7 +42,7 @@ def conversation(messages: Sequence[Message], *, has_developer: bool) -> list[di
     """
     if not messages:
         raise wrong("messages", "expected one or more, got none")
-    return [_read(f"messages[{n}]", message, has_developer) for n, message in enumerate(messages)]
+    return [_read(place, message, has_developer) for place, message in zip(places, messages, strict=True)]
 
 
 def _read(place: str, message: Message, has_developer: bool) -> dict[str, Any]:
