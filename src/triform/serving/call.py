@@ -105,6 +105,8 @@ class Call:
     """What the call is doing: reading, queued, running or streaming."""
     _num_taken: int = 0
     """Tokens counted by admission."""
+    _generations: list["Tokens"] = field(default_factory=list)
+    """What the executor generates for this call."""
 
     @property
     def settings(self) -> Settings:
@@ -228,7 +230,18 @@ class Call:
     ) -> AsyncIterator["Tokens"]:
         """Run requests in the executor; the context is an asynchronous iterator of the tokens of each step.
 
-        Leaving the context ends the requests.
+        Leaving the context ends the requests. Errors as in `begin_generation`.
+        """
+        tokens = self.begin_generation(served, requests, priority=priority)
+        try:
+            yield tokens
+        finally:
+            self.end_generation(tokens)
+
+    def begin_generation(self, served: ServedModel, requests: Sequence[Request], *, priority: int = 0) -> "Tokens":
+        """Submit requests to the executor, for an answer in events: it is admitted before the status is sent.
+
+        The requests end with `end_generation`, and at the latest with the call.
 
         Raises:
             ApiError: the requests have more tokens than the server takes.
@@ -246,7 +259,7 @@ class Call:
             cost += request.num_branches * request.limit.num_tokens
         self.take(cost)
         tokens = Tokens()
-        job = GenerationJob(
+        tokens.job = GenerationJob(
             served=served,
             owner=self.owner,
             priority=priority,
@@ -256,15 +269,20 @@ class Call:
             requests=requests,
         )
         self.stage = "queued"
-        self.state.executor.submit(job)
-        try:
-            yield tokens
-        finally:
-            self._count_job(job)
-            self.num_output_tokens += tokens.count
-            self.num_cached_tokens += sum(request.num_cached_tokens for request in requests)
-            if not tokens.has_ended:
-                self.state.executor.cancel(job)
+        self._generations.append(tokens)
+        self.state.executor.submit(tokens.job)
+        return tokens
+
+    def end_generation(self, tokens: "Tokens") -> None:
+        """End the requests of `begin_generation`, and count what they have done."""
+        if tokens not in self._generations:
+            return
+        self._generations.remove(tokens)
+        self._count_job(tokens.job)
+        self.num_output_tokens += tokens.count
+        self.num_cached_tokens += sum(request.num_cached_tokens for request in tokens.job.requests)
+        if not tokens.has_ended:
+            self.state.executor.cancel(tokens.job)
 
     def count_input(self, served: ServedModel, batch: Batch) -> None:
         """Count the tokens of a batch, and tell the client of tokens that were cut off."""
@@ -285,7 +303,9 @@ class Call:
         self._num_taken += num_tokens
 
     def close(self) -> None:
-        """Give back what admission has counted."""
+        """End what still runs, and give back what admission has counted."""
+        for tokens in list(self._generations):
+            self.end_generation(tokens)
         self.state.admission.give(self._num_taken)
         self._num_taken = 0
 
@@ -301,13 +321,20 @@ class Call:
 class Tokens:
     """The tokens of a job, step by step; an asynchronous iterator of lists."""
 
+    job: GenerationJob
+    """The job that gives the tokens."""
+
     def __init__(self) -> None:
         self.count = 0
+        self.first_time: float | None = None
+        """When the first token came."""
         self.has_ended = False
         self._queue: asyncio.Queue[list[GeneratedToken] | Exception | None] = asyncio.Queue()
 
     def add(self, tokens: list[GeneratedToken]) -> None:
         """Add the tokens of a step."""
+        if self.first_time is None:
+            self.first_time = monotonic()
         self.count += len(tokens)
         self._queue.put_nowait(tokens)
 
