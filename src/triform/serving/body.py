@@ -66,7 +66,9 @@ def decode_body(body: bytes, kind: type[Body], content_type: str) -> Body:
         ApiError: not JSON, a wrong type, or an unknown or missing field; `param` names the field.
     """
     if content_type.partition(";")[0].strip().lower() not in JSON_TYPES:
-        raise ApiError(415, f"Content-Type {content_type!r}: expected application/json.")
+        raise ApiError(
+            415, f"Content-Type {content_type!r}: expected application/json: no model here reads other media."
+        )
     if not body.strip():
         raise ApiError(400, "The body is empty: expected a JSON object.")
     try:
@@ -75,6 +77,14 @@ def decode_body(body: bytes, kind: type[Body], content_type: str) -> Body:
         raise invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.") from error
+
+
+def keys_of(body: bytes) -> set[str]:
+    """Return the keys of a JSON object, or none for any other body."""
+    try:
+        return set(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
+        return set()
 
 
 def invalid(message: str) -> ApiError:

@@ -13,7 +13,7 @@ from triform.errors import InputError
 from triform.generation import GeneratedToken, Request
 from triform.inputs import Batch, EncodedText, LongInput
 from triform.serving.admission import Admission
-from triform.serving.errors import ApiError
+from triform.serving.errors import ApiError, Dialect
 from triform.serving.executor import Executor
 from triform.serving.jobs import GenerationJob, Job, PassJob
 from triform.serving.metrics import Metrics
@@ -90,6 +90,10 @@ class Call:
     """Headers of the request, in lower case."""
     path: Mapping[str, str] = field(default_factory=dict)
     """Parameters of the path."""
+    query: Mapping[str, str] = field(default_factory=dict)
+    """Parameters behind the question mark."""
+    dialect: Dialect = Dialect.OPENAI
+    """The form of errors."""
     begin: float = field(default_factory=monotonic)
     response_headers: dict[str, str] = field(default_factory=dict)
     model_name: str = ""
@@ -132,7 +136,7 @@ class Call:
             ApiError: naming the field.
         """
         if not count:
-            raise ApiError(400, f"{param}: expected one or more, got none.", param=param)
+            raise ApiError(400, f"{param}: expected one or more, got none.", code="empty", param=param)
         if count > self.settings.max_inputs:
             raise ApiError(
                 400, f"{param}: expected at most {self.settings.max_inputs}, got {count}. Send fewer.", param=param
@@ -140,8 +144,18 @@ class Call:
 
     def long_input(self, truncate: bool | None) -> Mapping[str, Any]:
         """Return the option that a request's `truncate` means; None leaves it to the server's setting."""
-        cuts = self.settings.auto_truncate if truncate is None else truncate
-        return {"long_input": LongInput.TRUNCATE if cuts else LongInput.ERROR}
+        return {"long_input": LongInput.TRUNCATE if self.cuts(truncate) else LongInput.ERROR}
+
+    def cuts(self, truncate: bool | None) -> bool:
+        """Check whether long input is cut, by a request's `truncate` or else by the server's setting."""
+        return self.settings.auto_truncate if truncate is None else truncate
+
+    def count_dropped(self, num_tokens: int) -> None:
+        """Tell the client of tokens that were cut off."""
+        if num_tokens:
+            self.num_truncated_tokens += num_tokens
+            self.response_headers["x-truncated-tokens"] = str(self.num_truncated_tokens)
+            self.warn(f"truncation; {self.num_truncated_tokens} tokens dropped")
 
     async def answers(
         self,
@@ -150,6 +164,7 @@ class Call:
         inputs: Sequence[Any],
         *,
         priority: int = 0,
+        encode: Callable[[Sequence[Any], Any], Batch] | None = None,
         **options: Any,
     ) -> list[Any]:
         """Answer inputs by a task, all of them in order.
@@ -159,6 +174,7 @@ class Call:
             task: one of the model's tasks.
             inputs: one or more inputs, as the task reads them.
             priority: lower values go first.
+            encode: takes the place of `task.preprocess`, for inputs of another kind.
             options: the task's own; None leaves an option as it is.
 
         Raises:
@@ -174,7 +190,7 @@ class Call:
 
         def prepare() -> list[Batch]:
             task.check_options(chosen)
-            return [task.preprocess(group, chosen) for group in groups]
+            return [(encode or task.preprocess)(group, chosen) for group in groups]
 
         batches = await self.in_pool(prepare, size)
         self.tokenization_seconds += monotonic() - begin
@@ -287,11 +303,7 @@ class Call:
     def count_input(self, served: ServedModel, batch: Batch) -> None:
         """Count the tokens of a batch, and tell the client of tokens that were cut off."""
         self.num_input_tokens += batch.num_rows
-        dropped = sum(source.dropped for source in batch.sources if isinstance(source, EncodedText))
-        if dropped:
-            self.num_truncated_tokens += dropped
-            self.response_headers["x-truncated-tokens"] = str(self.num_truncated_tokens)
-            self.warn(f"truncation; {self.num_truncated_tokens} tokens dropped")
+        self.count_dropped(sum(source.dropped for source in batch.sources if isinstance(source, EncodedText)))
 
     def warn(self, text: str) -> None:
         """Tell the client something in a header that the clients of Hugging Face print as a warning."""

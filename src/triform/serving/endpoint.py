@@ -11,16 +11,17 @@ import math
 import re
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 import orjson
 from starlette.types import Receive, Scope, Send
 
 from triform.serving import sse
-from triform.serving.body import ClientGoneError, decode_body, read_body
+from triform.serving.body import ClientGoneError, decode_body, keys_of, read_body
 from triform.serving.call import Call, Handler, State
 from triform.serving.errors import ApiError, Dialect, api_error, unavailable
 
@@ -50,6 +51,17 @@ class Stream:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Form:
+    """Another form of a route's body: what two projects ask at the same path, told apart by a key of the body."""
+
+    key: str
+    """The key that only bodies of this form have."""
+    body: Any
+    handler: Handler
+    dialect: Dialect
+
+
+@dataclass(frozen=True, kw_only=True)
 class Route:
     """A path, or several with the same meaning, and what answers there."""
 
@@ -59,11 +71,21 @@ class Route:
     """The type of the JSON body; None for none, `bytes` for a body as it is."""
     handler: Handler
     dialect: Dialect = Dialect.OPENAI
+    forms: Sequence[Form] = ()
+    """Other forms of the body; one without any of their keys has the route's own."""
     is_open: bool = False
     """Whether no key is needed."""
     is_light: bool = False
     """Whether the server answers even while it is full, loads or drains: the route does no work."""
     summary: str = ""
+
+    def for_body(self, raw: bytes) -> "Route":
+        """Return the route for a body: with the form whose key the body has, or else this route."""
+        if self.forms and (keys := keys_of(raw)):
+            for form in self.forms:
+                if form.key in keys:
+                    return replace(self, body=form.body, handler=form.handler, dialect=form.dialect, forms=())
+        return self
 
 
 class Endpoint:
@@ -82,6 +104,8 @@ class Endpoint:
             owner="",
             headers=headers,
             path={name: str(value) for name, value in scope.get("path_params", {}).items()},
+            query=dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)),
+            dialect=self.route.dialect,
         )
         self._status.num_open += 1
         self._status.is_idle.clear()
@@ -124,13 +148,16 @@ class Endpoint:
     async def _handle(self, call: Call, receive: Receive, send: Send) -> int:
         settings = self._state.settings
         body: Any = None
-        if self.route.method == "POST":
+        route = self.route
+        if route.method == "POST":
             raw = await read_body(
                 receive, dict(call.headers), most=settings.max_body_bytes, seconds=settings.body_timeout
             )
-            body = raw if self.route.body is bytes else self._decode(call, raw)
+            route = route.for_body(raw)
+            call.dialect = route.dialect
+            body = raw if route.body is bytes else self._decode(call, raw, route.body)
         watch = asyncio.ensure_future(_wait_for_disconnect(receive))
-        work = asyncio.ensure_future(self._work(call, body, send))
+        work = asyncio.ensure_future(self._work(call, route.handler, body, send))
         try:
             await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -142,24 +169,24 @@ class Endpoint:
                 work.cancel()
                 await asyncio.gather(work, return_exceptions=True)
 
-    def _decode(self, call: Call, raw: bytes) -> Any:
+    def _decode(self, call: Call, raw: bytes, kind: Any) -> Any:
         content_type = call.headers.get("content-type", "")
         settings = self._state.settings
         try:
-            return decode_body(raw, self.route.body, content_type)
+            return decode_body(raw, kind, content_type)
         except ApiError as error:
             if not settings.lenient or "unknown field" not in error.message:
                 raise
         given = msgspec.json.decode(raw)
-        known = {name.encode_name for name in msgspec.structs.fields(self.route.body)}
+        known = {name.encode_name for name in msgspec.structs.fields(kind)}
         unknown = sorted(set(given) - known)
         call.warn(f"unknown fields ignored: {', '.join(unknown)}")
         kept = {name: value for name, value in given.items() if name in known}
-        return decode_body(msgspec.json.encode(kept), self.route.body, content_type)
+        return decode_body(msgspec.json.encode(kept), kind, content_type)
 
-    async def _work(self, call: Call, body: Any, send: Send) -> int:
+    async def _work(self, call: Call, handler: Handler, body: Any, send: Send) -> int:
         try:
-            answer = await self.route.handler(call, body)
+            answer = await handler(call, body)
         except asyncio.CancelledError:
             raise
         except Exception as error:
@@ -174,11 +201,11 @@ class Endpoint:
         return reply.status
 
     async def _send_error(self, call: Call, error: ApiError, send: Send) -> int:
-        status = error.status_in(self.route.dialect)
+        status = error.status_in(call.dialect)
         headers = {**JSON, **error.headers}
         if status == 401:
             headers["www-authenticate"] = "Bearer"
-        await self._send(call, status, headers, to_json(error.body(self.route.dialect)), send)
+        await self._send(call, status, headers, to_json(error.body(call.dialect)), send)
         return status
 
     async def _send(self, call: Call, status: int, headers: Mapping[str, str], body: bytes, send: Send) -> None:
@@ -206,7 +233,7 @@ class Endpoint:
             known = api_error(error)
             if known.status >= 500:
                 log.exception("request %s has failed while streaming", call.id)
-            await put(sse.event(known.body(self.route.dialect)), more=True)
+            await put(sse.event(known.body(call.dialect)), more=True)
         await put(stream.end, more=False)
         return 200
 

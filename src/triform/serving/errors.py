@@ -59,7 +59,8 @@ class ApiError(Exception):
                 inner = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
                 return {"error": {**inner, **self.extra}, "message": self.message}
             case Dialect.EMBEDDINGS:
-                return {"error": self.message, "error_type": _EMBEDDINGS_TYPES.get(self.status, "Validation")}
+                kind = _EMBEDDINGS_TYPES.get(self.status_in(dialect), "Validation")
+                return {"error": self.message, "error_type": kind}
             case Dialect.HUGGING_FACE:
                 return {"error": self.message, "error_type": _HUGGING_FACE_TYPES.get(self.status, "validation")}
 
@@ -67,11 +68,11 @@ class ApiError(Exception):
         """Return the status in a dialect: servers of text-embeddings-inference answer bad values with 422."""
         is_value = self.status == 400 and self.kind == "invalid_request_error"
         if dialect is Dialect.EMBEDDINGS and is_value:
-            return 424 if self.code == "wrong_task" else 422
+            return {"wrong_task": 424, "empty": 400}.get(self.code or "", 422)
         return 422 if dialect is Dialect.HUGGING_FACE and is_value else self.status
 
 
-_EMBEDDINGS_TYPES = {424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy"}
+_EMBEDDINGS_TYPES = {400: "Empty", 424: "Backend", 429: "Overloaded", 500: "Backend", 503: "Unhealthy"}
 _HUGGING_FACE_TYPES = {429: "overloaded", 500: "generation", 503: "overloaded"}
 
 

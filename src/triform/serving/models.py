@@ -17,8 +17,10 @@ from triform.serving.errors import ApiError
 from triform.tasks import TASKS, Task, find_task
 from triform.tasks.generative.text_generation import TextGeneration
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
-from triform.tasks.sequence_level.sentence_settings import MODULES
+from triform.tasks.sequence_level.sentence_settings import MODEL, MODULES
 from triform.tasks.sequence_level.sentence_similarity import SentenceSimilarity
+from triform.tasks.sequence_level.text_ranking import MODEL_TYPE
+from triform.tasks.token_level.feature_extraction import FeatureExtraction
 from triform.version import __version__
 
 ANY_MODEL = ("", "dummy", "tgi", "default")
@@ -169,10 +171,12 @@ def load_all(sources: Sequence[str], **arguments: Any) -> Registry:
 
 
 def _load_tasks(files: Checkpoint, *, engine: str, dtype: str) -> dict[str, Task[Any, Any]]:
-    if files.has(MODULES):
+    is_cross_encoder = files.has(MODEL) and files.read_object(MODEL).get("model_type") == MODEL_TYPE
+    if files.has(MODULES) and not is_cross_encoder:
         embedding = SentenceEmbedding.load_files(files, engine=engine, dtype=dtype)
         similarity = SentenceSimilarity(embedding.model, embedding.tokenizer, recipe=embedding.recipe)
-        return {SentenceEmbedding.name: embedding, SentenceSimilarity.name: similarity}
+        features = FeatureExtraction(embedding.model, embedding.tokenizer)
+        return {task.name: task for task in (embedding, similarity, features)}
     model = load(files, engine=engine, dtype=dtype)
     assert set(ORDER) == set(TASKS)
     tasks: dict[str, Task[Any, Any]] = {}

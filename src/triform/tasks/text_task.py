@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from triform.errors import ContextLengthError, InputError, shown
@@ -12,6 +13,13 @@ from triform.tasks.options import Options, option
 from triform.tasks.task import Answer, Fields, Task, Tensors
 
 
+class TruncationSide(StrEnum):
+    """The end of a text that is cut."""
+
+    LEFT = "left"
+    RIGHT = "right"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextOptions(Options):
     """Options of tasks that read text whole, or cut it where the caller allows that."""
@@ -20,6 +28,11 @@ class TextOptions(Options):
         LongInput.ERROR,
         "Refuse text longer than the model can read (error), or cut it (truncate).",
         choices=(LongInput.ERROR, LongInput.TRUNCATE),
+    )
+    truncation_side: TruncationSide | None = option(
+        None,
+        "The end of a text that is cut; by default as the tokenizer's files or the task say.",
+        choices=tuple(TruncationSide),
     )
 
 
@@ -75,17 +88,18 @@ class TextTask(Task[Tensors, Answer]):
             texts: strings or pairs of strings.
             options: of the task.
             max_length: the task's own limit, in tokens, beside the limits of the model and the tokenizer.
-            side: the end that is cut; by default as the tokenizer's files say.
+            side: the end that is cut where the options name none; by default as the tokenizer's files say.
             only_first: of a pair, cut the first text alone.
 
         Raises:
             InputError: a text is too long, or has no token.
         """
+        chosen: TruncationSide | None = options.truncation_side
         encoded = self.tokenizer.encode(
             texts,
             max_length=self.limit(max_length),
             long_input=options.long_input,
-            side=side,
+            side=side if chosen is None else chosen.value,
             only_first=only_first,
         )
         return pack_texts(encoded)

@@ -20,6 +20,7 @@ from triform.tasks.probabilities import Numbers, sigmoid
 from triform.tasks.sequence_level.sentence_messages import Messages
 from triform.tasks.sequence_level.sentence_settings import MODEL, MODULES, ModelSettings, TransformerSettings
 from triform.tasks.sequence_level.sentence_transformers import read_modules, torch_class
+from triform.tasks.sequence_level.text_classification import Function
 from triform.tasks.task import Fields, Rows
 from triform.tasks.text_task import TextOptions, TextTask, dropped_from, read_object
 
@@ -36,6 +37,11 @@ class TextRankingOptions(TextOptions):
 
     top_k: int | None = option(None, "How many documents to list, the best first; by default all.", minimum=1)
     return_documents: bool = option(False, "Whether the answer repeats the documents.")
+    function_to_apply: Function = option(
+        Function.DEFAULT,
+        "What turns logits into scores; by default the function that the model's files name.",
+        choices=(Function.DEFAULT, Function.SIGMOID, Function.NONE),
+    )
 
 
 class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
@@ -59,7 +65,12 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
                 f"{model.checkpoint.source} cannot do {self.name}: it scores {len(head.labels)} labels, "
                 f"{', '.join(head.labels)}; the task needs one score. Choose a reranker, or text-classification."
             )
-        self._activation = ACTIVATIONS[read_activation(model.checkpoint)]
+        own = ACTIVATIONS[read_activation(model.checkpoint)]
+        self._functions: dict[Function, Callable[[Any], Numbers]] = {
+            Function.DEFAULT: own,
+            Function.SIGMOID: sigmoid,
+            Function.NONE: np.asarray,
+        }
         self._messages = Messages.of_model(model, tokenizer, read_settings(model.checkpoint)[1].messages)
 
     @classmethod
@@ -79,7 +90,7 @@ class TextRanking(TextTask[Rows, list[dict[str, Any]]]):
     def postprocess(self, batch: Batch, tensors: Rows, options: TextRankingOptions) -> list[list[dict[str, Any]]]:
         texts = batch.sources_of(EncodedText)
         logits = tensors[:, 0]
-        scores = self._activation(logits)
+        scores = self._functions[options.function_to_apply](logits)
         answer = []
         # By the logits: far from 0 a sigmoid is the same for all.
         for index in np.argsort(-logits, kind="stable")[: options.top_k].tolist():
