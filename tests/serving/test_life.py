@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,52 @@ def test_a_port_in_use_says_so() -> None:
 def test_an_idle_server_ends_at_a_signal(process: Process, number: signal.Signals) -> None:
     assert get(f"{process.url}/health")[0] == 200
     assert process.end(number) == 0
+
+
+STREAM = {"model": "story", "prompt": "Once upon a time", "max_tokens": 150, "ignore_eos": True, "stream": True}
+
+
+def read_stream(url: str, has_begun: threading.Barrier) -> list[bytes]:
+    """Return the lines of a stream; wait for all streams after the first line."""
+    given = urllib.request.Request(
+        f"{url}/v1/completions", json.dumps(STREAM).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(given, timeout=60) as answer:
+        lines = [answer.readline()]
+        has_begun.wait(30)
+        return [*lines, *answer]
+
+
+def test_a_server_drains() -> None:
+    process = Process("story")
+    has_begun = threading.Barrier(9)
+    with ThreadPoolExecutor(8) as threads:
+        streams = [threads.submit(read_stream, process.url, has_begun) for _ in range(8)]
+        has_begun.wait(30)
+        process.process.send_signal(signal.SIGTERM)
+        status = 200
+        while status == 200:  # the signal may not have come yet
+            status, body, _ = get(f"{process.url}/health")
+        assert (status, body["error"]["message"]) == (503, "The server is shutting down.")
+        assert get(f"{process.url}/v1/models")[0] == 503
+        for stream in streams:
+            events = [line for line in stream.result() if line.startswith(b"data: ")]
+            assert events[-1] == b"data: [DONE]\n"
+            assert json.loads(events[-2][6:])["choices"][0]["finish_reason"] == "length"
+            assert len(events) > 20
+    assert process.end() == 0
+
+
+def test_a_second_signal_ends_streams() -> None:
+    process = Process("story")
+    has_begun = threading.Barrier(2)
+    with ThreadPoolExecutor(1) as threads:
+        stream = threads.submit(read_stream, process.url, has_begun)
+        has_begun.wait(30)
+        begin = time.monotonic()
+        assert process.end(signal.SIGTERM, signal.SIGTERM) == 0
+        assert time.monotonic() - begin < 10
+        stream.exception()
 
 
 def test_the_banner_has_a_request_that_works() -> None:
