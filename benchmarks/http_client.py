@@ -44,9 +44,9 @@ class Connection:
         """Connect."""
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port, limit=2**24)
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes, list[float]]:
+    async def post(self, path: str, body: bytes, *, method: str = "POST") -> tuple[int, bytes, list[float]]:
         """Send a request; return the status, the body, and when each piece of the body came."""
-        head = f"POST {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\nContent-Type: application/json\r\n"
         self._writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         lines = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower().split("\r\n")
         status = int(lines[0].split()[1])

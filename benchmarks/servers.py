@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = os.environ.get("TRIFORM_BENCH_PYTHON", sys.executable)
@@ -47,9 +48,18 @@ def fastapi(folder: Path) -> list[str]:
     return [PYTHON, str(Path(__file__).parent / "peers" / "fastapi_server.py"), str(folder)]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers."""
+
+    url: str
+    process: int
+    """Number of the process."""
+
+
 @contextmanager
-def running(command: Sequence[str]) -> Iterator[str]:
-    """Run a server until the context ends; the context's value is the address."""
+def running(command: Sequence[str]) -> Iterator[Running]:
+    """Run a server until the context ends."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -61,7 +71,7 @@ def running(command: Sequence[str]) -> Iterator[str]:
             if process.poll() is not None or time.monotonic() > limit:
                 raise SystemExit(f"{' '.join(command)} is not ready.")
             time.sleep(0.1)
-        yield url
+        yield Running(url, process.pid)
     finally:
         process.terminate()
         try:

@@ -96,10 +96,10 @@ def measure_case(name: str, place: Workspace, arguments: Arguments, facts: dict[
     duration = 0.5 if arguments.quick else 4.0
     bodies = [case.body(number) for number in range(NUM_BODIES)]
     with ExitStack() as stack:
-        urls = {OURS: stack.enter_context(servers.running(servers.ours(folder)))}
+        urls = {OURS: stack.enter_context(servers.running(servers.ours(folder))).url}
         for peer, command in case.peers.items():
             try:
-                urls[peer] = stack.enter_context(servers.running(command(folder)))
+                urls[peer] = stack.enter_context(servers.running(command(folder))).url
             except SystemExit as error:
                 facts[f"{name}, {peer}"] = f"left out: {error}"
         answers = {side: first_numbers(ask(url, case.path, bodies[0])) for side, url in urls.items()}
@@ -142,10 +142,10 @@ def measure_overhead(arguments: Arguments) -> list[Comparison]:
     def alone() -> float:
         return 1e3 * median(seconds(partial(pipeline, each)) for each in texts)
 
-    with servers.running(servers.ours(minilm_folder())) as url:
+    with servers.running(servers.ours(minilm_folder())) as server:
 
         def served() -> float:
-            return run_load(url, "/v1/embeddings", bodies, num_clients=1, seconds=1.0).percentile(0.5)
+            return run_load(server.url, "/v1/embeddings", bodies, num_clients=1, seconds=1.0).percentile(0.5)
 
         alone()
         served()
