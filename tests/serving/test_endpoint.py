@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.serving.harness import Running, ServerThread
+from triform.serving import protocol
 from triform.serving.models import Registry
 
 PATH = "/v1/embeddings"
@@ -123,6 +124,26 @@ def test_a_body_that_comes_too_slowly(strict: Running) -> None:
         head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer secret\r\nContent-Length: 50\r\n\r\n"
         connection.sendall(head.encode() + b"{")
         assert connection.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_headers_that_come_too_slowly(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
+    with raw_connection(server.url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        assert connection.recv(1000) == b""
+    with raw_connection(server.url) as connection:  # behind an answer as well
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while b'{"status":"ok"}' not in answer:
+            answer += connection.recv(1000)
+        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        assert connection.recv(1000) == b""
+
+
+def test_headers_that_never_end(server: Running) -> None:
+    with raw_connection(server.url) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\n" + b"a: b\r\n" * 12_000)
+        assert connection.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_grows_past_the_limit(strict: Running) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from triform.serving.models import Registry
 
 DOCS = "docs/serving.md"
-NEEDED = ("uvicorn", "starlette", "msgspec", "orjson", "prometheus_client")
+NEEDED = ("uvicorn", "httptools", "starlette", "msgspec", "orjson", "prometheus_client")
 EXAMPLES = {
     "text-generation": ("/v1/completions", '{{"model": "{model}", "prompt": "Once upon a time"}}'),
     "text-classification": ("/pipeline/text-classification", '{{"model": "{model}", "inputs": "A fine day."}}'),

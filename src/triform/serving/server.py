@@ -22,6 +22,7 @@ from triform.serving.call import State, Status
 from triform.serving.executor import Executor
 from triform.serving.metrics import Metrics
 from triform.serving.models import Registry
+from triform.serving.protocol import LimitedProtocol
 from triform.serving.settings import Settings
 
 log = logging.getLogger("triform.serving")
@@ -85,6 +86,8 @@ class Server:
             )
             config = uvicorn.Config(
                 make_app(state),
+                http=LimitedProtocol,
+                ws="none",
                 log_config=None,
                 log_level=logging.WARNING,
                 access_log=False,
