@@ -13,12 +13,14 @@ from triform.errors import InputError
 from triform.generation.config import GenerationConfig
 from triform.generation.processors import (
     Floats,
+    add_biases,
     ban_repeated_ngrams,
     ban_runs,
     force,
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    penalize_occurrences,
     penalize_repetition,
     process,
     suppress,
@@ -49,6 +51,10 @@ CASES: dict[str, tuple[Callable[[], Floats], Callable[[], Any]]] = {
         )
         for size in (1, 2, 3, 20, 21)
     },
+    "biases": (
+        lambda: add_biases(LOGITS, ((3, -100.0), (7, 2.5), (49, 0.1))),
+        lambda: reference.SequenceBiasLogitsProcessor([[[3], -100.0], [[7], 2.5], [[49], 0.1]]),
+    ),
     "runs": (
         lambda: ban_runs(LOGITS, IDS, RUNS),
         lambda: reference.NoBadWordsLogitsProcessor([list(run) for run in RUNS], eos_token_id=49),
@@ -101,6 +107,26 @@ def test_equal(name: str) -> None:
     assert actual.dtype == np.float32
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6)
     np.testing.assert_array_equal(LOGITS, before)
+
+
+def test_penalties_count_generated_tokens_by_the_formula() -> None:
+    """logit − count · frequency − (1 where count > 0) · presence, over what follows the prompt."""
+    new = [ids[5:] for ids in IDS]
+    counts = np.array([np.bincount(ids, minlength=50) for ids in new])
+    expected = (LOGITS.astype(np.float64) - counts * 0.7 - (counts > 0) * -1.3).astype(np.float32)
+    np.testing.assert_allclose(penalize_occurrences(LOGITS, new, 0.7, -1.3), expected, rtol=0, atol=1e-6)
+    sequences = [GrowingSequence(ids, 5, Limit(num_tokens=99)) for ids in IDS]
+    config = GenerationConfig(frequency_penalty=0.7, presence_penalty=-1.3)
+    np.testing.assert_allclose(process(LOGITS, sequences, config), expected, rtol=0, atol=1e-6)
+    first = [GrowingSequence(ids, 20, Limit(num_tokens=99)) for ids in IDS]
+    np.testing.assert_array_equal(process(LOGITS, first, config), LOGITS)
+
+
+def test_biases_come_before_penalties() -> None:
+    """As in transformers, where a repetition penalty divides a logit above 0 and multiplies one below."""
+    sequences = [GrowingSequence([7], 1, Limit(num_tokens=9))]
+    config = GenerationConfig(logit_bias=((7, 4.0),), repetition_penalty=2.0)
+    assert process(np.array([[0.0] * 7 + [-2.0]], np.float32), sequences, config)[0, 7] == 1.0
 
 
 def test_equals_are_all_kept_among_the_best() -> None:

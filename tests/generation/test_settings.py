@@ -120,6 +120,15 @@ def test_a_checkpoint_that_asks_for_sampling_gets_it(folder: Path) -> None:
         ({"min_p": -0.1}, "min_p=-0.1: expected a number from 0 to 1"),
         ({"top_k": 2.5}, "top_k=2.5: expected a whole number of at least 0"),
         ({"repetition_penalty": 0.0}, "repetition_penalty=0.0: expected a number from 1e-30 to 1e30"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty=2.5: expected a number from -2 to 2"),
+        ({"presence_penalty": float("nan")}, "presence_penalty=nan: expected a number from -2 to 2"),
+        ({"logit_bias": {5: 101}}, "logit_bias=.*: expected an object {id: number from -100 to 100}"),
+        ({"logit_bias": {"a": 1}}, "logit_bias=.*: expected an object"),
+        ({"logit_bias": {-1: 1}}, "logit_bias=.*: expected an object"),
+        ({"logit_bias": {5: "much"}}, "logit_bias=.*: expected an object"),
+        ({"logit_bias": {5: float("inf")}}, "logit_bias=.*: expected an object"),
+        ({"logit_bias": {5: 1, "5": 2}}, "logit_bias=.*: expected an object"),
+        ({"logit_bias": [[5, 1]]}, "logit_bias=.*: expected an object"),
         ({"eos_token_id": "</s>"}, "eos_token_id=.*: expected the id of a token, or a list of them"),
         ({"do_sample": 1}, "do_sample=1: expected true or false"),
         ({"stop_strings": ["a", ""]}, "stop_strings=.*: expected a text, or a list of them, none empty"),
@@ -156,6 +165,16 @@ def test_settings_that_leave_no_token_are_said(folder: Path) -> None:
         triform.load(folder).generate(PROMPTS, suppress_tokens=list(range(120)))
     with pytest.raises(InputError, match="leave no token to choose"):
         triform.load(folder).generate(PROMPTS, suppress_tokens=list(range(120)), num_beams=2)
+
+
+def test_biases_of_tokens_outside_the_vocabulary_are_refused(folder: Path) -> None:
+    model = triform.load(folder)
+    size = model.spec.output_stack.vocab_size
+    with pytest.raises(InputError, match=f"logit_bias: the id {size} is outside the vocabulary of {size} entries"):
+        model.new_requests(PROMPTS, logit_bias={str(size): 1, 3: 1})
+    forced = model.generate(PROMPTS, max_new_tokens=3, eos_token_id=[], logit_bias={"7": 100, 8: -100})
+    assert forced == [[7, 7, 7]] * 3
+    assert model.generate(PROMPTS, max_new_tokens=3, logit_bias={}) == model.generate(PROMPTS, max_new_tokens=3)
 
 
 def test_the_limit_of_a_prompt() -> None:

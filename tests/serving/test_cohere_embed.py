@@ -142,7 +142,7 @@ def test_cuts_are_said(server: Running, truncate: str, side: str) -> None:
         ({"texts": ["x"], "truncate": "MIDDLE"}, "truncate"),
         ({"texts": ["x"], "max_tokens": 0}, "max_tokens"),
         ({"texts": ["x y z"], "max_tokens": 1, "truncate": "NONE"}, "texts[0]"),
-        ({"texts": ["x"], "output_dimension": 9999}, "truncate_dim"),
+        ({"texts": ["x"], "output_dimension": 9999}, "output_dimension"),
         ({"texts": ["x"], "colour": "red"}, "colour"),
     ],
 )

@@ -242,7 +242,7 @@ def test_health_and_info(server: Running) -> None:
         ("translation", {"inputs": "x", "parameters": {"generate_kwargs": 3}}, 422, "generate_kwargs"),
         ("translation", {"inputs": "x", "parameters": {"truncation": "all"}}, 422, "parameters.truncation"),
         ("translation", {"inputs": "x", "parameters": {"clean_up_tokenization_spaces": True}}, 422, "clean_up"),
-        ("minilm", {"inputs": "x", "dimensions": 1000}, 422, "truncate_dim"),
+        ("minilm", {"inputs": "x", "dimensions": 1000}, 422, "dimensions"),
         ("minilm", {"inputs": "x", "encoding_format": "base64"}, 422, "encoding_format"),
         ("minilm", {"inputs": "x", "prompt_name": "query"}, 422, "prompt_name"),
         ("minilm", {"inputs": "x", "truncation_direction": "up"}, 422, "truncation_direction"),

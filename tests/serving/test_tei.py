@@ -140,7 +140,7 @@ def test_predict(small: Running, server: Running) -> None:
         ("/embed", {"inputs": [5], "prompt_name": "query"}, 422, "Validation", "prompt_name"),
         ("/embed", {"inputs": "x", "prompt_name": "nobody"}, 422, "Validation", "prompt_name"),
         ("/embed", {"inputs": "x", "truncation_direction": "up"}, 422, "Validation", "truncation_direction"),
-        ("/embed", {"inputs": "x", "dimensions": 0}, 422, "Validation", "truncate_dim"),
+        ("/embed", {"inputs": "x", "dimensions": 0}, 422, "Validation", "dimensions"),
         ("/embed", {"inputs": "x", "model": "sentiment"}, 424, "Backend", "sentence-embedding"),
         ("/embed", {"inputs": "x", "model": "nobody"}, 404, "Validation", "nobody"),
         ("/embed_all", {"inputs": "x", "prompt_name": "nobody"}, 422, "Validation", "prompt_name"),

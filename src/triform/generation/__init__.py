@@ -4,6 +4,7 @@ from triform.generation.cache import KeyValueCache, new_cache
 from triform.generation.config import ContextEnd, GenerationConfig
 from triform.generation.request import GeneratedToken, Request, requests_of
 from triform.generation.scheduler import Scheduler
+from triform.generation.scoring import Score
 from triform.generation.sequence import Completion, FinishReason
 from triform.generation.stopping import Stopping
 
@@ -16,6 +17,7 @@ __all__ = [
     "KeyValueCache",
     "Request",
     "Scheduler",
+    "Score",
     "Stopping",
     "new_cache",
     "requests_of",

@@ -1,13 +1,14 @@
 """A step of several requests: logits → next tokens. Requests with equal settings share one call."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from triform.engines import Array, Engine
 from triform.errors import TriformError
 from triform.generation.beam_search import best_candidates
-from triform.generation.choice import choose
+from triform.generation.choice import choose, most_probable
 from triform.generation.request import Request
 from triform.generation.stopping import Stopping
 
@@ -71,7 +72,11 @@ def _advance_group(
             }
         sequences = [sequence for request in group for sequence in request.sequences]
         keys = [request.keys[sequence.answer] for request in group for sequence in request.sequences]
-        chosen = zip(*choose(engine, own_logits, sequences, keys, rule), strict=True)
+        columns: list[Sequence[Any]] = [*choose(engine, own_logits, sequences, keys, rule)]
+        if any(request.num_alternatives for request in group):
+            counts = [request.num_alternatives for request in group for _ in request.sequences]
+            columns.append(most_probable(engine, own_logits, counts))
+        chosen = zip(*columns, strict=True)
     except TriformError as error:
         if len(group) == 1:
             group[0].fail(error)
@@ -87,8 +92,7 @@ def _advance_group(
         late = is_late[request.stopping]
         going = []
         for place, sequence in enumerate(request.sequences):
-            token, log_probability = next(chosen)
-            if request.add_token(sequence, token, log_probability, out_of_time=late) is None:
+            if request.add_token(sequence, *next(chosen), out_of_time=late) is None:
                 going.append(place)
         if len(going) < len(request.sequences):
             request.keep_branches(going)

@@ -9,7 +9,7 @@ from triform.errors import NonFiniteError
 from triform.generation.config import GenerationConfig
 from triform.generation.processors import check_left, process, warp
 from triform.generation.sampling import draw, uniform
-from triform.generation.sequence import GrowingSequence
+from triform.generation.sequence import Alternatives, GrowingSequence
 
 
 def choose(
@@ -44,6 +44,18 @@ def choose(
         chosen = processed.argmax(axis=-1).tolist()
     of_all = engine.to_numpy(engine.log_softmax(logits_BV))
     return chosen, of_all[np.arange(len(chosen)), chosen].tolist()
+
+
+def most_probable(engine: Engine, logits_BV: Array, counts: Sequence[int]) -> list[Alternatives]:
+    """Find the most probable tokens of each row of logits (B, V), as many as `counts` (B,) says, the best first."""
+    found: list[Alternatives] = [()] * len(counts)
+    rows = np.flatnonzero(counts)
+    if len(rows):
+        logits = logits_BV if len(rows) == len(counts) else engine.rows(logits_BV, rows)
+        values, tokens = engine.top_log_probabilities(logits, max(counts))
+        for row, own_tokens, own_values in zip(rows.tolist(), tokens.tolist(), values.tolist(), strict=True):
+            found[row] = tuple(zip(own_tokens, own_values, strict=True))[: counts[row]]
+    return found
 
 
 def check_finite(is_finite: bool) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from triform.errors import ContextLengthError, InputError, shown
 from triform.generation.rules import (
     BAD_WORDS,
+    BIASES,
     EARLY_STOPPING,
     FACTOR,
+    PENALTY,
     PROBABILITY,
     SWITCH,
     TEXTS,
@@ -121,8 +123,23 @@ class GenerationConfig:
         (), BAD_WORDS, "Token sequences that are never generated; a sequence of one end token is ignored."
     )
     begin_suppress_tokens: tuple[int, ...] = setting((), TOKENS, "Tokens that are never generated first.")
+    logit_bias: tuple[tuple[int, float], ...] = setting(
+        (), BIASES, "Numbers to add to the logits of tokens: above 0 a token becomes more probable."
+    )
     repetition_penalty: float = setting(
         1.0, FACTOR, "Above 1: tokens that occur already become less probable.", is_option=True
+    )
+    frequency_penalty: float = setting(
+        0.0,
+        PENALTY,
+        "Above 0: generated tokens become less probable each time they occur, prompt left out.",
+        is_option=True,
+    )
+    presence_penalty: float = setting(
+        0.0,
+        PENALTY,
+        "Above 0: generated tokens become less probable once they occur, prompt left out.",
+        is_option=True,
     )
     no_repeat_ngram_size: int = setting(
         0, at_least(0), "Length of token sequences that may not occur twice; 0 for no rule.", is_option=True
@@ -283,6 +300,18 @@ class GenerationConfig:
         """Compute the fewest tokens after a prompt before an end token."""
         return self.min_length - prompt_length if self.min_new_tokens is None else self.min_new_tokens
 
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Refuse biases for tokens outside the vocabulary.
+
+        Raises:
+            InputError: naming the first.
+        """
+        outside = [id for id, _ in self.logit_bias if id >= vocab_size]
+        if outside:
+            raise InputError(
+                f"logit_bias: the id {outside[0]} is outside the vocabulary of {vocab_size} entries. Leave it out."
+            )
+
     @property
     def changes_logits(self) -> bool:
         """True if a setting changes the logits before the choice of a token."""
@@ -294,7 +323,10 @@ class GenerationConfig:
             or self.suppress_tokens
             or self.bad_words_ids
             or self.begin_suppress_tokens
+            or self.logit_bias
             or self.repetition_penalty != 1
+            or self.frequency_penalty
+            or self.presence_penalty
             or self.no_repeat_ngram_size
         )
 

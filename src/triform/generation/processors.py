@@ -1,6 +1,7 @@
 """Logits processors: pure functions on (B, V) float32, in NumPy on every engine.
 
-Functions and their order follow `transformers/generation/logits_process.py`.
+Functions and their order follow `transformers/generation/logits_process.py`, where `logit_bias` is `sequence_bias`. The
+penalties for frequency and presence, which transformers does not have, come behind the repetition penalty.
 """
 
 from collections.abc import Sequence
@@ -26,8 +27,13 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
     def rows(is_meant: list[bool]) -> Rows:
         return np.array(is_meant)
 
+    if config.logit_bias:
+        logits_BV = add_biases(logits_BV, config.logit_bias)
     if config.repetition_penalty != 1:
         logits_BV = penalize_repetition(logits_BV, [each.ids for each in sequences], config.repetition_penalty)
+    if config.frequency_penalty or config.presence_penalty:
+        new = [each.new_ids for each in sequences]
+        logits_BV = penalize_occurrences(logits_BV, new, config.frequency_penalty, config.presence_penalty)
     if config.no_repeat_ngram_size:
         logits_BV = ban_repeated_ngrams(logits_BV, [each.ids for each in sequences], config.no_repeat_ngram_size)
     if runs := [run for run in config.bad_words_ids if run not in [(end,) for end in config.eos_token_id]]:
@@ -92,6 +98,28 @@ def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty
         tokens = np.unique(seen)
         values = row[tokens]
         row[tokens] = np.where(values < 0, values * np.float32(penalty), values / np.float32(penalty))
+    return out
+
+
+def add_biases(logits_BV: Floats, biases: Sequence[tuple[int, float]]) -> Floats:
+    """Add a number to the logits of each of these tokens, in all rows."""
+    tokens, values = zip(*biases, strict=True)
+    out = logits_BV.copy()
+    out[:, list(tokens)] += np.array(values, np.float32)
+    return out
+
+
+def penalize_occurrences(
+    logits_BV: Floats, new_ids: Sequence[Sequence[int]], frequency: float, presence: float
+) -> Floats:
+    """Subtract count · frequency + presence from the logits of each generated token, as OpenAI defines them.
+
+    "Advanced usage" of OpenAI's documentation, section "Parameter details".
+    """
+    out = logits_BV.copy()
+    for row, generated in zip(out, new_ids, strict=True):
+        tokens, counts = np.unique(np.array(generated, np.int64), return_counts=True)
+        row[tokens] -= (counts * frequency + presence).astype(np.float32)
     return out
 
 

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from triform.errors import InputError, TriformError
+from triform.errors import InputError, TriformError, shown
 from triform.generation.beam_search import Beams, Candidate
 from triform.generation.config import ContextEnd, GenerationConfig
+from triform.generation.rules import at_least
 from triform.generation.sampling import sequence_keys
-from triform.generation.sequence import Completion, FinishReason, GrowingSequence, Limit
+from triform.generation.sequence import Alternatives, Completion, FinishReason, GrowingSequence, Limit
 from triform.generation.stopping import Stopping
 from triform.inputs import Batch
+
+MAX_ALTERNATIVES = 20
+"""Most alternatives to a token."""
 
 
 class GeneratedToken(NamedTuple):
@@ -23,6 +27,8 @@ class GeneratedToken(NamedTuple):
     """Log-probability of the token, before any setting changed it; None unless requested."""
     finish_reason: FinishReason | None = None
     """Reason for the end of the sequence, with the last token; else None."""
+    alternatives: Alternatives = ()
+    """The most probable tokens at this place; empty unless requested."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
@@ -46,6 +52,8 @@ class Request:
     """Number of the first answer, for `GeneratedToken.sequence`."""
     log_probabilities: bool = False
     """Whether tokens and completions have log-probabilities."""
+    num_alternatives: int = 0
+    """Number of alternatives to each token."""
 
     sequences: list[GrowingSequence] = field(init=False)
     """The unfinished branches, one row of the KV cache each."""
@@ -107,17 +115,28 @@ class Request:
             self.beams = Beams.of_prompt(self.sequences, self.keys[0])
 
     def add_token(
-        self, sequence: GrowingSequence, token: int, log_probability: float, *, out_of_time: bool
+        self,
+        sequence: GrowingSequence,
+        token: int,
+        log_probability: float,
+        alternatives: Alternatives = (),
+        *,
+        out_of_time: bool,
     ) -> FinishReason | None:
         """Append the next token of a branch, and return the reason if the token is the last."""
         reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
         sequence.ids.append(token)
         sequence.log_probabilities.append(log_probability)
-        shown = log_probability if self.log_probabilities else None
-        self.tokens.append(GeneratedToken(self.number + sequence.answer, token, shown, reason))
+        if self.num_alternatives:
+            sequence.alternatives.append(alternatives)
+        known = log_probability if self.log_probabilities else None
+        self.tokens.append(GeneratedToken(self.number + sequence.answer, token, known, reason, alternatives))
         if reason is not None:
             self._completions[sequence.answer] = Completion(
-                ids=sequence.new_ids, finish_reason=reason, log_probabilities=sequence.log_probabilities
+                ids=sequence.new_ids,
+                finish_reason=reason,
+                log_probabilities=sequence.log_probabilities,
+                alternatives=sequence.alternatives,
             )
         return reason
 
@@ -172,6 +191,7 @@ def requests_of(
     context_length: int | None,
     reads_source: bool,
     log_probabilities: bool = False,
+    num_alternatives: int = 0,
 ) -> list[Request]:
     """Make a request of each sequence of a batch.
 
@@ -182,10 +202,17 @@ def requests_of(
         context_length: the context of the decoder, in tokens; None for no limit.
         reads_source: whether the model is an encoder-decoder.
         log_probabilities: whether tokens and completions have log-probabilities.
+        num_alternatives: alternatives to each token, at most `MAX_ALTERNATIVES`.
 
     Raises:
         InputError: the caller's limit leads beyond the context, or the settings do not fit the form of the model.
     """
+    check_alternatives(num_alternatives)
+    if num_alternatives and config.num_beams > 1:
+        raise InputError(
+            f"num_alternatives={num_alternatives}: beam search weighs sequences, and has no alternatives to a token. "
+            "Set num_beams=1."
+        )
     if reads_source and config.at_context_end is ContextEnd.SLIDE:
         raise InputError(
             'at_context_end="slide": the decoder of an encoder-decoder needs its start token in the context. '
@@ -205,9 +232,21 @@ def requests_of(
             limit=config.limit(len(prompt), context_length),
             number=place * config.num_return_sequences,
             log_probabilities=log_probabilities,
+            num_alternatives=num_alternatives,
         )
         requests.append(request)
     return requests
+
+
+def check_alternatives(count: int) -> None:
+    """Refuse a number of alternatives that is impossible.
+
+    Raises:
+        InputError: not a whole number from 0 to `MAX_ALTERNATIVES`.
+    """
+    rule = at_least(0, MAX_ALTERNATIVES)
+    if not rule.accepts(count):
+        raise InputError(f"num_alternatives={shown(count)}: expected {rule.expected}.")
 
 
 def _decoder_start(config: GenerationConfig) -> list[int]:

@@ -1,7 +1,7 @@
 """Rules for the values of generation settings."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -64,8 +64,28 @@ TEXTS = Rule(
     lambda value: isinstance(value, tuple) and all(isinstance(text, str) and text for text in value),
     as_tuple,
 )
+MAX_BIAS = 100
+
+
+def as_biases(value: Any) -> Any:
+    """Convert a mapping of ids, which are strings in JSON, to pairs in the order of the ids."""
+    if not isinstance(value, Mapping):
+        return value
+    pairs = [
+        (int(id) if isinstance(id, str) and id.isascii() and id.isdigit() else id, bias) for id, bias in value.items()
+    ]
+    return tuple(sorted(pairs)) if all(TOKEN.accepts(id) for id, _ in pairs) else value
+
+
+def _are_biases(value: Any) -> bool:
+    is_bias = number("", lambda bias: abs(bias) <= MAX_BIAS).accepts
+    return isinstance(value, tuple) and all(is_bias(bias) for _, bias in value) and len(dict(value)) == len(value)
+
+
+BIASES = Rule(f"an object {{id: number from -{MAX_BIAS} to {MAX_BIAS}}}", _are_biases, as_biases)
 SWITCH = Rule("true or false", lambda value: isinstance(value, bool))
 EARLY_STOPPING = Rule('true, false or "never"', lambda value: isinstance(value, bool) or value == "never")
 PROBABILITY = number("a number from 0 to 1", lambda value: 0 <= value <= 1)
+PENALTY = number("a number from -2 to 2", lambda value: -2 <= value <= 2)
 FACTOR = number("a number from 1e-30 to 1e30", lambda value: 1e-30 <= value <= 1e30)
 """A factor of logits that leaves them finite in float32."""

@@ -1,7 +1,11 @@
 """A growing sequence, and the finished answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+Alternatives = tuple[tuple[int, float], ...]
+"""The most probable tokens at a place, the best first: ids, and log-probabilities before any setting changed them."""
 
 
 class FinishReason(StrEnum):
@@ -42,6 +46,8 @@ class GrowingSequence:
     """Number of the answer to its prompt, from 0."""
     page_key: bytes = b""
     """Key of the full pages in the prefix cache, from `pages.page_key`."""
+    alternatives: list[Alternatives] = field(default_factory=list)
+    """The alternatives to the generated tokens; empty unless requested."""
 
     @property
     def num_new(self) -> int:
@@ -65,6 +71,7 @@ class GrowingSequence:
             self.num_forgotten,
             answer,
             self.page_key,
+            self.alternatives.copy(),
         )
 
     @property
@@ -89,3 +96,5 @@ class Completion:
     """Log-probabilities of the ids, before any setting changed them; None unless requested."""
     score: float | None = None
     """Score of beam search: the sum of the changed log-probabilities, divided by length^length_penalty."""
+    alternatives: Sequence[Alternatives] = ()
+    """The alternatives to each id; empty unless requested."""

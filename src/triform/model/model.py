@@ -21,7 +21,15 @@ from triform.model.export import save_checkpoint
 from triform.networks import Decoder, EncoderDecoder, EncoderOutput, Network, Output
 
 if TYPE_CHECKING:
-    from triform.generation import Completion, GeneratedToken, GenerationConfig, KeyValueCache, Request, Scheduler
+    from triform.generation import (
+        Completion,
+        GeneratedToken,
+        GenerationConfig,
+        KeyValueCache,
+        Request,
+        Scheduler,
+        Score,
+    )
 
 
 class Model:
@@ -206,6 +214,31 @@ class Model:
             raise InputError(f"num_beams={num_beams}: beams cannot be streamed; set num_beams=1.")
         return self._scheduler(hook).run(requests)
 
+    def score(self, batch: Batch, *, num_alternatives: int = 0) -> list[Score]:
+        """Compute the log-probability of each token of sequences given the tokens before it.
+
+        Arguments:
+            batch: B sequences.
+            num_alternatives: how many of the most probable tokens to return at each place, at most 20.
+
+        Returns:
+            (B,) scores. On a batch-invariant engine a sequence has the same bits alone and in any batch.
+
+        Raises:
+            WrongTaskError: the model is not a decoder with a language head.
+            InputError: ids outside the vocabulary, or a sequence longer than the context.
+            NonFiniteError: the logits hold NaN or infinity.
+        """
+        from triform.generation.request import check_alternatives
+        from triform.generation.scoring import score
+
+        network = self._generative_network()
+        if not isinstance(network, Decoder):
+            raise WrongTaskError("score reads one sequence, and an encoder-decoder reads two. Choose a decoder.")
+        check_alternatives(num_alternatives)
+        network.check_input(batch)
+        return score(self.engine, self.spec.output_stack, network, batch, num_alternatives)
+
     @cached_property
     def generation_config(self) -> GenerationConfig:
         """The settings of the checkpoint's generation_config.json, read once.
@@ -233,12 +266,22 @@ class Model:
         encoder = network if isinstance(network, EncoderDecoder) else None
         return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
 
-    def new_requests(self, batch: Batch, *, log_probabilities: bool = False, **settings: Any) -> list[Request]:
-        """Make a request of each sequence of a batch, for `Scheduler.add`; arguments and errors as in `complete`."""
+    def new_requests(
+        self, batch: Batch, *, log_probabilities: bool = False, num_alternatives: int = 0, **settings: Any
+    ) -> list[Request]:
+        """Make a request of each sequence of a batch, for `Scheduler.add`; other arguments and errors as in `complete`.
+
+        Arguments:
+            batch: the prompts; for an encoder-decoder the encoder's sources.
+            log_probabilities: whether tokens have their log-probability.
+            num_alternatives: how many of the most probable tokens to return with each token, at most 20.
+            settings: settings of `GenerationConfig`.
+        """
         from triform.generation import Stopping, requests_of
 
         network = self._generative_network()
         config = self.generation_config.updated(settings)
+        config.check_vocabulary(self.spec.output_stack.vocab_size)
         # A stop string may be a special token.
         decode = partial(self._tokenizer.decode, skip_special_tokens=False) if config.stop_strings else None
         requests = requests_of(
@@ -248,6 +291,7 @@ class Model:
             context_length=self.spec.output_stack.context_length,
             reads_source=isinstance(network, EncoderDecoder),
             log_probabilities=log_probabilities,
+            num_alternatives=num_alternatives,
         )
         network.check_input(batch)
         return requests

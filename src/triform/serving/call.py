@@ -10,12 +10,12 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from triform.errors import InputError
-from triform.generation import GeneratedToken, Request
+from triform.generation import GeneratedToken, Request, Score
 from triform.inputs import Batch, EncodedText, LongInput
 from triform.serving.admission import Admission
 from triform.serving.errors import ApiError, Dialect
 from triform.serving.executor import Executor
-from triform.serving.jobs import GenerationJob, Job, PassJob
+from triform.serving.jobs import GenerationJob, Job, PassJob, Scoring, Step
 from triform.serving.metrics import Metrics
 from triform.serving.models import Registry, ServedModel
 from triform.serving.settings import Settings
@@ -109,6 +109,8 @@ class Call:
     """What the call is doing: reading, queued, running or streaming."""
     _num_taken: int = 0
     """Tokens counted by admission."""
+    _generations: list["Tokens"] = field(default_factory=list)
+    """What the executor generates for this call."""
 
     @property
     def settings(self) -> Settings:
@@ -218,6 +220,17 @@ class Call:
                 async for _ in tokens:
                     pass
             return [completion for request in requests for completion in request.completions]
+        return await self._pass(served, task, batch, options, priority=priority)
+
+    async def scores(
+        self, served: ServedModel, batch: Batch, num_alternatives: int, *, priority: int = 0
+    ) -> list[Score]:
+        """Score the tokens of sequences in the executor, as `Model.score` does."""
+        step = Scoring(served.model)
+        scores: list[Score] = await self._pass(served, step, batch, num_alternatives, priority=priority)
+        return scores
+
+    async def _pass(self, served: ServedModel, task: Step, batch: Batch, options: Any, *, priority: int) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job = PassJob(
             served=served,
@@ -244,7 +257,18 @@ class Call:
     ) -> AsyncIterator["Tokens"]:
         """Run requests in the executor; the context is an asynchronous iterator of the tokens of each step.
 
-        Leaving the context ends the requests.
+        Leaving the context ends the requests. Errors as in `begin_generation`.
+        """
+        tokens = self.begin_generation(served, requests, priority=priority)
+        try:
+            yield tokens
+        finally:
+            self.end_generation(tokens)
+
+    def begin_generation(self, served: ServedModel, requests: Sequence[Request], *, priority: int = 0) -> "Tokens":
+        """Submit requests to the executor, for an answer in events: it is admitted before the status is sent.
+
+        The requests end with `end_generation`, and at the latest with the call.
 
         Raises:
             ApiError: the requests have more tokens than the server takes.
@@ -262,7 +286,7 @@ class Call:
             cost += request.num_branches * request.limit.num_tokens
         self.take(cost)
         tokens = Tokens()
-        job = GenerationJob(
+        tokens.job = GenerationJob(
             served=served,
             owner=self.owner,
             priority=priority,
@@ -272,15 +296,20 @@ class Call:
             requests=requests,
         )
         self.stage = "queued"
-        self.state.executor.submit(job)
-        try:
-            yield tokens
-        finally:
-            self._count_job(job)
-            self.num_output_tokens += tokens.count
-            self.num_cached_tokens += sum(request.num_cached_tokens for request in requests)
-            if not tokens.has_ended:
-                self.state.executor.cancel(job)
+        self._generations.append(tokens)
+        self.state.executor.submit(tokens.job)
+        return tokens
+
+    def end_generation(self, tokens: "Tokens") -> None:
+        """End the requests of `begin_generation`, and count what they have done."""
+        if tokens not in self._generations:
+            return
+        self._generations.remove(tokens)
+        self._count_job(tokens.job)
+        self.num_output_tokens += tokens.count
+        self.num_cached_tokens += sum(request.num_cached_tokens for request in tokens.job.requests)
+        if not tokens.has_ended:
+            self.state.executor.cancel(tokens.job)
 
     def count_input(self, served: ServedModel, batch: Batch) -> None:
         """Count the tokens of a batch, and tell the client of tokens that were cut off."""
@@ -297,7 +326,9 @@ class Call:
         self._num_taken += num_tokens
 
     def close(self) -> None:
-        """Give back what admission has counted."""
+        """End what still runs, and give back what admission has counted."""
+        for tokens in list(self._generations):
+            self.end_generation(tokens)
         self.state.admission.give(self._num_taken)
         self._num_taken = 0
 
@@ -313,13 +344,20 @@ class Call:
 class Tokens:
     """The tokens of a job, step by step; an asynchronous iterator of lists."""
 
+    job: GenerationJob
+    """The job that gives the tokens."""
+
     def __init__(self) -> None:
         self.count = 0
+        self.first_time: float | None = None
+        """When the first token came."""
         self.has_ended = False
         self._queue: asyncio.Queue[list[GeneratedToken] | Exception | None] = asyncio.Queue()
 
     def add(self, tokens: list[GeneratedToken]) -> None:
         """Add the tokens of a step."""
+        if self.first_time is None:
+            self.first_time = monotonic()
         self.count += len(tokens)
         self._queue.put_nowait(tokens)
 

@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class ServedModel:
         """The model of all tasks."""
         return self.main_task.model
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A name of the version and the weights: with equal fingerprint and seed, answers have equal bits."""
         checkpoint = self.model.checkpoint

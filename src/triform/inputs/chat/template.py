@@ -135,6 +135,10 @@ class ChatTemplate:
         """The template, or None if there are several."""
         return self._sources.get("default") if len(self._sources) == 1 else None
 
+    def mentions(self, name: str) -> bool:
+        """Check whether a template names a variable, a key or a role."""
+        return any(re.search(rf"\b{re.escape(name)}\b", source) for source in self._sources.values())
+
     def render(self, chat: Chat, *, continue_final_message: bool = False, add_generation_prompt: bool = True) -> Prompt:
         """Messages → the text that the model was trained to read, with its special tokens.
 

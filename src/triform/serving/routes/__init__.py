@@ -6,7 +6,11 @@ from triform.serving.routes import (
     health,
     hugging_face,
     llama_server,
+    openai_chat,
+    openai_completions,
     openai_embeddings,
+    openai_models,
+    openai_responses,
     rerank,
     tei,
     text_generation,
@@ -15,6 +19,10 @@ from triform.serving.routes import (
 
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
+    *openai_models.ROUTES,
+    *openai_chat.ROUTES,
+    *openai_completions.ROUTES,
+    *openai_responses.ROUTES,
     *openai_embeddings.ROUTES,
     *tei.ROUTES,
     *rerank.ROUTES,

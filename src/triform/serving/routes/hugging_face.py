@@ -19,7 +19,7 @@ from triform.serving.errors import ApiError, Dialect
 from triform.serving.models import ServedModel
 from triform.serving.parameters import options_of
 from triform.serving.routes.text_generation import generate
-from triform.serving.texts import encoder, prompt_of, side_of, text_task
+from triform.serving.texts import encoder, naming, prompt_of, side_of, text_task
 from triform.spec import SequenceHead
 from triform.tasks import Task, find_task
 from triform.tasks.generative.generative_task import GenerativeTask
@@ -201,16 +201,17 @@ async def _vectors(call: Call, served: ServedModel, body: PipelineRequest, param
     embedding = served.tasks.get(SentenceEmbedding.name)
     if isinstance(embedding, SentenceEmbedding) and embedding.recipe.checkpoint.has(MODULES):
         is_one, inputs = _inputs(call, embedding, body.inputs)
-        return await call.answers(
-            served,
-            embedding,
-            inputs,
-            normalize=flat.normalize,
-            prompt_name=flat.prompt_name,
-            truncate_dim=flat.dimensions,
-            truncation_side=side,
-            **call.long_input(flat.truncate),
-        )
+        with naming("truncate_dim", "dimensions"):
+            return await call.answers(
+                served,
+                embedding,
+                inputs,
+                normalize=flat.normalize,
+                prompt_name=flat.prompt_name,
+                truncate_dim=flat.dimensions,
+                truncation_side=side,
+                **call.long_input(flat.truncate),
+            )
     for name in ("normalize", "dimensions"):
         if getattr(flat, name):
             raise ApiError(400, f"{name}: model {served.name} answers with a vector for each token.", param=name)

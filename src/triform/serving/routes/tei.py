@@ -17,6 +17,7 @@ from triform.serving.texts import (
     Inputs,
     check_ids,
     encoder,
+    naming,
     prompt_of,
     read_inputs,
     side_of,
@@ -64,10 +65,11 @@ async def embed(call: Call, body: EmbedRequest) -> list[Any]:
         "truncation_side": side,
         **call.long_input(body.truncate),
     }
-    if isinstance(inputs[0], str):
-        return await call.answers(served, task, inputs, prompt_name=body.prompt_name, **options)
-    encode = encoder(task, "", cuts=call.cuts(body.truncate), side=side)
-    return await call.answers(served, task, inputs, encode=encode, prompt="", **options)
+    with naming("truncate_dim", "dimensions"):
+        if isinstance(inputs[0], str):
+            return await call.answers(served, task, inputs, prompt_name=body.prompt_name, **options)
+        encode = encoder(task, "", cuts=call.cuts(body.truncate), side=side)
+        return await call.answers(served, task, inputs, encode=encode, prompt="", **options)
 
 
 async def embed_all(call: Call, body: EmbedAllRequest) -> list[Any]:

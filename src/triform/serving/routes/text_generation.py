@@ -4,20 +4,25 @@ https://huggingface.github.io/text-generation-inference. A setting that the call
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import fields
 from typing import Any
 
 import msgspec
 
 from triform.generation import FinishReason
-from triform.serving.call import Call
-from triform.serving.endpoint import Route
+from triform.inputs import Batch, EncodedText
+from triform.serving.call import Call, Tokens
+from triform.serving.endpoint import Route, Stream
 from triform.serving.errors import ApiError, Dialect
 from triform.serving.models import ServedModel
 from triform.serving.parameters import options_of
+from triform.serving.routes.generated_text import GeneratedText
+from triform.serving.sse import event
 from triform.serving.texts import cut_text, text_task
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
+from triform.tasks.options import with_changes
+from triform.tasks.runner import num_characters
 
 TASK = "text-generation"
 WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
@@ -28,7 +33,6 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "top_n_tokens": (0,),
     "typical_p": (1.0,),
     "watermark": (False,),
-    "frequency_penalty": (0.0,),
 }
 """Parameters that are not implemented → values that mean nothing, which are accepted."""
 LEAST = -9999.0
@@ -85,6 +89,10 @@ async def generate(
     call.check_count(len(prompts), "inputs")
     if (most := parameters.get("truncate")) is not None:
         prompts = await _cut(call, task, prompts, most)
+    if streams:
+        if not is_one:
+            raise ApiError(400, "inputs: expected one prompt, as stream is set.", param="inputs")
+        return await _stream(call, served, task, prompts[0], options)
     answers = await call.answers(served, task, prompts, **options)
     shaped = [[_answer(task, each, options) for each in answer] for answer in answers]
     if is_one:
@@ -142,6 +150,64 @@ def _answer(task: TextGeneration, answer: Mapping[str, Any], options: Mapping[st
         "tokens": tokens,
     }
     return {**shaped, "details": details}
+
+
+async def _stream(
+    call: Call, served: ServedModel, task: TextGeneration, prompt: Any, options: Mapping[str, Any]
+) -> Stream:
+    """Answer a prompt in events, once it is admitted."""
+    chosen = with_changes(task.options, {**options, "details": True}, task.name)
+    assert isinstance(chosen, TextGenerationOptions)
+    call.task_name = task.name
+    batch = await call.in_pool(lambda: task.preprocess([prompt], chosen), num_characters([prompt]))
+    call.count_input(served, batch)
+    call.take(batch.num_rows)
+    requests = task.requests(batch, chosen)
+    if requests[0].num_branches > 1:
+        raise ApiError(400, "stream: several answers or beams are given whole. Leave it out.", param="stream")
+    tokens = call.begin_generation(served, requests)
+    return Stream(_events(call, task, batch, chosen, tokens), end=b"")
+
+
+async def _events(
+    call: Call, task: TextGeneration, batch: Batch, options: TextGenerationOptions, tokens: Tokens
+) -> AsyncIterator[bytes]:
+    """Write an event for each token; the texts of all tokens joined are the text, and the last event has it whole."""
+    [request] = tokens.job.requests
+    [source] = batch.sources_of(EncodedText)
+    end_tokens = request.config.eos_token_id
+    text = GeneratedText(
+        tokenizer=task.tokenizer,
+        stops=(options.stop,) if isinstance(options.stop, str) else options.stop or (),
+        end_tokens=end_tokens,
+        before=source.ids.tolist() if source.messages is None else (),
+    )
+    index = 0
+    async for step in tokens:
+        for token in step:
+            text.add(token)
+            rows = [_token(task, *each[:3]) for each in text.take_tokens()]
+            reason = text.finish_reason
+            is_end = reason == FinishReason.STOP and token.id in end_tokens
+            if reason is not None and (is_end or not rows):
+                # The text is complete, and every event has a token.
+                rows.append(_token(task, token.id, "", token.log_probability))
+            for place, row in enumerate(rows, start=1):
+                index += 1
+                written = {"index": index, "token": row, "generated_text": None, "details": None}
+                if reason is not None and place == len(rows):
+                    prompt = source.text if options.return_full_text and source.messages is None else ""
+                    written["generated_text"] = prompt + text.text
+                    written["details"] = {
+                        "finish_reason": finish_reason(reason, last_is_special=is_end),
+                        "generated_tokens": text.num_tokens,
+                        "input_length": batch.num_rows,
+                        "seed": options.seed,
+                    }
+                yield event(written)
+            if reason is not None:
+                call.end_generation(tokens)
+                return
 
 
 def _token(task: TextGeneration, id: int, text: str, log_probability: float | None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import msgspec
 
 from triform.inputs import EncodedText, Tokenizer
 from triform.inputs.chat.template import Chat
+from triform.inputs.text.token_bytes import token_bytes
 from triform.serving.call import Call
 from triform.serving.endpoint import Form, Route
 from triform.serving.errors import ApiError, Dialect
@@ -116,9 +117,18 @@ async def tokenize_content(call: Call, body: ContentRequest) -> dict[str, Any]:
         ids: list[int] = encoded.ids.tolist()
         if not body.with_pieces:
             return ids
-        return [{"id": id, "piece": tokenizer.decode([id], skip_special_tokens=False)} for id in ids]
+        return [{"id": id, "piece": _piece(tokenizer, id)} for id in ids]
 
     return {"tokens": await call.in_pool(work, len(body.content))}
+
+
+def _piece(tokenizer: Tokenizer, id: int) -> str | list[int]:
+    """Return the text of a token, or its bytes where they are a part of a character."""
+    own = token_bytes(tokenizer, id)
+    try:
+        return own.decode()
+    except UnicodeDecodeError:
+        return list(own)
 
 
 def _spelled(tokenizer: Tokenizer, text: str) -> list[tuple[int, int]]:

@@ -83,7 +83,20 @@ class TextGeneration(GenerativeTask[list[dict[str, Any]]]):
 
     def _encode_chat(self, given: Any, options: TextGenerationOptions) -> EncodedText:
         chat = Chat.read(given)
-        prompt = self.chat_template.render(chat, continue_final_message=_continues(chat.messages, options))
+        return self.encode_chat(chat, continue_final_message=_continues(chat.messages, options))
+
+    def encode_chat(
+        self, chat: Chat, *, continue_final_message: bool = False, add_generation_prompt: bool = True
+    ) -> EncodedText:
+        """Render a conversation by the chat template, and encode it; arguments as in `ChatTemplate.render`.
+
+        Raises:
+            InputError: the template refuses the conversation, or it has more tokens than fit.
+            TokenizerError: the checkpoint has no chat template, or a damaged one.
+        """
+        prompt = self.chat_template.render(
+            chat, continue_final_message=continue_final_message, add_generation_prompt=add_generation_prompt
+        )
         encoded = self.tokenizer.encode_rendered(prompt.text, spelled=prompt.spelled, max_length=self.limit())
         return replace(encoded, messages=chat.messages)
 
