@@ -10,12 +10,12 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from triform.errors import InputError
-from triform.generation import GeneratedToken, Request
+from triform.generation import GeneratedToken, Request, Score
 from triform.inputs import Batch, EncodedText, LongInput
 from triform.serving.admission import Admission
 from triform.serving.errors import ApiError, Dialect
 from triform.serving.executor import Executor
-from triform.serving.jobs import GenerationJob, Job, PassJob
+from triform.serving.jobs import GenerationJob, Job, PassJob, Scoring, Step
 from triform.serving.metrics import Metrics
 from triform.serving.models import Registry, ServedModel
 from triform.serving.settings import Settings
@@ -220,6 +220,17 @@ class Call:
                 async for _ in tokens:
                     pass
             return [completion for request in requests for completion in request.completions]
+        return await self._pass(served, task, batch, options, priority=priority)
+
+    async def scores(
+        self, served: ServedModel, batch: Batch, num_alternatives: int, *, priority: int = 0
+    ) -> list[Score]:
+        """Score the tokens of sequences in the executor, as `Model.score` does."""
+        step = Scoring(served.model)
+        scores: list[Score] = await self._pass(served, step, batch, num_alternatives, priority=priority)
+        return scores
+
+    async def _pass(self, served: ServedModel, task: Step, batch: Batch, options: Any, *, priority: int) -> Any:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         job = PassJob(
             served=served,

@@ -8,6 +8,7 @@ no longer than `step_goal` steps without them. What shares a pass never changes 
 import logging
 import threading
 from collections.abc import Callable
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -56,6 +57,13 @@ class Pace:
 
 def _smoothed(known: float, new: float) -> float:
     return new if not known else known + SMOOTHING * (new - known)
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Join the rows of the parts of a batch: arrays, or lists."""
+    if len(parts) == 1:
+        return parts[0]
+    return list(chain.from_iterable(parts)) if isinstance(parts[0], list) else np.concatenate(parts)
 
 
 class Lane:
@@ -321,7 +329,7 @@ class Executor:
             return []
         taken: list[tuple[PassJob, Batch]] = []
         for job in (first, *(job for job in lane.passes if job is not first and job.priority <= first.priority)):
-            if job.task is not first.task or job.options != first.options:
+            if job.task != first.task or job.options != first.options:
                 continue
             for part in job.parts[len(job.tensors) :]:
                 if taken and part.num_rows > room:
@@ -352,7 +360,7 @@ class Executor:
         job.tensors.append(tensors)
         if len(job.tensors) == len(job.parts):
             lane.passes.remove(job, is_served=True)
-            self._finish(job, job.tensors[0] if len(job.tensors) == 1 else np.concatenate(job.tensors))
+            self._finish(job, _joined(job.tensors))
 
     def _fail_pass(self, lane: Lane, job: PassJob, error: Exception) -> None:
         lane.passes.remove(job, is_served=True)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
-from triform.generation import GeneratedToken, Request
+from triform.generation import GeneratedToken, Request, Score
 from triform.inputs import Batch
+from triform.model import Model
 from triform.serving.models import ServedModel
-from triform.tasks import Task
 
 Deliver = Callable[[Callable[..., None], Any], None]
 """Calls a function with an argument on the thread of the caller, such as `loop.call_soon_threadsafe`."""
@@ -33,11 +33,32 @@ class Job:
     ended: float | None = field(default=None, init=False)
 
 
+class Step(Protocol):
+    """The step of a task, or of another use of a model, from a batch to rows: an array, or a list."""
+
+    def forward(self, batch: Batch, options: Any) -> Any: ...
+
+    def num_rows(self, batch: Batch) -> int: ...
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """The step of scoring: each sequence gets a `Score` with `options` alternatives to each token."""
+
+    model: Model
+
+    def forward(self, batch: Batch, options: int) -> list[Score]:
+        return self.model.score(batch, num_alternatives=options)
+
+    def num_rows(self, batch: Batch) -> int:
+        return len(batch)
+
+
 @dataclass(eq=False, kw_only=True)
 class PassJob(Job):
-    """A batch to go through a model once; the result is the tensors of `task.forward`."""
+    """A batch to go through a model once; the result is what `task.forward` gives."""
 
-    task: Task[Any, Any]
+    task: Step
     options: Any
     parts: Sequence[Batch]
     """The batch, cut within the token budget."""

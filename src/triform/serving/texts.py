@@ -1,12 +1,13 @@
 """Texts and ids of requests: which a body holds, prompts before them, and cuts that the caller asks for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from triform.errors import ContextLengthError
+from triform.errors import ContextLengthError, InputError
 from triform.inputs import Batch, EncodedText, LongInput, Tokenizer, pack_texts
 from triform.inputs.text.backend import Side
 from triform.serving.errors import ApiError
@@ -48,6 +49,21 @@ def _not_empty(given: Given, param: str) -> Given:
         expected = "a text" if isinstance(given, str) else "one or more ids"
         raise ApiError(400, f"{param}: expected {expected}, got an empty one.", param=param)
     return given
+
+
+@contextmanager
+def naming(option: str, param: str) -> Iterator[None]:
+    """Let an error about an option name the field of the body that has set the option.
+
+    Raises:
+        ApiError: naming the field.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not str(error).startswith(f"{option}="):
+            raise
+        raise ApiError(400, str(error).replace(option, param, 1), param=param) from error
 
 
 def tokenizer_of(served: ServedModel) -> Tokenizer:

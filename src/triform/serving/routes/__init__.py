@@ -2,13 +2,19 @@
 
 from triform.serving.endpoint import Route
 from triform.serving.routes import (
+    cohere_embed,
     description,
     health,
+    hugging_face,
+    llama_server,
     openai_chat,
     openai_completions,
     openai_embeddings,
     openai_models,
     openai_responses,
+    rerank,
+    tei,
+    text_generation,
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -19,4 +25,10 @@ ROUTES: tuple[Route, ...] = (
     *openai_completions.ROUTES,
     *openai_responses.ROUTES,
     *openai_embeddings.ROUTES,
+    *tei.ROUTES,
+    *rerank.ROUTES,
+    *cohere_embed.ROUTES,
+    *hugging_face.ROUTES,
+    *text_generation.ROUTES,
+    *llama_server.ROUTES,
 )

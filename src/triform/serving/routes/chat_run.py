@@ -175,6 +175,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         batch,
         num_answers=fields.num_answers,
         log_probabilities=bool(fields.logprobs),
+        num_alternatives=fields.top_logprobs or 0,
         **settings,
         **limit,
     )

@@ -20,7 +20,7 @@ from triform.serving.call import Call
 from triform.serving.endpoint import Route
 from triform.serving.errors import ApiError
 from triform.serving.models import ServedModel
-from triform.serving.texts import cut_text, read_inputs, tokenizer_of
+from triform.serving.texts import cut_text, naming, read_inputs, tokenizer_of
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding, Vector
 
 TASK = "sentence-embedding"
@@ -72,16 +72,18 @@ async def _embed(call: Call, body: EmbedRequest, version: str) -> dict[str, Any]
     texts = _texts(call, body)
     served = call.find(body.model, TASK)
     prompt_name = _prompt_name(served, body.input_type)
-    vectors = await call.answers(
-        served,
-        served.task(TASK),
-        await _cut(call, served, texts, body),
-        priority=body.priority or 0,
-        prompt_name=prompt_name,
-        truncate_dim=body.output_dimension,
-        truncation_side={"START": "left", "END": "right"}.get(body.truncate or ""),
-        **call.long_input(None if body.truncate is None else body.truncate != "NONE"),
-    )
+    texts_read = await _cut(call, served, texts, body)
+    with naming("truncate_dim", "output_dimension"):
+        vectors = await call.answers(
+            served,
+            served.task(TASK),
+            texts_read,
+            priority=body.priority or 0,
+            prompt_name=prompt_name,
+            truncate_dim=body.output_dimension,
+            truncation_side={"START": "left", "END": "right"}.get(body.truncate or ""),
+            **call.long_input(None if body.truncate is None else body.truncate != "NONE"),
+        )
     matrix = np.stack(vectors)
     is_plain = version == "1" and body.embedding_types is None
     embeddings = list(matrix) if is_plain else {kind: encoded(matrix, kind) for kind in types}

@@ -67,7 +67,7 @@ class GeneratedText:
         if token.finish_reason is not None:
             piece += self._stream.finish()
         if not is_end or (piece and not self._waiting):
-            self._waiting.append(TokenText(token.id, piece, token.log_probability, _alternatives(token)))
+            self._waiting.append(TokenText(token.id, piece, token.log_probability, token.alternatives))
         elif piece:
             last = self._waiting[-1]
             self._waiting[-1] = last._replace(text=last.text + piece)
@@ -113,7 +113,3 @@ class GeneratedText:
                 released += [*self._waiting[:number], self._waiting[number]._replace(text=self.text[-rest:])]
             self._waiting = []
         self.tokens += released
-
-
-def _alternatives(token: GeneratedToken) -> Sequence[tuple[int, float]]:
-    return getattr(token, "alternatives", ())

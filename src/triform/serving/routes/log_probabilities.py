@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from triform.errors import NonFiniteError
-from triform.inputs import Tokenizer
+from triform.generation import Score
+from triform.inputs import TextStream, Tokenizer
 from triform.inputs.text.token_bytes import token_bytes
 from triform.serving.routes.generated_text import TokenText
 
@@ -48,3 +49,32 @@ def written(log_probability: float) -> float:
     if math.isnan(log_probability):
         raise NonFiniteError("a log-probability is NaN")
     return max(log_probability, IMPOSSIBLE)
+
+
+def prompt_tokens(tokenizer: Tokenizer, ids: Sequence[int], score: Score) -> list[TokenText]:
+    """Return the tokens of a prompt with their shares of its text."""
+    stream = TextStream(tokenizer)
+    pieces = [stream.add(id) for id in ids]
+    pieces[-1] += stream.finish()
+    return [TokenText(*each) for each in zip(ids, pieces, score.log_probabilities, score.alternatives, strict=True)]
+
+
+def completion_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenText], offset: int) -> dict[str, Any]:
+    """Write the tokens of a completion.
+
+    Arguments:
+        tokenizer: of the model.
+        tokens: the tokens; the first of a prompt has no log-probability.
+        offset: characters of the text before the tokens.
+    """
+    names, values, best, offsets = [], [], [], []
+    for token in tokens:
+        name, value = token_name(tokenizer, token.id), token.log_probability
+        names.append(name)
+        values.append(None if value is None else written(value))
+        # The chosen token is always among the best.
+        others = {token_name(tokenizer, id): written(other) for id, other in token.alternatives}
+        best.append(None if value is None else {**others, name: written(value)})
+        offsets.append(offset)
+        offset += len(token.text)
+    return {"tokens": names, "token_logprobs": values, "top_logprobs": best, "text_offset": offsets}

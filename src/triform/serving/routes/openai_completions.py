@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from triform.generation import Request
+from triform.generation import Request, Score
 from triform.inputs import Batch
 from triform.serving.call import Call, Tokens
 from triform.serving.endpoint import Route, Stream
@@ -13,6 +13,7 @@ from triform.serving.models import ServedModel
 from triform.serving.routes.chat_run import FINISH
 from triform.serving.routes.generated_text import GeneratedText
 from triform.serving.routes.generation_fields import GenerationFields, limit_of, requests_for, settings_of, wrong
+from triform.serving.routes.log_probabilities import completion_logprobs, prompt_tokens
 from triform.serving.routes.prompts import Prompt, encode_prompts, text_of
 from triform.serving.routes.usage import num_cached, timings, usage
 from triform.serving.sse import event
@@ -47,6 +48,7 @@ async def completions(call: Call, body: CompletionRequest) -> dict[str, Any] | S
             batch,
             num_answers=body.num_answers,
             log_probabilities=body.logprobs is not None,
+            num_alternatives=body.logprobs or 0,
             **settings,
             **limit_of(body.max_tokens, DEFAULT_TOKENS),
         )
@@ -84,7 +86,8 @@ class CompletionWriter:
         self._batch = batch
         self._requests = requests
         self._tokens: Tokens | None = None
-        ids = [batch.ids[begin:end].tolist() for begin, end in batch.spans.pairs()]
+        self._tokenizer = task.tokenizer
+        self._prompts = [batch.ids[begin:end].tolist() for begin, end in batch.spans.pairs()]
         self._texts = [
             GeneratedText(
                 tokenizer=task.tokenizer,
@@ -92,12 +95,16 @@ class CompletionWriter:
                 end_tokens=requests[0].config.eos_token_id if requests else (),
                 before=prompt,
             )
-            for prompt in ids
+            for prompt in self._prompts
             for _ in range(body.num_answers)
         ]
         self._echoes = [
             text_of(task, batch, number // body.num_answers) if body.echo else "" for number in range(len(self._texts))
         ]
+        self._scores: list[Score] = []
+        """Of the prompts, where they are part of the answer and log-probabilities are asked for."""
+        self._offsets = [0] * len(self._texts)
+        """Characters of each choice whose tokens are written."""
         self._head = {
             "id": f"cmpl-{uuid.uuid4().hex}",
             "object": "text_completion",
@@ -113,10 +120,11 @@ class CompletionWriter:
 
     async def answer(self) -> dict[str, Any]:
         """Run to the end, and write the whole answer."""
+        await self._score()
         async for _ in self._pieces():
             pass
         choices = [
-            self._choice(number, echo + text.text, self._finish_reason(number))
+            self._choice(number, echo + text.text, self._finish_reason(number), has_prompt=bool(self._scores))
             for number, (echo, text) in enumerate(zip(self._echoes, self._texts, strict=True))
         ]
         return {**self._head, "choices": choices, "usage": self._usage(), **self._timings()}
@@ -124,9 +132,10 @@ class CompletionWriter:
     async def events(self) -> AsyncIterator[bytes]:
         """Write the answer in events: pieces of text, and the reason of the end, by choice."""
         options = self._body.stream_options
+        await self._score()
         for number, echo in enumerate(self._echoes):
             if echo:
-                yield self._chunk([self._choice(number, echo, None)])
+                yield self._chunk([self._choice(number, echo, None, has_prompt=bool(self._scores))])
         async for number, piece in self._pieces():
             if piece:
                 yield self._chunk([self._choice(number, piece, None)])
@@ -156,8 +165,23 @@ class CompletionWriter:
             return "length" if self._tokens is None else None
         return FINISH[reason]
 
-    def _choice(self, number: int, text: str, finish_reason: str | None) -> dict[str, Any]:
-        return {"index": number, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    async def _score(self) -> None:
+        """Compute the log-probabilities of the prompts, if they are asked for."""
+        if self._body.echo and self._body.logprobs is not None:
+            priority = self._body.priority or 0
+            self._scores = await self._call.scores(self._served, self._batch, self._body.logprobs, priority=priority)
+
+    def _choice(self, number: int, text: str, finish_reason: str | None, *, has_prompt: bool = False) -> dict[str, Any]:
+        """Write a choice with the tokens not written yet, and those of the prompt on request."""
+        logprobs = None
+        if self._body.logprobs is not None:
+            tokens = self._texts[number].take_tokens()
+            if has_prompt:
+                prompt = number // self._body.num_answers
+                tokens = [*prompt_tokens(self._tokenizer, self._prompts[prompt], self._scores[prompt]), *tokens]
+            logprobs = completion_logprobs(self._tokenizer, tokens, self._offsets[number])
+            self._offsets[number] += sum(len(token.text) for token in tokens)
+        return {"index": number, "text": text, "logprobs": logprobs, "finish_reason": finish_reason}
 
     def _chunk(self, choices: list[dict[str, Any]]) -> bytes:
         options = self._body.stream_options

@@ -1,4 +1,4 @@
-"""The routes of text-embeddings-inference, except its rerank. https://huggingface.github.io/text-embeddings-inference.
+"""The routes of text-embeddings-inference, except rerank and tokenize. https://huggingface.github.io/text-embeddings-inference.
 
 Three things differ. A long text is refused where the caller does not say `truncate`, unless the server's
 `auto_truncate` is set. Ids are used as they are. A classifier of several labels has the scores it was trained for.
@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from triform import spec
-from triform.inputs import EncodedText
 from triform.serving.call import Call
 from triform.serving.endpoint import Route
 from triform.serving.errors import ApiError, Dialect
@@ -18,11 +17,11 @@ from triform.serving.texts import (
     Inputs,
     check_ids,
     encoder,
+    naming,
     prompt_of,
     read_inputs,
     side_of,
     text_task,
-    tokenizer_of,
 )
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
 from triform.tasks.sequence_level.text_classification import Function
@@ -66,10 +65,11 @@ async def embed(call: Call, body: EmbedRequest) -> list[Any]:
         "truncation_side": side,
         **call.long_input(body.truncate),
     }
-    if isinstance(inputs[0], str):
-        return await call.answers(served, task, inputs, prompt_name=body.prompt_name, **options)
-    encode = encoder(task, "", cuts=call.cuts(body.truncate), side=side)
-    return await call.answers(served, task, inputs, encode=encode, prompt="", **options)
+    with naming("truncate_dim", "dimensions"):
+        if isinstance(inputs[0], str):
+            return await call.answers(served, task, inputs, prompt_name=body.prompt_name, **options)
+        encode = encoder(task, "", cuts=call.cuts(body.truncate), side=side)
+        return await call.answers(served, task, inputs, encode=encode, prompt="", **options)
 
 
 async def embed_all(call: Call, body: EmbedAllRequest) -> list[Any]:
@@ -198,73 +198,6 @@ def _read_pairs(given: str | list[str | list[str]]) -> tuple[list[Any], bool]:
     return inputs, True
 
 
-class TokenizeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /tokenize in the form of text-embeddings-inference."""
-
-    inputs: str | list[str]
-    add_special_tokens: bool | None = None
-    prompt_name: str | None = None
-    model: str | None = None
-
-
-async def tokenize(call: Call, body: TokenizeRequest) -> list[list[dict[str, Any]]]:
-    """Answer with the tokens of each text, and their places in the text in characters."""
-    served = call.find(body.model)
-    inputs = [body.inputs] if isinstance(body.inputs, str) else body.inputs
-    call.check_count(len(inputs), "inputs")
-    read_inputs(list(inputs))
-    prompt = "" if body.prompt_name is None else prompt_of(served, body.prompt_name)
-    texts = [prompt + text for text in inputs]
-    tokenizer = tokenizer_of(served)
-
-    def work() -> list[list[dict[str, Any]]]:
-        encoded = tokenizer.encode(texts, special_tokens=body.add_special_tokens is not False)
-        return [_tokens(text) for text in encoded]
-
-    return await call.in_pool(work, sum(map(len, texts)))
-
-
-def _tokens(text: EncodedText) -> list[dict[str, Any]]:
-    found = []
-    for id, token, (start, stop), sequence in zip(
-        text.ids.tolist(), text.tokens, text.characters.tolist(), text.sequence_ids, strict=True
-    ):
-        special = sequence is None
-        places = {"start": None, "stop": None} if special else {"start": start, "stop": stop}
-        shown = token if special else text.text[start:stop]
-        found.append({"id": id, "text": shown, "special": special, **places})
-    return found
-
-
-class DecodeRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of /decode."""
-
-    ids: list[int | list[int]]
-    skip_special_tokens: bool | None = None
-    model: str | None = None
-
-
-async def decode(call: Call, body: DecodeRequest) -> list[str]:
-    """Answer with the text of ids."""
-    served = call.find(body.model)
-    call.check_count(len(body.ids), "ids")
-    rows = _rows(body.ids)
-    for number, ids in enumerate(rows):
-        check_ids(served, ids, "ids" if len(rows) == 1 else f"ids[{number}]")
-    tokenizer, skips = tokenizer_of(served), body.skip_special_tokens is not False
-
-    def work() -> list[str]:
-        return [tokenizer.decode(ids, skip_special_tokens=skips) for ids in rows]
-
-    return await call.in_pool(work, sum(map(len, rows)))
-
-
-def _rows(ids: list[int | list[int]]) -> list[list[int]]:
-    """Read the ids of one text, or of several."""
-    read = read_inputs(list(ids), "ids")
-    return [each for each in read if isinstance(each, list)]
-
-
 async def info(call: Call, body: None) -> dict[str, Any]:
     """Answer with a description of a model: of the path, or the first one served."""
     name = call.path.get("model")
@@ -316,7 +249,6 @@ ROUTES = (
     _route("/embed_sparse", EmbedAllRequest, embed_sparse, "Refused: no model here makes sparse vectors."),
     _route("/similarity", SimilarityRequest, similarity, "The similarity of sentences to a source."),
     _route("/predict", PredictRequest, predict, "The labels of texts or pairs of texts."),
-    _route("/decode", DecodeRequest, decode, "The text of ids."),
     Route(
         paths=["/info", "/models/{model}/info"],
         method="GET",
