@@ -43,7 +43,7 @@ def words(rng: random.Random, least: int, most: int) -> str:
 def draw(rng: random.Random) -> Asked:
     """Draw a request."""
     sampled = {"seed": rng.randrange(5), "temperature": rng.choice([0.0, 0.8, 1.3])}
-    match rng.randrange(4):
+    match rng.randrange(7):
         case 0:
             return "/v1/embeddings", {"model": "minilm", "input": [words(rng, 1, 60) for _ in range(rng.randint(1, 5))]}
         case 1:

@@ -15,6 +15,7 @@ from triform.serving.routes import (
     rerank,
     tei,
     text_generation,
+    tokenize,
 )
 
 ROUTES: tuple[Route, ...] = (
@@ -30,5 +31,6 @@ ROUTES: tuple[Route, ...] = (
     *cohere_embed.ROUTES,
     *hugging_face.ROUTES,
     *text_generation.ROUTES,
+    *tokenize.ROUTES,
     *llama_server.ROUTES,
 )
