@@ -1,11 +1,15 @@
-"""Servers of the shipped models and of a real sentence encoder."""
+"""Servers of the shipped models, of a real sentence encoder, and of small models for conversations."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+import openai
 import pytest
 
+from tests.checkpoints import CHAT_TEMPLATE, llama
 from tests.serving.harness import Running, ServerThread
+from tests.serving.scripted import random_texts, scripted
 from triform.demo import DEMOS
 from triform.serving.models import Registry, load_all
 
@@ -20,3 +24,46 @@ def server(registry: Registry) -> Iterator[Running]:
     """Return a running server of all the models."""
     with ServerThread(lambda: registry) as running:
         yield running
+
+
+class Scripts(NamedTuple):
+    """The texts of the model `scripted`, and the tokens of the prompt that makes it write each."""
+
+    texts: list[str]
+    begins: list[int]
+
+    def begin(self, text: str) -> int:
+        """Return the tokens of the prompt for a text."""
+        return self.begins[self.texts.index(text)]
+
+
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Zürich 🌧", "days": 2}}\n</tool_call>'
+CALLS = {
+    "call": CALL,
+    "text and call": f"Let me look.\n{CALL}",
+    "two calls": f'{CALL}\n<tool_call>{{"name": "clock", "arguments": {{}}}}</tool_call>',
+    "unknown": '<tool_call>\n{"name": "other", "arguments": {}}\n</tool_call>',
+    "broken": '<tool_call>\n{"name": "weather", "arguments": {"city": ',
+    "no call": "I <tool_ do not call.",
+}
+
+
+@pytest.fixture(scope="session")
+def scripts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scripts, Path]:
+    folder = tmp_path_factory.mktemp("scripted") / "scripted"
+    texts = [*random_texts(200), *CALLS.values()]
+    return Scripts(texts, scripted(folder, texts)), folder
+
+
+@pytest.fixture(scope="session")
+def chat_server(scripts: tuple[Scripts, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Return a running server of three writers: `story`, `org/chat` with random weights, and `scripted`."""
+    folder = llama("LlamaForCausalLM", tmp_path_factory.mktemp("chat") / "chat", CHAT_TEMPLATE)
+    sources = ["story", f"org/chat={folder}", f"scripted={scripts[1]}"]
+    with ServerThread(lambda: load_all(sources)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def client(chat_server: Running) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{chat_server.url}/v1", api_key="none", max_retries=0)

@@ -44,6 +44,11 @@ class ChatFields(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     documents: list[Any] | None = None
     reasoning_effort: str | None = None
 
+    @property
+    def limit_name(self) -> str:
+        """The field of the most new tokens."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+
     def places(self) -> list[str]:
         """Name the place of each message in the body."""
         return [f"messages[{number}]" for number in range(len(self.messages))]
@@ -174,6 +179,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         task.model,
         batch,
         num_answers=fields.num_answers,
+        limit_name=fields.limit_name,
         log_probabilities=bool(fields.logprobs),
         num_alternatives=fields.top_logprobs or 0,
         **settings,
@@ -215,9 +221,9 @@ def _limit(fields: ChatFields, model: Model, default: int) -> dict[str, Any]:
     first, second = fields.max_completion_tokens, fields.max_tokens
     if first is not None and second is not None and first != second:
         raise wrong("max_tokens", "expected the same as max_completion_tokens. Set one of them")
-    name, limit = ("max_tokens", second) if first is None else ("max_completion_tokens", first)
+    limit = second if first is None else first
     if limit is not None and limit < 1:
-        raise wrong(name, f"expected at least 1, got {limit}")
+        raise wrong(fields.limit_name, f"expected at least 1, got {limit}")
     known = model.generation_config
     if limit is None and (known.max_new_tokens is not None or known.max_length is not None):
         return {}

@@ -41,6 +41,8 @@ async def completions(call: Call, body: CompletionRequest) -> dict[str, Any] | S
     settings = settings_of(body, task.model)
     _check(body)
     batch = await encode_prompts(call, served, task, body.prompt)
+    if len(batch) * body.num_answers > call.settings.max_inputs:
+        raise wrong("n", f"expected at most {call.settings.max_inputs} answers to all prompts. Send fewer prompts")
     requests: list[Request] = []
     if body.max_tokens != 0:
         requests = requests_for(

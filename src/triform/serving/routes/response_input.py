@@ -59,6 +59,10 @@ class ResponseChat(ChatFields, kw_only=True):
 
     origins: list[str]
 
+    @property
+    def limit_name(self) -> str:
+        return "max_output_tokens"
+
     def places(self) -> list[str]:
         return self.origins
 
