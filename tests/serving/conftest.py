@@ -9,7 +9,7 @@ import pytest
 
 from tests.checkpoints import CHAT_TEMPLATE, llama
 from tests.serving.harness import Running, ServerThread
-from tests.serving.scripted import random_texts, scripted
+from tests.serving.scripted import TOOL_TEMPLATE, random_texts, scripted
 from triform.demo import DEMOS
 from triform.serving.models import Registry, load_all
 
@@ -57,9 +57,10 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scripts, Path]:
 
 @pytest.fixture(scope="session")
 def chat_server(scripts: tuple[Scripts, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Return a running server of three writers: `story`, `org/chat` with random weights, and `scripted`."""
+    """Return a running server of writers: `story`, `scripted`, and `org/chat` and `tools` with random weights."""
     folder = llama("LlamaForCausalLM", tmp_path_factory.mktemp("chat") / "chat", CHAT_TEMPLATE)
-    sources = ["story", f"org/chat={folder}", f"scripted={scripts[1]}"]
+    tools = llama("LlamaForCausalLM", folder.with_name("tools"), TOOL_TEMPLATE, max_position_embeddings=512)
+    sources = ["story", f"org/chat={folder}", f"scripted={scripts[1]}", f"tools={tools}"]
     with ServerThread(lambda: load_all(sources)) as running:
         yield running
 

@@ -38,8 +38,6 @@ def request(scripts: tuple[Scripts, Path], name: str, **more: Any) -> Any:
         ("call", None, [("weather", ARGUMENTS)]),
         ("text and call", "Let me look.\n", [("weather", ARGUMENTS)]),
         ("two calls", None, [("weather", ARGUMENTS), ("clock", {})]),
-        ("unknown", CALLS["unknown"], []),
-        ("broken", CALLS["broken"], []),
         ("no call", CALLS["no call"], []),
     ],
 )
@@ -65,6 +63,59 @@ def test_calls_are_told_from_text(
         (each.function.name, each.function.arguments) for each in found
     ]
     assert streamed.finish_reason == choice.finish_reason
+
+
+@pytest.mark.parametrize("name", ["unknown", "broken"])
+def test_calls_follow_the_schema_of_a_tool(client: openai.OpenAI, scripts: tuple[Scripts, Path], name: str) -> None:
+    """The model would call an unknown tool, or break off; from the opening on it may only write a call."""
+    choice = client.chat.completions.create(**request(scripts, name, max_tokens=120)).choices[0]
+    for each in choice.message.tool_calls or ():
+        arguments = json.loads(each.function.arguments)
+        assert each.function.name in ("weather", "clock")
+        assert each.function.name == "clock" or isinstance(arguments["city"], str)
+    assert choice.message.tool_calls or choice.finish_reason == "length"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_required_calls_always_parse(client: openai.OpenAI, seed: int) -> None:
+    """A model with random weights calls a tool whose arguments come from small sets, by references and all."""
+    schema = {
+        "type": "object",
+        "properties": {"unit": {"$ref": "#/$defs/Unit"}, "deep": {"$ref": "#/$defs/Deep"}},
+        "required": ["unit", "deep"],
+        "additionalProperties": False,
+        "$defs": {
+            "Unit": {"enum": ["C", "°F"]},
+            "Deep": {"type": "array", "items": {"$ref": "#/$defs/Unit"}, "minItems": 1, "maxItems": 2},
+        },
+    }
+    tools = [{"type": "function", "function": {"name": "heat", "parameters": schema, "strict": True}}, TOOLS[1]]
+    options: Any = {"model": "tools", "messages": [{"role": "user", "content": "a"}], "tools": tools, "temperature": 1}
+    for choice in ("required", {"type": "function", "function": {"name": "heat"}}):
+        answer = client.chat.completions.create(**options, tool_choice=choice, seed=seed).choices[0]
+        [call] = answer.message.tool_calls
+        assert answer.finish_reason == "tool_calls"
+        assert answer.message.content is None
+        arguments = json.loads(call.function.arguments)
+        if choice == "required" and call.function.name == "clock":
+            assert arguments == {}
+        else:
+            assert set(arguments) == {"unit", "deep"}
+            assert {arguments["unit"], *arguments["deep"]} <= {"C", "°F"}
+
+
+def test_schema_that_cannot_be_enforced(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"when": {"type": "string", "format": "moon-phase"}}}
+    function: Any = {"name": "moon", "parameters": schema}
+    request: Any = {"model": "tools", "messages": [{"role": "user", "content": "a"}], "max_tokens": 4}
+    tools = [{"type": "function", "function": function}]
+    raw = client.chat.completions.with_raw_response.create(**request, tools=tools)
+    assert "moon-phase" in raw.headers["x-hf-warning"]
+    function["strict"] = True
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**request, tools=tools)
+    assert caught.value.param == "tools[0].function.parameters"
+    assert "moon-phase" in str(caught.value)
 
 
 def test_one_call_where_calls_are_not_parallel(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:

@@ -15,6 +15,7 @@ from triform.serving.routes.generated_text import GeneratedText, TokenText
 from triform.serving.routes.generation_fields import GenerationFields, limit_of, requests_for, settings_of, wrong
 from triform.serving.routes.openai_messages import Message, conversation, no_template
 from triform.serving.routes.openai_tools import Tools, read_tools
+from triform.serving.routes.structured_output import find_grammar, response_form
 from triform.serving.routes.tool_calls import ToolCall, ToolCallReader
 from triform.serving.routes.usage import num_cached, timings
 from triform.tasks.generative.text_generation import TextGeneration
@@ -161,6 +162,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
     continues = bool(fields.continue_final_message)
     if continues and fields.add_generation_prompt:
         raise wrong("continue_final_message", "expected without add_generation_prompt. Set one of them")
+    form = response_form(fields.response_format, fields.structured_outputs)
     size = num_characters([*chat.messages, *(chat.tools or ())])
     estimate = max(1, size // 4)
     call.take(estimate)
@@ -172,6 +174,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         ),
         size,
     )
+    grammar = await find_grammar(call, task.tokenizer, form, tools)
     batch = pack_texts([encoded])
     call.count_input(served, batch)
     call.take(max(0, batch.num_rows - estimate))
@@ -182,10 +185,11 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         limit_name=fields.limit_name,
         log_probabilities=bool(fields.logprobs),
         num_alternatives=fields.top_logprobs or 0,
+        grammar=grammar,
         **settings,
         **limit,
     )
-    form = None if tools is None else tools.form
+    opening = "" if tools is None or tools.form is None else tools.form.opening
     choices = [
         Choice(
             index=index,
@@ -194,7 +198,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
                 stops=fields.stops,
                 end_tokens=requests[0].config.eos_token_id,
                 before=encoded.ids.tolist() if continues else (),
-                shown=[] if form is None else [t for t in task.tokenizer.special_tokens if t in form.opening],
+                shown=[token for token in task.tokenizer.special_tokens if token in opening],
             ),
             reader=None if tools is None else tools.reader(),
         )

@@ -48,6 +48,7 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     logit_bias: dict[str, float] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
 
     top_k: int | None = None
     min_p: float | None = None
@@ -56,6 +57,7 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     priority: int | None = None
+    structured_outputs: dict[str, Any] | None = None
 
     cache_prompt: Any = None
     user: Any = None
