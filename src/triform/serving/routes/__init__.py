@@ -6,7 +6,7 @@ from triform.serving.routes import (
     description,
     health,
     hugging_face,
-    llama_server,
+    inspection,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -32,5 +32,5 @@ ROUTES: tuple[Route, ...] = (
     *hugging_face.ROUTES,
     *text_generation.ROUTES,
     *tokenize.ROUTES,
-    *llama_server.ROUTES,
+    *inspection.ROUTES,
 )
