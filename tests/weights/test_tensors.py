@@ -226,6 +226,12 @@ def test_an_index_that_points_outside_the_folder_is_refused(file: str, tmp_path:
         open_tensors(checkpoint(folder))
 
 
+def test_an_index_with_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    write_index(tmp_path, {"x": "long " * 1000})
+    with pytest.raises(WeightError, match=r"index\.json names 'long .*: File name too long"):
+        open_tensors(checkpoint(tmp_path))
+
+
 def test_files_that_are_links_into_a_cache_are_read(tmp_path: Path) -> None:
     (tmp_path / "blobs").mkdir()
     write_file(tmp_path / "blobs", {"x": torch.ones(2)}, "abc")

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from triform import strict_json
 from triform.engines import Format, StoredTensor
-from triform.errors import ModelNotFoundError, WeightError
+from triform.errors import ModelNotFoundError, WeightError, shown
 from triform.hub import MODEL, Checkpoint, Files, explain_unreadable
 
 FORMATS = {"F32": Format.FLOAT32, "F16": Format.FLOAT16, "BF16": Format.BFLOAT16}
@@ -200,3 +200,5 @@ def _read_shard(index: Path, file: str) -> dict[str, TensorInfo]:
         return make_infos(path.name, *read_header(path), FORMATS)
     except FileNotFoundError as error:
         raise WeightError(f"{path} is missing, though {index.name} names it. Fetch the model again.") from error
+    except OSError as error:  # a name that no file can have
+        raise WeightError(f"{index} names {shown(file)}: {error.strerror}. Fetch the model again.") from error
