@@ -158,4 +158,4 @@ def test_the_client_raises_its_own_error(server: Running) -> None:
     with pytest.raises(ValidationError, match="best_of"):
         client.text_generation(PROMPT, best_of=2)
     with pytest.raises(ValidationError, match="stream"):
-        client.text_generation([PROMPT, PROMPT], stream=True)  # type: ignore[call-overload]
+        client.text_generation([PROMPT, PROMPT], stream=True)

@@ -5,7 +5,7 @@ from triform.serving.routes import (
     cohere_embed,
     health,
     hugging_face,
-    llama_server,
+    inspection,
     openai_chat,
     openai_completions,
     openai_embeddings,
@@ -30,5 +30,5 @@ ROUTES: tuple[Route, ...] = (
     *hugging_face.ROUTES,
     *text_generation.ROUTES,
     *tokenize.ROUTES,
-    *llama_server.ROUTES,
+    *inspection.ROUTES,
 )

@@ -32,7 +32,7 @@ def _entry(tokenizer: Tokenizer, id: int, log_probability: float) -> dict[str, A
 
 
 def token_name(tokenizer: Tokenizer, id: int) -> str:
-    """Name a token by its text, or by its bytes where they are no text: two tokens have two names."""
+    """Name a token by its text, or by its bytes where they are not text: two tokens have two names."""
     own = token_bytes(tokenizer, id)
     try:
         return own.decode()
