@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +46,15 @@ class Machine:
             versions={
                 "python": platform.python_version(),
                 "BLAS of numpy": f"{blas['name']} {blas['version']}",
-                **{package: version(package) for package in packages},
+                **{package: version(package) for package in packages if is_installed(package)},
             },
             date=datetime.now(UTC).date().isoformat(),
         )
+
+
+def is_installed(package: str) -> bool:
+    """Return whether a package is installed; not every benchmark needs every peer."""
+    return any(True for _ in distributions(name=package))
 
 
 class Bystanders:

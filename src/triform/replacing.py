@@ -162,7 +162,7 @@ def _has_manifest(folder: Path) -> bool:
 
 
 def _name_manifest(folder: Path, stage: Path, stale: Iterable[str]) -> None:
-    """Flush the files to disk, and write their names and those of the files to delete: from now on they count."""
+    """Flush the files to disk, and write the names of new files and of files to delete: from now on they count."""
     paths = [path for path in sorted(stage.rglob("*")) if path.is_file()]
     for path in paths:
         sync_to_disk(path)

@@ -167,6 +167,7 @@ def test_describe(minilm: Path, tmp_path: Path) -> None:
     assert {"pooler.dense.weight", "pooler.dense.bias"} <= set(described["unused"])
     files = {own["file"]: own for own in described["files"]}
     assert {own["use"] for own in files.values()} >= {"settings", "weights", "tokenizer", "sentence encoder", "left"}
+    assert (files["tokenizer.json"]["use"], files["vocab.txt"]["use"]) == ("tokenizer", "left")
     assert files["model.safetensors"]["use"] == "weights"
     keys = files["config.json"]["keys"]
     assert {"hidden_size", "num_attention_heads"} <= set(keys["followed"])

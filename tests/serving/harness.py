@@ -27,7 +27,7 @@ class ServerThread:
         self._running: Running | None = None
         self._error: BaseException | None = None
         self._loop = asyncio.new_event_loop()
-        self.server = Server(settings=Settings(port=0, **settings), load=load, on_ready=self._set_ready)
+        self.server = Server(settings=Settings(**{"port": 0, **settings}), load=load, on_ready=self._set_ready)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def _run(self) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 
 from triform.errors import ModelError
 from triform.generation import GenerationConfig
-from triform.hub import SENTENCE_FILES, SENTENCE_MODULES, TOKENIZER, Checkpoint
+from triform.hub import SENTENCE_FILES, SENTENCE_MODULES, TOKENIZER, TOKENIZER_FILES, Checkpoint
 from triform.inputs import Tokenizer
 from triform.model import Blueprint
 from triform.settings import KeyUse
 from triform.tasks.sequence_level.sentence_transformers import Recipe
+
+VOCABULARIES = ({*TOKENIZER_FILES} - {"tokenizer.json"}) | {"merges.txt", "target.spm", "target_vocab.json"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +62,8 @@ def _read_settings(checkpoint: Checkpoint) -> None:
 def _use(model: Checkpoint, checkpoint: Checkpoint, name: str, *, is_weights: bool) -> str:
     if is_weights or name.endswith(".index.json"):
         return "weights" if is_weights else "left"
+    if name in VOCABULARIES and checkpoint.has("tokenizer.json"):
+        return "left"  # tokenizer.json has the vocabulary
     for gate, group, use in (
         (TOKENIZER, TOKENIZER, "tokenizer"),
         (SENTENCE_MODULES, SENTENCE_FILES, "sentence encoder"),

@@ -5,10 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import Field, fields
 from enum import StrEnum
 from inspect import Parameter, Signature
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from triform import strict_json
 from triform.cli.parameters import Adapter, Dtype, Engine, Revision
 from triform.tasks import Options
 from triform.tasks.text_task import TextOptions
@@ -52,19 +54,20 @@ def _annotation(hint: Any, option: Field[Any]) -> Any:
     envvar = f"TRIFORM_{option.name.upper()}" if common else None
     parsing: dict[str, Any] = {}
     if "Mapping" in str(hint):
-        kind, parsing = Any, {"parser": json_object, "metavar": "JSON"}
+        kind, parsing = Any, {"parser": json_object, "metavar": "JSON|FILE"}
     return Annotated[kind, typer.Option(*names, help=option.metadata["help"], envvar=envvar, **parsing)]
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Parse a JSON object, the value of an option.
+    """Parse a JSON object, the value of an option, or read it from the file of that name.
 
     Raises:
-        BadParameter: the text is not a JSON object.
+        BadParameter: the text is neither a JSON object nor the name of a file with one.
     """
     try:
-        value = json.loads(text)
-    except ValueError as error:
+        is_file = not text.lstrip().startswith("{") and Path(text).is_file()
+        value = strict_json.read(Path(text)) if is_file else json.loads(text)
+    except (OSError, ValueError) as error:
         raise typer.BadParameter(f"{text!r} is not JSON: {error}.") from error
     if not isinstance(value, dict):
         raise typer.BadParameter(f'{text!r}: expected a JSON object, such as {{"early_stopping": true}}.')

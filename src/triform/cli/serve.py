@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from triform.serving.models import Registry
 
 DOCS = "docs/serving.md"
-NEEDED = ("uvicorn", "starlette", "msgspec", "orjson", "prometheus_client")
+NEEDED = ("uvicorn", "httptools", "starlette", "msgspec", "orjson", "prometheus_client")
 EXAMPLES = {
     "text-generation": ("/v1/completions", '{{"model": "{model}", "prompt": "Once upon a time"}}'),
     "text-classification": ("/pipeline/text-classification", '{{"model": "{model}", "inputs": "A fine day."}}'),
@@ -85,7 +85,7 @@ def serve(**given: Any) -> None:
     Example: triform serve sentence-transformers/all-MiniLM-L6-v2 --port 8080
     """
     if missing := [name for name in NEEDED if not find_spec(name)]:
-        raise InputError(f"triform serve needs {', '.join(missing)}. Install them by pip install 'triform[serve]'.")
+        raise InputError(f"triform serve needs {', '.join(missing)}. Install triform[serve].")
     from triform.serving.models import load_all
     from triform.serving.server import Server
 

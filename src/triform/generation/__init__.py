@@ -2,6 +2,7 @@
 
 from triform.generation.cache import KeyValueCache, new_cache
 from triform.generation.config import ContextEnd, GenerationConfig
+from triform.generation.grammar import Grammar
 from triform.generation.request import GeneratedToken, Request, requests_of
 from triform.generation.scheduler import Scheduler
 from triform.generation.scoring import Score
@@ -14,6 +15,7 @@ __all__ = [
     "FinishReason",
     "GeneratedToken",
     "GenerationConfig",
+    "Grammar",
     "KeyValueCache",
     "Request",
     "Scheduler",

@@ -28,13 +28,13 @@ def advance(engine: Engine, logits: Array, requests: Sequence[Request]) -> dict[
         prompt that has just branched.
     """
     num_rows = 0
-    groups: dict[int, tuple[list[Request], list[int]]] = {}
+    groups: dict[tuple[int, bool], tuple[list[Request], list[int]]] = {}
     is_late: dict[Stopping, bool] = {}
     just_read: list[Request] = []
     for request in requests:
         rows = range(num_rows, num_rows + len(request.sequences))
         num_rows = rows.stop
-        group, own_rows = groups.setdefault(id(request.rule), ([], []))
+        group, own_rows = groups.setdefault((id(request.rule), request.grammar is None), ([], []))
         group.append(request)
         if request.is_unread:
             just_read.append(request)

@@ -7,7 +7,7 @@ import numpy as np
 from triform.engines import Array, Engine
 from triform.errors import NonFiniteError
 from triform.generation.config import GenerationConfig
-from triform.generation.processors import check_left, process, warp
+from triform.generation.processors import check_left, follow_grammar, process, warp
 from triform.generation.sampling import draw, uniform
 from triform.generation.sequence import Alternatives, GrowingSequence
 
@@ -21,21 +21,25 @@ def choose(
 ) -> tuple[list[int], list[float]]:
     """Choose the next token of each sequence, greedy or sampled: (B, V) logits → (B,) tokens.
 
-    Sampling uses the random key of each sequence.
+    Sampling uses the random key of each sequence. Either all sequences follow a grammar, or none.
 
     Returns:
         (B,) tokens, and their log-probabilities (B,) before any setting changed the logits.
 
     Raises:
         NonFiniteError: the logits are not finite.
-        InputError: the settings leave no token to choose.
+        InputError: the settings or the grammar leave no token to choose.
     """
-    if not (config.changes_logits or config.do_sample):
+    has_grammar = sequences[0].matcher is not None
+    if not (config.changes_logits or config.do_sample or has_grammar):
         known, best = engine.top_log_probabilities(logits_BV, 1)
         check_finite(not np.isnan(known).any())
         return best[:, 0].tolist(), known[:, 0].tolist()
     check_finite(engine.all_finite(logits_BV))
-    processed = process(engine.to_numpy(logits_BV), sequences, config)
+    processed = engine.to_numpy(logits_BV)
+    if has_grammar:
+        processed = follow_grammar(processed, sequences, config.eos_token_id)
+    processed = process(processed, sequences, config)
     check_left(processed)
     if config.do_sample:
         numbers = [uniform(key, each.num_new) for key, each in zip(keys, sequences, strict=True)]

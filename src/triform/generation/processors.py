@@ -57,6 +57,24 @@ def process(logits_BV: Floats, sequences: Sequence[GrowingSequence], config: Gen
     return logits_BV
 
 
+def follow_grammar(logits_BV: Floats, sequences: Sequence[GrowingSequence], end_tokens: Sequence[int]) -> Floats:
+    """Set to −∞ each token that the grammar of its row does not allow. End tokens stay where the grammar may end.
+
+    Raises:
+        InputError: a grammar leaves no token.
+    """
+    out = np.full_like(logits_BV, -np.inf)
+    ends = [token for token in end_tokens if token < out.shape[1]]
+    for row, logits, sequence in zip(out, logits_BV, sequences, strict=True):
+        assert sequence.matcher is not None, "all rows follow a grammar"
+        allowed = sequence.matcher.allowed(len(row))
+        allowed[ends] = sequence.matcher.may_end
+        if not allowed.any():
+            raise InputError("The vocabulary of the model has no token with which the grammar could go on.")
+        row[allowed] = logits[allowed]
+    return out
+
+
 def check_left(logits_BV: Floats) -> None:
     """Refuse rows (B, V) without a token above −∞.
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from triform.errors import InputError, TriformError, shown
 from triform.generation.beam_search import Beams, Candidate
@@ -12,6 +12,9 @@ from triform.generation.sampling import sequence_keys
 from triform.generation.sequence import Alternatives, Completion, FinishReason, GrowingSequence, Limit
 from triform.generation.stopping import Stopping
 from triform.inputs import Batch
+
+if TYPE_CHECKING:
+    from triform.generation.grammar import Grammar
 
 MAX_ALTERNATIVES = 20
 """Most alternatives to a token."""
@@ -54,6 +57,8 @@ class Request:
     """Whether tokens and completions have log-probabilities."""
     num_alternatives: int = 0
     """Number of alternatives to each token."""
+    grammar: "Grammar | None" = None
+    """The grammar of every answer."""
 
     sequences: list[GrowingSequence] = field(init=False)
     """The unfinished branches, one row of the KV cache each."""
@@ -78,6 +83,8 @@ class Request:
     def __post_init__(self) -> None:
         self.rule = choice_rule(self.config)
         self.sequences = [GrowingSequence(list(self.prompt), len(self.prompt), self.limit)]
+        if self.grammar is not None:
+            self.sequences[0].matcher = self.grammar.matcher()
 
     @property
     def num_branches(self) -> int:
@@ -125,6 +132,10 @@ class Request:
     ) -> FinishReason | None:
         """Append the next token of a branch, and return the reason if the token is the last."""
         reason = self.stopping.reason(sequence, token, out_of_time=out_of_time)
+        if sequence.matcher is not None and reason is not FinishReason.STOP:
+            is_forced = len(sequence.ids) == 1 and token == self.rule.forced_bos_token_id
+            if not is_forced and sequence.matcher.accept(token):
+                reason = FinishReason.STOP
         sequence.ids.append(token)
         sequence.log_probabilities.append(log_probability)
         if self.num_alternatives:
@@ -192,6 +203,7 @@ def requests_of(
     reads_source: bool,
     log_probabilities: bool = False,
     num_alternatives: int = 0,
+    grammar: "Grammar | None" = None,
 ) -> list[Request]:
     """Make a request of each sequence of a batch.
 
@@ -203,6 +215,7 @@ def requests_of(
         reads_source: whether the model is an encoder-decoder.
         log_probabilities: whether tokens and completions have log-probabilities.
         num_alternatives: alternatives to each token, at most `MAX_ALTERNATIVES`.
+        grammar: the grammar of every answer.
 
     Raises:
         InputError: the caller's limit leads beyond the context, or the settings do not fit the form of the model.
@@ -218,6 +231,8 @@ def requests_of(
             'at_context_end="slide": the decoder of an encoder-decoder needs its start token in the context. '
             'Set at_context_end="stop".'
         )
+    if grammar is not None:
+        config = _under_grammar(config)
     num_keys = 1 if config.num_beams > 1 else config.num_return_sequences
     keys = sequence_keys(batch, num_keys, config.seed)
     requests = []
@@ -233,9 +248,23 @@ def requests_of(
             number=place * config.num_return_sequences,
             log_probabilities=log_probabilities,
             num_alternatives=num_alternatives,
+            grammar=grammar,
         )
         requests.append(request)
     return requests
+
+
+def _under_grammar(config: GenerationConfig) -> GenerationConfig:
+    """Return the settings of answers with a grammar, which alone decides where an answer may end.
+
+    Raises:
+        InputError: a setting of the caller that contradicts a grammar.
+    """
+    if config.num_beams > 1:
+        raise InputError(f"num_beams={config.num_beams}: beams cannot follow a grammar. Set num_beams=1.")
+    if "forced_eos_token_id" in config.given:
+        raise InputError("forced_eos_token_id: a grammar decides where an answer ends. Leave one of them out.")
+    return replace(config, forced_eos_token_id=())
 
 
 def check_alternatives(count: int) -> None:

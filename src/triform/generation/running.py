@@ -106,11 +106,12 @@ class RunningBatch:
                 sequence.num_forgotten = len(sequence.ids) - max(1, context // 2)
                 sequence.page_key = ROOT
 
-    def read(self, token_budget: int) -> tuple[list[Request], Array]:
+    def read(self, token_budget: int) -> tuple[list[Request], Array, int]:
         """Run a pass over all rows: prompts in chunks within the token budget, and a token of each decoding row.
 
         Returns:
-            The requests without unread tokens, and logits of shape (rows, V), of the last token of each of their rows.
+            The requests without unread tokens, logits of shape (rows, V), of the last token of each of their rows, and
+            the number of tokens read.
 
         Raises:
             OutOfPagesError: the pool has too few pages for the new tokens; the batch is unchanged.
@@ -135,7 +136,7 @@ class RunningBatch:
         if self.pool.keeps_prefixes:
             self._add_full_pages(batch.spans.lengths)
             self._add_last_pages([row for row, each in enumerate(is_ready) if each and self._rows[row][0].is_unread])
-        return ready, output.logits
+        return ready, output.logits, batch.num_rows
 
     def _plan(self, token_budget: int) -> tuple[list[list[int]], list[bool]]:
         """Chunked prefill: divide the token budget among rows. Return ids for each row, and whether these are all."""

@@ -57,6 +57,8 @@ class Scheduler:
         """Key of an unread page → the request that reads the page; requests with the same page wait."""
         self._rules: dict[GenerationConfig, GenerationConfig] = {}
         self._num_added = 0
+        self.num_tokens_read = 0
+        """Tokens that have gone through the decoder since the scheduler was made."""
         self._lock = threading.RLock()
 
     @property
@@ -84,9 +86,13 @@ class Scheduler:
             self._waiting.append(request)
 
     def cancel(self, request: Request) -> None:
-        """Remove a waiting or running request, and return the pages to the pool."""
+        """End a waiting or running request, and return the pages to the pool."""
+        request.is_finished = True
+        self.withdraw(request)
+
+    def withdraw(self, request: Request) -> None:
+        """Remove a waiting or running request, and return the pages to the pool. Another scheduler may continue it."""
         with self._lock:
-            request.is_finished = True
             if request in self._waiting:
                 self._waiting.remove(request)
             elif request in self._running.requests:
@@ -165,7 +171,9 @@ class Scheduler:
     def _read(self) -> tuple[list[Request], Array]:
         while True:
             try:
-                return self._running.read(self.token_budget)
+                ready, logits, num_tokens = self._running.read(self.token_budget)
+                self.num_tokens_read += num_tokens
+                return ready, logits
             except OutOfPagesError:
                 # Preempt the youngest request, so that the oldest always continues.
                 self._preempt([max(self._running.requests, key=lambda request: request.order)])

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triform.generation.grammar import Matcher
 
 Alternatives = tuple[tuple[int, float], ...]
 """The most probable tokens at a place, the best first: ids, and log-probabilities before any setting changed them."""
@@ -48,6 +52,8 @@ class GrowingSequence:
     """Key of the full pages in the prefix cache, from `pages.page_key`."""
     alternatives: list[Alternatives] = field(default_factory=list)
     """The alternatives to the generated tokens; empty unless requested."""
+    matcher: "Matcher | None" = None
+    """The place in a grammar; None without one."""
 
     @property
     def num_new(self) -> int:
@@ -72,6 +78,7 @@ class GrowingSequence:
             answer,
             self.page_key,
             self.alternatives.copy(),
+            None if self.matcher is None else self.matcher.copy(),
         )
 
     @property

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Completion,
         GeneratedToken,
         GenerationConfig,
+        Grammar,
         KeyValueCache,
         Request,
         Scheduler,
@@ -267,7 +268,13 @@ class Model:
         return Scheduler(self.engine, self.spec.output_stack, network, encoder, byte_budget=byte_budget, hook=hook)
 
     def new_requests(
-        self, batch: Batch, *, log_probabilities: bool = False, num_alternatives: int = 0, **settings: Any
+        self,
+        batch: Batch,
+        *,
+        log_probabilities: bool = False,
+        num_alternatives: int = 0,
+        grammar: Grammar | None = None,
+        **settings: Any,
     ) -> list[Request]:
         """Make a request of each sequence of a batch, for `Scheduler.add`; other arguments and errors as in `complete`.
 
@@ -275,6 +282,7 @@ class Model:
             batch: the prompts; for an encoder-decoder the encoder's sources.
             log_probabilities: whether tokens have their log-probability.
             num_alternatives: how many of the most probable tokens to return with each token, at most 20.
+            grammar: the grammar of every answer.
             settings: settings of `GenerationConfig`.
         """
         from triform.generation import Stopping, requests_of
@@ -292,6 +300,7 @@ class Model:
             reads_source=isinstance(network, EncoderDecoder),
             log_probabilities=log_probabilities,
             num_alternatives=num_alternatives,
+            grammar=grammar,
         )
         network.check_input(batch)
         return requests

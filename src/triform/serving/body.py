@@ -93,7 +93,8 @@ def invalid(message: str) -> ApiError:
     param = re.sub(r"^\$\.?", "", place.strip("`"))
     if found := re.search(r"(?:missing required|unknown) field `(.+)`", what):
         param = f"{param}.{found[1]}" if param else found[1]
-    return ApiError(400, f"{param or 'body'}: {what.replace('`', '')}.", param=param or None)
+    what = what.replace("`", "")
+    return ApiError(400, f"{param or 'body'}: {what[:1].lower()}{what[1:]}.", param=param or None)
 
 
 def check_known(given: MutableMapping[str, Any], known: set[str], place: str) -> None:

@@ -285,7 +285,7 @@ class Call:
                 )
             cost += request.num_branches * request.limit.num_tokens
         self.take(cost)
-        tokens = Tokens()
+        tokens = Tokens(self._saw_step)
         tokens.job = GenerationJob(
             served=served,
             owner=self.owner,
@@ -332,6 +332,14 @@ class Call:
         self.state.admission.give(self._num_taken)
         self._num_taken = 0
 
+    def _saw_step(self, last: float | None, now: float) -> None:
+        """Measure the time to the first token, or since the last one."""
+        metrics = self.state.metrics
+        if last is None:
+            metrics.first_token_seconds.labels(self.model_name).observe(now - self.begin)
+        else:
+            metrics.token_seconds.labels(self.model_name).observe(now - last)
+
     def _count_job(self, job: Job) -> None:
         now = monotonic()
         started = job.started or now
@@ -347,17 +355,22 @@ class Tokens:
     job: GenerationJob
     """The job that gives the tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, saw_step: Callable[[float | None, float], None]) -> None:
         self.count = 0
         self.first_time: float | None = None
         """When the first token came."""
         self.has_ended = False
+        self._last_time: float | None = None
+        self._saw_step = saw_step
         self._queue: asyncio.Queue[list[GeneratedToken] | Exception | None] = asyncio.Queue()
 
     def add(self, tokens: list[GeneratedToken]) -> None:
         """Add the tokens of a step."""
+        now = monotonic()
+        self._saw_step(self._last_time, now)
+        self._last_time = now
         if self.first_time is None:
-            self.first_time = monotonic()
+            self.first_time = now
         self.count += len(tokens)
         self._queue.put_nowait(tokens)
 

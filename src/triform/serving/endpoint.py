@@ -140,7 +140,12 @@ class Endpoint:
             finally:
                 if is_admitted:
                     self._state.admission.leave()
-        except ApiError as error:
+        except (ClientGoneError, OSError):
+            raise
+        except Exception as given:
+            error = api_error(given)
+            if error is not given:
+                log.exception("request %s has failed", call.id)
             if error.status == 429:
                 self._state.metrics.rejected.labels(error.code or "overloaded").inc()
             return await self._send_error(call, error, send)

@@ -123,6 +123,7 @@ class Executor:
         """When the thread last began a round, or looked for work."""
         self._deliver = deliver
         self._max_running = max_running
+        self._cache_bytes = cache_bytes
         self._step_goal = step_goal
         self._on_death = on_death
         self._condition = threading.Condition()
@@ -234,21 +235,41 @@ class Executor:
         room = TOKEN_BUDGET
         if unread and num_decoding and lane.pace.step_seconds:
             room = lane.pace.tokens_in(lane.pace.step_seconds * (self._step_goal - 1))
-        lane.scheduler.token_budget = num_decoding + room
-        begin = monotonic()
+        scheduler = lane.scheduler
+        scheduler.token_budget = num_decoding + room
+        begin, num_before = monotonic(), scheduler.num_tokens_read
         try:
-            lane.scheduler.step()
-        except Exception as error:
-            log.exception("a step of %s has failed", lane.served.name)
-            for job in list(lane.running):
-                self._end(lane, job)
-                self._finish(job, error)
-            return
-        seconds = monotonic() - begin
+            scheduler.step()
+        except Exception:
+            log.exception("a step of %s has failed; each request takes it alone", lane.served.name)
+            self._step_alone(lane)
+        seconds, num_read = monotonic() - begin, scheduler.num_tokens_read - num_before - num_decoding
         if not unread:
             lane.pace.add_step(seconds)
         else:
-            lane.pace.add_tokens(room, max(seconds - lane.pace.step_seconds, 0.0) if num_decoding else seconds)
+            lane.pace.add_tokens(num_read, max(seconds - lane.pace.step_seconds, 0.0) if num_decoding else seconds)
+        self._deliver_tokens(lane)
+
+    def _step_alone(self, lane: Lane) -> None:
+        """Give each job a step by itself after a failed step, so that the job at fault fails alone."""
+        for job in list(lane.running):
+            alone = lane.served.model.new_scheduler(byte_budget=self._cache_bytes)
+            try:
+                for request in job.requests:
+                    lane.scheduler.withdraw(request)
+                    if not request.is_finished:
+                        alone.add(request)
+                alone.step()
+            except Exception as error:
+                lane.running.remove(job)
+                self._finish(job, error)
+                continue
+            for request in job.requests:
+                alone.withdraw(request)
+                if not request.is_finished:
+                    lane.scheduler.add(request)
+
+    def _deliver_tokens(self, lane: Lane) -> None:
         for job in list(lane.running):
             tokens = [token for request in job.requests for token in request.take_tokens()]
             if tokens and job.on_tokens is not None:

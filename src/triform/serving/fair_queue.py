@@ -29,7 +29,7 @@ class FairQueue(Generic[Item]):
         self._lines: dict[int, dict[str, deque[Item]]] = {}
         """Priority → owner → items in the order of arrival."""
         self._used: dict[str, float] = {}
-        """Owner → tokens taken. An owner who comes back begins at the least of the waiting owners."""
+        """Owner → tokens taken. An owner without waiting items begins again at the least of the others."""
 
     def __len__(self) -> int:
         return sum(len(line) for lines in self._lines.values() for line in lines.values())

@@ -1,4 +1,4 @@
-"""Jobs: what a request of a client asks of the executor, and what it is told."""
+"""Jobs: units of work for the executor, with callbacks for their results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -60,8 +61,14 @@ def with_changes(options: OptionsType, changes: Mapping[str, Any], task: str) ->
     if unknown:
         hints = "".join(f" For {name} take {ELSEWHERE[name]}." for name in unknown if name in ELSEWHERE)
         raise InputError(f"{task} has no option {', '.join(unknown)}.{hints} It has {', '.join(own)}.")
-    kinds = get_type_hints(type(options)) if changes else {}
+    kind: Any = type(options)
+    kinds = _types_of(kind) if changes else {}
     return replace(options, **{name: _checked(own[name], kinds[name], value) for name, value in changes.items()})
+
+
+@cache
+def _types_of(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _checked(option: Field[Any], kind: Any, value: Any) -> Any:

@@ -9,8 +9,8 @@ the second in the file's modification time is a seal: any other program that wri
 only a file with a broken seal is read and compared. `triform cache verify` finds bits that the disk itself lost, or
 that a program changed which then set the old time.
 
-Digests tell damage, not malice: whoever may write to the folder chooses the weights. So the folder must belong to the
-user or to root, and nobody else may write to it.
+Digests tell damage, not malice: a user with the right to write to the folder chooses the weights. So the folder must
+belong to the user or to root, and nobody else may write to it.
 
 `TRIFORM_CACHE` is the folder, by default `triform` in the user's cache folder; "off" disables the cache.
 `TRIFORM_CACHE_LIMIT` limits all files together, in gigabytes, by default 20.

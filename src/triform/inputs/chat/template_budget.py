@@ -148,7 +148,7 @@ class Budget:
 
 
 def _inner(value: Any) -> Iterator[Any] | None:
-    """Return the values in a container, keys included; None for a value that is no container."""
+    """Return the values in a container, keys included; None for any other value."""
     if isinstance(value, Namespace):
         raise TypeError("a namespace has no text")
     if isinstance(value, dict):

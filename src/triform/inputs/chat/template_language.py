@@ -69,7 +69,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         if isinstance(argument, tuple):
-            raise TypeError("a tuple is no key")
+            raise TypeError("a tuple cannot be a key")
         return super().getitem(obj, argument)
 
     def wrap_str_format(self, value: Any) -> Any:

@@ -85,6 +85,15 @@ class Backend(Protocol):
         ...
 
     @property
+    def num_ids(self) -> int:
+        """The number of ids: the greatest id of a token, and one."""
+        ...
+
+    def token_bytes(self, token: str) -> bytes | None:
+        """The bytes that a token adds inside a text, or None."""
+        ...
+
+    @property
     def special_tokens(self) -> Collection[str]:
         """Tokens that are not part of any text, such as the end of a text."""
         ...

@@ -1,7 +1,8 @@
 """The backend of the `tokenizers` library."""
 
+import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, Self, cast
@@ -10,6 +11,7 @@ import tokenizers
 
 from triform.errors import InputError, TokenizerError, TriformError
 from triform.inputs.text.backend import Side, Text, Tokens, shares
+from triform.inputs.text.token_bytes import byte_level, inside_text, spelled_byte
 
 NEAR = 16
 """Tokens behind a cut that are encoded with the tokens before it."""
@@ -135,6 +137,27 @@ class LibraryBackend:
     def token_of(self, id: int) -> str | None:
         found: str | None = self._tokenizer.id_to_token(id)
         return found
+
+    @cached_property
+    def num_ids(self) -> int:
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+    def token_bytes(self, token: str) -> bytes | None:
+        if "ByteLevel" in self._decoders:
+            return byte_level(token)
+        byte = spelled_byte(token) if "ByteFallback" in self._decoders else None
+        return self._inside_text(token) if byte is None else byte
+
+    @cached_property
+    def _decoders(self) -> frozenset[str]:
+        """The types of the decoder and of its parts."""
+        decoder = self._tokenizer.decoder
+        state = {} if decoder is None else json.loads(decoder.__getstate__())
+        return frozenset(part["type"] for part in (state, *state.get("decoders", ())) if part)
+
+    @cached_property
+    def _inside_text(self) -> Callable[[str], bytes | None]:
+        return inside_text(self.join)
 
     @cached_property
     def special_tokens(self) -> frozenset[str]:

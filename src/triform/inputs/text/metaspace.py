@@ -15,7 +15,7 @@ from triform.inputs.text.tokenizer_settings import TokenizerSettings
 NUM_EXTRA_IDS = 100
 MAX_EXTRA_IDS = 10_000
 UNKNOWN_LETTER = "\U0010fffe"
-"""A code point that is no character, so that no vocabulary has it."""
+"""A code point without a character, which no vocabulary has."""
 
 
 def extra_ids(settings: TokenizerSettings) -> list[str]:

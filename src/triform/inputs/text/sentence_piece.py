@@ -14,6 +14,7 @@ import tokenizers
 
 from triform.errors import TokenizerError
 from triform.inputs.text.backend import Side, Text, Tokens, shares
+from triform.inputs.text.token_bytes import inside_text, spelled_byte
 
 if TYPE_CHECKING:
     from sentencepiece import SentencePieceProcessor
@@ -119,6 +120,18 @@ class SentencePieceBackend:
 
     def token_of(self, id: int) -> str | None:
         return self.tokens.get(id)
+
+    @property
+    def num_ids(self) -> int:
+        return max(self.tokens, default=-1) + 1
+
+    def token_bytes(self, token: str) -> bytes | None:
+        byte = None if token in self._whole_tokens else spelled_byte(token)
+        return self._inside_text(token) if byte is None else byte
+
+    @cached_property
+    def _inside_text(self) -> Callable[[str], bytes | None]:
+        return inside_text(self.join)
 
     @cached_property
     def special_tokens(self) -> frozenset[str]:

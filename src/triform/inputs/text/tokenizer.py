@@ -246,6 +246,22 @@ class Tokenizer:
         """Token of an id in the spelling of the vocabulary, or None."""
         return self._backend.token_of(id)
 
+    def bytes_of_tokens(self) -> list[bytes]:
+        """List the bytes that each id adds inside a text; no bytes for special tokens and ids without a token."""
+        silent = {*self.special_tokens, *self._roles.values()}
+        tokens = map(self.token_of, range(self._backend.num_ids))
+        return [
+            b"" if token is None or token in silent else self._backend.token_bytes(token) or b"" for token in tokens
+        ]
+
+    def bytes_of(self, id: int) -> bytes:
+        """Return the bytes that an id adds inside a text; of a special token those of its name."""
+        token = self.token_of(id)
+        if token is None:
+            return b""
+        known = None if token in self.special_tokens else self._backend.token_bytes(token)
+        return known or token.encode()
+
     @property
     def special_tokens(self) -> Collection[str]:
         """Tokens that are not part of any text, such as the end of a text."""

@@ -61,7 +61,7 @@ OF_FILES = ("subfolder", "revision", "tokenizer_type", "gguf_file", "config")
 
 
 class TokenizerSettings(Settings):
-    """The settings of tokenizer_config.json and special_tokens_map.json, and of the caller, who wins."""
+    """The settings of tokenizer_config.json and special_tokens_map.json, and of the caller, which take precedence."""
 
     overrides: Mapping[str, Any]
     """The settings of the caller."""
@@ -208,8 +208,8 @@ def read_settings(checkpoint: Checkpoint, overrides: Mapping[str, Any] | None = 
         overrides: settings of the caller, as the keywords of `AutoTokenizer.from_pretrained`.
 
     Raises:
-        UnsupportedModelError: a file is no JSON object, special_tokens_map.json has an unknown key, or the caller
-            asks for other files.
+        UnsupportedModelError: a file does not hold a JSON object, special_tokens_map.json has an unknown key, or the
+            caller asks for other files.
     """
     overrides = {key: value for key, value in (overrides or {}).items() if key not in OF_DOWNLOADS}
     for key in OF_FILES:

@@ -3,6 +3,7 @@
 from triform.serving.endpoint import Route
 from triform.serving.routes import (
     cohere_embed,
+    description,
     health,
     hugging_face,
     inspection,
@@ -19,6 +20,7 @@ from triform.serving.routes import (
 
 ROUTES: tuple[Route, ...] = (
     *health.ROUTES,
+    *description.ROUTES,
     *openai_models.ROUTES,
     *openai_chat.ROUTES,
     *openai_completions.ROUTES,

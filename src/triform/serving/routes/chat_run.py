@@ -15,6 +15,7 @@ from triform.serving.routes.generated_text import GeneratedText, TokenText
 from triform.serving.routes.generation_fields import GenerationFields, limit_of, requests_for, settings_of, wrong
 from triform.serving.routes.openai_messages import Message, conversation, no_template
 from triform.serving.routes.openai_tools import Tools, read_tools
+from triform.serving.routes.structured_output import find_grammar, response_form
 from triform.serving.routes.tool_calls import ToolCall, ToolCallReader
 from triform.serving.routes.usage import num_cached, timings
 from triform.tasks.generative.text_generation import TextGeneration
@@ -43,6 +44,11 @@ class ChatFields(GenerationFields, kw_only=True, forbid_unknown_fields=True):
     chat_template_kwargs: dict[str, Any] | None = None
     documents: list[Any] | None = None
     reasoning_effort: str | None = None
+
+    @property
+    def limit_name(self) -> str:
+        """The field of the most new tokens."""
+        return "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
 
     def places(self) -> list[str]:
         """Name the place of each message in the body."""
@@ -156,6 +162,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
     continues = bool(fields.continue_final_message)
     if continues and fields.add_generation_prompt:
         raise wrong("continue_final_message", "expected without add_generation_prompt. Set one of them")
+    form = response_form(fields.response_format, fields.structured_outputs)
     size = num_characters([*chat.messages, *(chat.tools or ())])
     estimate = max(1, size // 4)
     call.take(estimate)
@@ -167,6 +174,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         ),
         size,
     )
+    grammar = await find_grammar(call, task.tokenizer, form, tools)
     batch = pack_texts([encoded])
     call.count_input(served, batch)
     call.take(max(0, batch.num_rows - estimate))
@@ -174,12 +182,14 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         task.model,
         batch,
         num_answers=fields.num_answers,
+        limit_name=fields.limit_name,
         log_probabilities=bool(fields.logprobs),
         num_alternatives=fields.top_logprobs or 0,
+        grammar=grammar,
         **settings,
         **limit,
     )
-    form = None if tools is None else tools.form
+    opening = "" if tools is None or tools.form is None else tools.form.opening
     choices = [
         Choice(
             index=index,
@@ -188,7 +198,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
                 stops=fields.stops,
                 end_tokens=requests[0].config.eos_token_id,
                 before=encoded.ids.tolist() if continues else (),
-                shown=[] if form is None else [t for t in task.tokenizer.special_tokens if t in form.opening],
+                shown=[token for token in task.tokenizer.special_tokens if token in opening],
             ),
             reader=None if tools is None else tools.reader(),
         )
@@ -215,9 +225,9 @@ def _limit(fields: ChatFields, model: Model, default: int) -> dict[str, Any]:
     first, second = fields.max_completion_tokens, fields.max_tokens
     if first is not None and second is not None and first != second:
         raise wrong("max_tokens", "expected the same as max_completion_tokens. Set one of them")
-    name, limit = ("max_tokens", second) if first is None else ("max_completion_tokens", first)
+    limit = second if first is None else first
     if limit is not None and limit < 1:
-        raise wrong(name, f"expected at least 1, got {limit}")
+        raise wrong(fields.limit_name, f"expected at least 1, got {limit}")
     known = model.generation_config
     if limit is None and (known.max_new_tokens is not None or known.max_length is not None):
         return {}

@@ -48,6 +48,7 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     logit_bias: dict[str, float] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
 
     top_k: int | None = None
     min_p: float | None = None
@@ -56,6 +57,7 @@ class GenerationFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     ignore_eos: bool | None = None
     stop_token_ids: list[int] | None = None
     priority: int | None = None
+    structured_outputs: dict[str, Any] | None = None
 
     cache_prompt: Any = None
     user: Any = None
@@ -151,7 +153,7 @@ def _logit_bias(fields: GenerationFields, model: Model) -> dict[int, float] | No
     """Read `{id as a text: bias}`.
 
     Raises:
-        ApiError: a key that is no id of the vocabulary, or a bias beyond 100.
+        ApiError: a key outside the vocabulary, or a bias beyond 100.
     """
     if not fields.logit_bias:
         return None
@@ -171,13 +173,16 @@ def limit_of(max_new_tokens: int | None, default: int) -> dict[str, Any]:
     return {"max_new_tokens": default, "at_context_end": "stop"}
 
 
-def requests_for(model: Model, batch: Batch, *, num_answers: int, **settings: Any) -> list[Request]:
+def requests_for(
+    model: Model, batch: Batch, *, num_answers: int, limit_name: str = "max_tokens", **settings: Any
+) -> list[Request]:
     """Make requests of prompts, `num_answers` for each, numbered prompt · num_answers + answer.
 
     Arguments:
         model: the model.
         batch: the prompts.
         num_answers: answers to each prompt.
+        limit_name: the field of the most new tokens, for errors.
         settings: of `settings_of` and `limit_of`, and other arguments of `Model.new_requests`.
 
     Raises:
@@ -192,12 +197,12 @@ def requests_for(model: Model, batch: Batch, *, num_answers: int, **settings: An
     except ContextLengthError as error:
         room = error.limit - error.num_tokens
         message = (
-            f"max_tokens: the prompt's {error.num_tokens} tokens and {settings.get('max_new_tokens')} new ones are "
+            f"{limit_name}: the prompt's {error.num_tokens} tokens and {settings.get('max_new_tokens')} new ones are "
             f"more than the model's context of {error.limit}. Shorten the prompt, or ask for at most "
             f"{max(room, 0)} new tokens."
         )
         limits = {"n_prompt_tokens": error.num_tokens, "n_ctx": error.limit}
-        raise ApiError(400, message, code="context_length_exceeded", param="max_tokens", extra=limits) from error
+        raise ApiError(400, message, code="context_length_exceeded", param=limit_name, extra=limits) from error
     except InputError as error:
         name, separator, rest = str(error).partition("=")
         if separator and name in NAMES:

@@ -7,7 +7,6 @@ from typing import Any
 from triform.errors import NonFiniteError
 from triform.generation import Score
 from triform.inputs import TextStream, Tokenizer
-from triform.inputs.text.token_bytes import token_bytes
 from triform.serving.routes.generated_text import TokenText
 
 IMPOSSIBLE = -9999.0
@@ -27,13 +26,13 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenText]) -> list[dic
 
 
 def _entry(tokenizer: Tokenizer, id: int, log_probability: float) -> dict[str, Any]:
-    own = token_bytes(tokenizer, id)
+    own = tokenizer.bytes_of(id)
     return {"token": token_name(tokenizer, id), "logprob": written(log_probability), "bytes": list(own)}
 
 
 def token_name(tokenizer: Tokenizer, id: int) -> str:
-    """Name a token by its text, or by its bytes where they are not text: two tokens have two names."""
-    own = token_bytes(tokenizer, id)
+    """Name a token by its text, or by its bytes if it is a part of a character: two tokens have two names."""
+    own = tokenizer.bytes_of(id)
     try:
         return own.decode()
     except UnicodeDecodeError:

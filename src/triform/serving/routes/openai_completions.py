@@ -14,12 +14,15 @@ from triform.serving.routes.chat_run import FINISH
 from triform.serving.routes.generated_text import GeneratedText
 from triform.serving.routes.generation_fields import GenerationFields, limit_of, requests_for, settings_of, wrong
 from triform.serving.routes.log_probabilities import completion_logprobs, prompt_tokens
-from triform.serving.routes.prompts import Prompt, encode_prompts, text_of
+from triform.serving.routes.prompts import Prompt, encode_prompts, prompts_of, text_of
+from triform.serving.routes.structured_output import find_grammar, response_form
 from triform.serving.routes.usage import num_cached, timings, usage
 from triform.serving.sse import event
 from triform.tasks.generative.text_generation import TextGeneration
 
 DEFAULT_TOKENS = 16
+ANSWER_SIZE = 200
+"""Size of the work of preparing an answer, as of so many characters."""
 
 
 class CompletionRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):
@@ -40,19 +43,30 @@ async def completions(call: Call, body: CompletionRequest) -> dict[str, Any] | S
     call.task_name = task.name
     settings = settings_of(body, task.model)
     _check(body)
+    num_prompts = len(prompts_of(body.prompt))
+    call.check_count(num_prompts, "prompt")
+    if num_prompts * body.num_answers > call.settings.max_inputs:
+        raise wrong("n", f"expected at most {call.settings.max_inputs} answers to all prompts. Send fewer prompts")
+    form = response_form(body.response_format, body.structured_outputs)
+    grammar = await find_grammar(call, task.tokenizer, form, None)
     batch = await encode_prompts(call, served, task, body.prompt)
-    requests: list[Request] = []
-    if body.max_tokens != 0:
-        requests = requests_for(
-            task.model,
-            batch,
-            num_answers=body.num_answers,
-            log_probabilities=body.logprobs is not None,
-            num_alternatives=body.logprobs or 0,
-            **settings,
-            **limit_of(body.max_tokens, DEFAULT_TOKENS),
-        )
-    writer = CompletionWriter(call, served, task, body, batch, requests)
+
+    def prepare() -> CompletionWriter:
+        requests: list[Request] = []
+        if body.max_tokens != 0:
+            requests = requests_for(
+                task.model,
+                batch,
+                num_answers=body.num_answers,
+                log_probabilities=body.logprobs is not None,
+                num_alternatives=body.logprobs or 0,
+                grammar=grammar,
+                **settings,
+                **limit_of(body.max_tokens, DEFAULT_TOKENS),
+            )
+        return CompletionWriter(call, served, task, body, batch, requests)
+
+    writer = await call.in_pool(prepare, num_prompts * body.num_answers * ANSWER_SIZE)
     writer.begin()
     return Stream(writer.events()) if body.stream else await writer.answer()
 

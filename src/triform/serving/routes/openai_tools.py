@@ -21,19 +21,22 @@ class Tools:
     """As the template gets them."""
     callable: Mapping[str, Mapping[str, Any]]
     """Name → function, of the tools that may be called."""
+    places: Mapping[str, str]
+    """Name → place in the body, for errors."""
     must_call: bool = False
     """Whether the answer is a call and nothing else."""
     form: CallForm | None = None
     """How the model writes a call; None if its template writes no JSON."""
+    is_textual: bool = False
+    """Whether the form has no special token, so that a grammar of texts can describe it."""
     most: int | None = None
     """The most calls of an answer; None for any number."""
 
     def reader(self) -> ToolCallReader | None:
-        """Make the reader of an answer; None where no call can come."""
-        form = CallForm() if self.must_call else self.form
-        if not self.callable or form is None:
+        """Make the reader of an answer; None where calls cannot be told from text."""
+        if self.form is None:
             return None
-        return ToolCallReader(form=form, names=self.callable, most=1 if self.must_call else self.most)
+        return ToolCallReader(form=self.form, names=self.callable, most=1 if self.must_call else self.most)
 
 
 def read_tools(
@@ -64,11 +67,18 @@ def read_tools(
     names, must_call = _read_choice(choice, functions)
     if not names:
         return None
+    special = task.tokenizer.special_tokens
+    form = find_form(task.chat_template, special)
+    is_textual = form is not None and not any(token in form.opening + form.closing for token in special)
+    if must_call and not is_textual:
+        form, is_textual = CallForm(arguments="arguments" if form is None else form.arguments), True
     return Tools(
         given=[_without_null(tool) for tool in tools],
         callable={name: functions[name] for name in names},
+        places={name: f"tools[{number}]" for number, name in enumerate(functions)},
         must_call=must_call,
-        form=find_form(task.chat_template, task.tokenizer.special_tokens),
+        form=form,
+        is_textual=is_textual,
         most=1 if is_parallel is False else None,
     )
 

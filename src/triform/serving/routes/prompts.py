@@ -47,7 +47,6 @@ async def encode_prompts(call: Call, served: ServedModel, task: TextGeneration, 
         ContextLengthError: a prompt does not fit.
     """
     prompts = prompts_of(given)
-    call.check_count(len(prompts), "prompt")
     size = sum(map(len, prompts))
     is_text = isinstance(prompts[0], str)
     estimate = max(1, size // 4 if is_text else size)

@@ -59,6 +59,10 @@ class ResponseChat(ChatFields, kw_only=True):
 
     origins: list[str]
 
+    @property
+    def limit_name(self) -> str:
+        return "max_output_tokens"
+
     def places(self) -> list[str]:
         return self.origins
 
@@ -91,10 +95,19 @@ def chat_fields(body: ResponseRequest) -> ResponseChat:
         parallel_tool_calls=body.parallel_tool_calls,
         temperature=body.temperature,
         top_p=body.top_p,
+        response_format=_format(body),
         stream=body.stream,
         stream_options=body.stream_options,
         reasoning_effort=(body.reasoning or {}).get("effort"),
     )
+
+
+def _format(body: ResponseRequest) -> dict[str, Any] | None:
+    """Nest a flat format as chat does."""
+    given = None if body.text is None else body.text.format
+    if given is None or given.get("type") != "json_schema":
+        return given
+    return {"type": "json_schema", "json_schema": {name: value for name, value in given.items() if name != "type"}}
 
 
 def _messages(body: ResponseRequest) -> tuple[list[Message], list[str]]:

@@ -7,7 +7,7 @@ around the call's JSON is the form.
 import json
 import uuid
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple
 
@@ -85,11 +85,15 @@ def _refuse(name: str) -> None:
 class Place(Enum):
     """Where a reader is in the text."""
 
+    START = auto()
+    """Before any letter, where calls have no opening."""
     TEXT = auto()
     CALL = auto()
     """Behind the opening of a call."""
     CLOSING = auto()
     """Behind the JSON of a call."""
+    AFTER = auto()
+    """Behind a call, before any letter."""
 
 
 @dataclass(kw_only=True)
@@ -109,7 +113,10 @@ class ToolCallReader:
     """Calls read so far."""
     _held: str = ""
     """Text not yet told apart."""
-    _place: Place = Place.TEXT
+    _place: Place = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._place = Place.TEXT if self.form.opening else Place.START
 
     @property
     def is_done(self) -> bool:
@@ -125,8 +132,10 @@ class ToolCallReader:
         while goes_on and not self.is_done:
             before = self._place
             match before:
+                case Place.START | Place.AFTER:
+                    self._begin(before)
                 case Place.TEXT:
-                    content.append(self._take_text(is_end))
+                    content.append(self._take_text())
                 case Place.CALL:
                     calls += self._take_call()
                 case Place.CLOSING:
@@ -137,18 +146,19 @@ class ToolCallReader:
             self._held = ""
         return "".join(content), calls
 
-    def _take_text(self, is_end: bool) -> str:
+    def _begin(self, place: Place) -> None:
+        """Find out what comes first: a call without an opening, or text. Spaces behind a call belong to neither."""
+        begin = self._held.lstrip(FILLING)
+        if begin:
+            is_call = place is Place.START and begin.startswith("{")
+            self._place = Place.CALL if is_call else Place.TEXT
+        if place is Place.AFTER or self._place is Place.CALL:
+            self._held = begin
+
+    def _take_text(self) -> str:
         """Take the text before the next call."""
         opening, text = self.form.opening, self._held
-        if self.num_calls:
-            text = text.lstrip(FILLING)
         if not opening:
-            begin = text.lstrip()
-            if begin.startswith("{"):
-                self._held, self._place = begin, Place.CALL
-                return ""
-            if not begin and not is_end:
-                return ""
             self._held = ""
             return text
         place = text.find(opening)
@@ -177,9 +187,9 @@ class ToolCallReader:
         if text.startswith("{"):
             self._held, self._place = text, Place.CALL
         elif closing and text.startswith(closing):
-            self._held, self._place = text.removeprefix(closing), Place.TEXT
+            self._held, self._place = text.removeprefix(closing), Place.AFTER
         elif is_end or (text and not closing.startswith(text)):
-            self._held, self._place = text, Place.TEXT
+            self._place = Place.AFTER
 
     def _call_of(self, found: Any) -> ToolCall | None:
         if not isinstance(found, dict) or found.get("name") not in self.names:

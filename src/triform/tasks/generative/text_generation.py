@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from triform import spec
+from triform.errors import InputError
 from triform.families import Config
-from triform.generation import Completion, Request
+from triform.generation import Completion, Grammar, Request
 from triform.generation.config import MAX_NEW_TOKENS
 from triform.inputs import Batch, EncodedText, LongInput, pack_texts
 from triform.inputs.chat.template import Chat, ChatTemplate, Message
@@ -28,6 +29,10 @@ class TextGenerationOptions(GenerationOptions):
     num_return_sequences: int = option(1, "Answers to each prompt, when drawing or with beams.", minimum=1)
     stop: str | Sequence[str] | None = option(None, "What is added ends before the first of these texts.")
     details: bool = option(False, "Whether the answer also says what ended it, and how probable each token was.")
+    schema: Mapping[str, Any] | None = option(
+        None, "JSON Schema that what is added follows, as JSON that fits it, unless a limit ends it."
+    )
+    regex: str | None = option(None, "Regular expression that the whole of what is added matches.")
     continue_final_message: bool | None = option(
         None, "Whether a conversation's last message goes on; by default the assistant's does, and another is answered."
     )
@@ -110,11 +115,27 @@ class TextGeneration(GenerativeTask[list[dict[str, Any]]]):
         room: int = max(limit - options.max_new_tokens, 1)
         return room
 
+    def check_options(self, options: TextGenerationOptions) -> None:
+        self.grammar(options)
+
+    def grammar(self, options: TextGenerationOptions) -> Grammar | None:
+        """Compile the grammar of answers: of `schema`, or `regex`; None without one.
+
+        Raises:
+            InputError: both are set, or one cannot be enforced.
+        """
+        if options.schema is not None and options.regex is not None:
+            raise InputError("schema, regex: an answer follows one of them. Leave the other out.")
+        if options.schema is not None:
+            return Grammar.of_json_schema(options.schema, self.tokenizer)
+        return None if options.regex is None else Grammar.of_regex(options.regex, self.tokenizer)
+
     def requests(self, batch: Batch, options: TextGenerationOptions) -> list[Request]:
         return self.model.new_requests(
             batch,
             num_return_sequences=options.num_return_sequences,
             log_probabilities=options.details,
+            grammar=self.grammar(options),
             stop_strings=options.stop,
             **options.settings(),
         )
@@ -140,12 +161,16 @@ class TextGeneration(GenerativeTask[list[dict[str, Any]]]):
 
     def _continued(self, text: EncodedText, ids: list[int], options: TextGenerationOptions) -> Generated:
         messages = text.messages
+        # Spaces that a grammar asks for stay.
+        decode = self.tokenizer.decode
+        if options.schema is not None or options.regex is not None:
+            decode = partial(decode, clean_up=False)
         if messages is None or _continues(messages, options):
             # A token may decode differently behind its neighbours, so prompt and answer are decoded together.
-            prompt = self.tokenizer.decode(text.ids.tolist())
-            added = self.tokenizer.decode([*text.ids.tolist(), *ids])[len(prompt) :]
+            prompt = decode(text.ids.tolist())
+            added = decode([*text.ids.tolist(), *ids])[len(prompt) :]
         else:
-            added = self.tokenizer.decode(ids)
+            added = decode(ids)
         stops = [options.stop] if isinstance(options.stop, str) else options.stop or ()
         ends = [added.find(stop) for stop in stops if stop in added]
         added = added[: min(ends, default=len(added))]
