@@ -77,7 +77,7 @@ class Schemas:
     def _integer(self, depth: int) -> dict[str, Any]:
         pick = self._random
         low = pick.randrange(-1000, 1000)
-        bounds = pick.choice(
+        bounds: dict[str, Any] = pick.choice(
             [
                 {"minimum": low, "maximum": low + pick.randrange(2000)},
                 {"exclusiveMinimum": low, "exclusiveMaximum": low + 2 + pick.randrange(50)},

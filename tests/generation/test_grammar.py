@@ -5,6 +5,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_schemas_are_bounded_before_they_are_compiled(writer: Writer) -> None:
     with pytest.raises(InputError, match="combinations of alternatives"):
         Grammar.of_json_schema({"$defs": definitions, "$ref": "#/$defs/d0"}, writer.tokenizer)
     assert time.perf_counter() - begin < 0.5
-    many = {"properties": {f"a{number}": {} for number in range(4000)}}
+    many: dict[str, Any] = {"properties": {f"a{number}": {} for number in range(4000)}}
     begin = time.perf_counter()
     with pytest.raises(InputError, match="grammar size"):
         Grammar.of_json_schema(many, writer.tokenizer)
@@ -204,7 +205,7 @@ def test_each_kind_of_grammar(writer: Writer) -> None:
     close = {id: 20 for id, own in enumerate(tokenizer.bytes_of_tokens()) if own in (b"}", b"]", b'"')}
     [text] = writer.texts(Grammar.of_json_object(tokenizer), logit_bias=close)
     assert isinstance(json.loads(text), dict)
-    for wrong, message in (
+    cases: list[tuple[Callable[[], object], str]] = [
         (lambda: Grammar.of_choices([], tokenizer), "choices: expected a list of one or more texts"),
         (lambda: Grammar.of_choices(["a", ""], tokenizer), "choices: expected a list"),
         (lambda: Grammar.of_choices("ab", tokenizer), "choices: expected a list"),
@@ -216,7 +217,8 @@ def test_each_kind_of_grammar(writer: Writer) -> None:
         (lambda: Grammar.of_regex("()", tokenizer), "regex: only the empty text follows it"),
         (lambda: Grammar.of_lark("start: nothing", tokenizer), "grammar: .*unknown name"),
         (lambda: Grammar.of_lark("x" * 70_000, tokenizer), "grammar: 70,000 bytes"),
-    ):
+    ]
+    for wrong, message in cases:
         with pytest.raises(InputError, match=message):
             wrong()
 
@@ -298,9 +300,14 @@ def test_the_limit_of_the_lexer_is_that_of_one_answer(writer: Writer, monkeypatc
     pattern = "(ab|ba|cc){1,200}x[0-9]{3,50}"
     settings = {"max_new_tokens": 30}
     expected = [writer.texts(Grammar.of_regex(pattern, writer.tokenizer), seed=seed, **settings) for seed in range(6)]
-    renewed = []
+    renewed: list[Grammar] = []
     renew = Grammar.renew
-    monkeypatch.setattr(Grammar, "renew", lambda own: renewed.append(1) or renew(own))
+
+    def renew_and_note(own: Grammar) -> Any:
+        renewed.append(own)
+        return renew(own)
+
+    monkeypatch.setattr(Grammar, "renew", renew_and_note)
     monkeypatch.setattr(grammar, "MAX_LEXER_STATES", 45)
     compiled = Grammar.of_regex(pattern, writer.tokenizer)
     assert [writer.texts(compiled, seed=seed, **settings) for seed in range(6)] == expected

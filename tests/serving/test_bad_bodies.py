@@ -1,4 +1,4 @@
-"""Every route, asked with bodies that are no request: a 4xx in the form of its clients within two seconds.
+"""Every route, asked with malformed bodies: a 4xx in the form of its clients within two seconds.
 
 Paths of one meaning behave alike, with and without a key, and health alone is open.
 """

@@ -148,7 +148,7 @@ def test_a_folder_that_others_may_write_to_is_not_trusted(
     assert cache.stat().st_mode & 0o777 == 0o700
     [file] = files(cache)
     forged(file, lambda known, header, body: (-0.5 * np.frombuffer(body, np.float32)).astype(np.float32).tobytes())
-    assert not np.array_equal(answer(model), expected)  # whoever may write there chooses the weights
+    assert not np.array_equal(answer(model), expected)  # a user with the right to write there chooses the weights
     for mode in (0o770, 0o777, 0o1777):
         cache.chmod(mode)
         with pytest.warns(CacheWarning, match="Others may write to .* the packed cache is off"):

@@ -8,10 +8,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route as StarletteRoute
 from starlette.types import Receive, Scope, Send
 
-from triform.serving.call import Call, State
+from triform.serving.call import Call
 from triform.serving.endpoint import Endpoint, Route
 from triform.serving.errors import ApiError
 from triform.serving.routes import ROUTES
+from triform.serving.state import State
 
 PLACES = {"model": "{model:path}"}
 

@@ -3,22 +3,20 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import Executor as Pool
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, TypeVar
 
 from triform.errors import InputError
-from triform.generation import GeneratedToken, Request, Score
+from triform.generation import Request, Score
 from triform.inputs import Batch, EncodedText, LongInput
-from triform.serving.admission import Admission
 from triform.serving.errors import ApiError, Dialect
-from triform.serving.executor import Executor
 from triform.serving.jobs import GenerationJob, Job, PassJob, Scoring, Step
-from triform.serving.metrics import Metrics
-from triform.serving.models import Registry, ServedModel
+from triform.serving.models import ServedModel
 from triform.serving.settings import Settings
+from triform.serving.state import State
+from triform.serving.tokens import Tokens
 from triform.tasks import Task
 from triform.tasks.generative.generative_task import GenerativeTask
 from triform.tasks.options import with_changes
@@ -32,47 +30,6 @@ SMALL = 2000
 """Characters that are tokenized on the event loop; more go to the pool. A change of threads costs as much as them."""
 PART_TOKENS = 256
 """Tokens of the parts in which a batch goes to the executor, so that small jobs pass between them."""
-
-
-@dataclass(kw_only=True)
-class Status:
-    """Whether the server takes requests."""
-
-    problem: str | None = "The models are loading."
-    """Why not, or None."""
-    num_open: int = 0
-    """Requests in flight."""
-    is_idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-@dataclass(kw_only=True)
-class State:
-    """What all calls share."""
-
-    settings: Settings
-    status: Status
-    registry: Registry
-    executor: Executor
-    admission: Admission
-    metrics: Metrics
-    pool: Pool
-    """Threads for tokenizing, templates and large answers."""
-
-    def watch(self) -> None:
-        """Add the gauges of what the server holds."""
-        lanes = list(self.executor.lanes.values())
-        gauges = {
-            "triform_requests_in_flight": ("Requests that wait or run.", lambda: self.admission.num_requests),
-            "triform_queued_tokens": ("Tokens of requests that wait or run.", lambda: self.admission.num_tokens),
-            "triform_sequences_running": ("Sequences that generate.", lambda: sum(lane.num_running for lane in lanes)),
-            "triform_jobs_waiting": (
-                "Jobs that wait for the machine.",
-                lambda: sum(len(lane.waiting) + len(lane.passes) for lane in lanes),
-            ),
-        }
-        for name, (help, read) in gauges.items():
-            self.metrics.watch(name, help, read)
-        self.metrics.watch_process()
 
 
 @dataclass(kw_only=True)
@@ -347,48 +304,6 @@ class Call:
         self.inference_seconds += (job.ended or now) - started
         if job.started is not None:
             self.stage = "running"
-
-
-class Tokens:
-    """The tokens of a job, step by step; an asynchronous iterator of lists."""
-
-    job: GenerationJob
-    """The job that gives the tokens."""
-
-    def __init__(self, saw_step: Callable[[float | None, float], None]) -> None:
-        self.count = 0
-        self.first_time: float | None = None
-        """When the first token came."""
-        self.has_ended = False
-        self._last_time: float | None = None
-        self._saw_step = saw_step
-        self._queue: asyncio.Queue[list[GeneratedToken] | Exception | None] = asyncio.Queue()
-
-    def add(self, tokens: list[GeneratedToken]) -> None:
-        """Add the tokens of a step."""
-        now = monotonic()
-        self._saw_step(self._last_time, now)
-        self._last_time = now
-        if self.first_time is None:
-            self.first_time = now
-        self.count += len(tokens)
-        self._queue.put_nowait(tokens)
-
-    def end(self, result: Exception | None) -> None:
-        """End the iterator, with the error if there is one."""
-        self.has_ended = True
-        self._queue.put_nowait(result)
-
-    def __aiter__(self) -> "Tokens":
-        return self
-
-    async def __anext__(self) -> list[GeneratedToken]:
-        found = await self._queue.get()
-        if found is None:
-            raise StopAsyncIteration
-        if isinstance(found, Exception):
-            raise found
-        return found
 
 
 def _settle(future: "asyncio.Future[Any]", result: Any) -> None:

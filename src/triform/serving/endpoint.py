@@ -22,8 +22,9 @@ from starlette.types import Receive, Scope, Send
 
 from triform.serving import sse
 from triform.serving.body import ClientGoneError, decode_body, keys_of, read_body
-from triform.serving.call import Call, Handler, State
+from triform.serving.call import Call, Handler
 from triform.serving.errors import ApiError, Dialect, api_error, unavailable
+from triform.serving.state import State
 
 log = logging.getLogger("triform.serving")
 access = logging.getLogger("triform.access")

@@ -18,12 +18,12 @@ import uvicorn
 from triform.errors import InputError
 from triform.serving.admission import Admission
 from triform.serving.app import make_app
-from triform.serving.call import State, Status
 from triform.serving.executor import Executor
 from triform.serving.metrics import Metrics
 from triform.serving.models import Registry
 from triform.serving.protocol import LimitedProtocol
 from triform.serving.settings import Settings
+from triform.serving.state import State, Status
 
 log = logging.getLogger("triform.serving")
 

@@ -9,7 +9,7 @@ from triform.generation import FinishReason, GeneratedToken, Request
 from triform.inputs import pack_texts
 from triform.inputs.chat.template import Chat
 from triform.model import Model
-from triform.serving.call import Call, Tokens, first_error
+from triform.serving.call import Call, first_error
 from triform.serving.models import ServedModel, has_chat_template
 from triform.serving.routes.generated_text import GeneratedText, TokenText
 from triform.serving.routes.generation_fields import GenerationFields, limit_of, requests_for, settings_of, wrong
@@ -18,6 +18,7 @@ from triform.serving.routes.openai_tools import Tools, read_tools
 from triform.serving.routes.structured_output import find_grammar, response_form
 from triform.serving.routes.tool_calls import ToolCall, ToolCallReader
 from triform.serving.routes.usage import num_cached, timings
+from triform.serving.tokens import Tokens
 from triform.tasks.generative.text_generation import TextGeneration
 from triform.tasks.runner import num_characters
 

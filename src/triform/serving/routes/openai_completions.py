@@ -7,7 +7,7 @@ from typing import Any
 
 from triform.generation import Request, Score
 from triform.inputs import Batch
-from triform.serving.call import Call, Tokens
+from triform.serving.call import Call
 from triform.serving.endpoint import Route, Stream
 from triform.serving.models import ServedModel
 from triform.serving.routes.chat_run import FINISH
@@ -18,6 +18,7 @@ from triform.serving.routes.prompts import Prompt, encode_prompts, prompts_of, t
 from triform.serving.routes.structured_output import find_grammar, response_form
 from triform.serving.routes.usage import num_cached, timings, usage
 from triform.serving.sse import event
+from triform.serving.tokens import Tokens
 from triform.tasks.generative.text_generation import TextGeneration
 
 DEFAULT_TOKENS = 16

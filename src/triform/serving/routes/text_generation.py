@@ -12,7 +12,7 @@ import msgspec
 
 from triform.generation import FinishReason
 from triform.inputs import Batch, EncodedText
-from triform.serving.call import Call, Tokens
+from triform.serving.call import Call
 from triform.serving.endpoint import Route, Stream
 from triform.serving.errors import ApiError, Dialect
 from triform.serving.models import ServedModel
@@ -20,6 +20,7 @@ from triform.serving.parameters import options_of
 from triform.serving.routes.generated_text import GeneratedText
 from triform.serving.sse import event
 from triform.serving.texts import cut_text, text_task
+from triform.serving.tokens import Tokens
 from triform.tasks.generative.text_generation import TextGeneration, TextGenerationOptions
 from triform.tasks.options import with_changes
 from triform.tasks.runner import num_characters

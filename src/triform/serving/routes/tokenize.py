@@ -12,7 +12,6 @@ import msgspec
 
 from triform.inputs import EncodedText, Tokenizer
 from triform.inputs.chat.template import Chat
-from triform.inputs.text.token_bytes import token_bytes
 from triform.serving.call import Call
 from triform.serving.endpoint import Form, Route
 from triform.serving.errors import ApiError, Dialect
@@ -124,7 +123,7 @@ async def tokenize_content(call: Call, body: ContentRequest) -> dict[str, Any]:
 
 def _piece(tokenizer: Tokenizer, id: int) -> str | list[int]:
     """Return the text of a token, or its bytes where they are a part of a character."""
-    own = token_bytes(tokenizer, id)
+    own = tokenizer.bytes_of(id)
     try:
         return own.decode()
     except UnicodeDecodeError:

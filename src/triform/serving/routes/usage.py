@@ -5,7 +5,7 @@ from time import monotonic
 from typing import Any
 
 from triform.generation import Request
-from triform.serving.call import Tokens
+from triform.serving.tokens import Tokens
 
 
 def num_cached(requests: Sequence[Request], num_prompts: int) -> int:
