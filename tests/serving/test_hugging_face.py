@@ -1,6 +1,7 @@
 """Hugging Face's inference: each method of InferenceClient, sync and async, against the pipeline."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_zero_shot_classification(small: Running, multi_label: bool) -> None:
     ]
 
 
+def test_many_labels_of_a_long_text_are_refused_before_they_are_read(small: Running) -> None:
+    for labels in (["cat"] * 2000, "cat," * 2000, ["cat"] * 3000):
+        body = {"inputs": "the cat " * 20_000, "parameters": {"candidate_labels": labels}}
+        begin = time.monotonic()
+        answer = httpx.post(f"{small.url}/models/nli", json=body)
+        assert time.monotonic() - begin < 2
+        assert answer.status_code == 422
+
+
 def test_older_clients_get_the_older_shape(small: Running) -> None:
     body = {"inputs": CONTEXT, "parameters": {"candidate_labels": ["cat", "dog"]}}
     headers = {"User-Agent": "unknown/None; hf_hub/1.1.9; python/3.11"}
@@ -177,6 +187,8 @@ def test_feature_extraction(server: Running, small: Running) -> None:
     assert np.array_equal(several, expected(server, "minilm", "sentence-embedding", ["A cat.", "猫"]))
     raw = both(small.url, "sentences", lambda client: client.feature_extraction("a cat", normalize=False))
     assert np.array_equal(raw, expected(small, "sentences", "sentence-embedding", ["a cat"], normalize=False))
+    pooled = both(small.url, "bare", lambda client: client.feature_extraction("a cat"), "/pipeline/embed")
+    assert np.array_equal(pooled, expected(small, "bare", "sentence-embedding", ["a cat"]))
     tokens = both(small.url, "bare", lambda client: client.feature_extraction("the cat sat"))
     assert np.array_equal(tokens, expected(small, "bare", "feature-extraction", "the cat sat"))
 

@@ -109,6 +109,20 @@ def test_prompts_are_cut_at_the_beginning(server: Running) -> None:
     assert answer.headers["x-truncated-tokens"] == str(len(encoded.ids) - 3)
 
 
+@pytest.mark.parametrize(
+    ("grammar", "options"),
+    [
+        ({"type": "regex", "value": "(a|b){4} (c|d)"}, {"regex": "(a|b){4} (c|d)"}),
+        ({"type": "json", "value": {"enum": ["red", "blue"]}}, {"schema": {"enum": ["red", "blue"]}}),
+    ],
+)
+def test_grammars(server: Running, grammar: Any, options: Any) -> None:
+    client = InferenceClient(model=f"{server.url}/models/story")
+    expected = pipeline(server, **options)["generated_text"]
+    assert client.text_generation(PROMPT, grammar=grammar, **PARAMETERS) == expected
+    assert "".join(client.text_generation(PROMPT, grammar=grammar, stream=True, **PARAMETERS)) == expected
+
+
 def test_conversations(small: Running) -> None:
     parameters = {"max_new_tokens": 6, "seed": 1, "temperature": 0.9}
     task = small.registry.models["chat"].task("text-generation")
@@ -129,7 +143,9 @@ def test_conversations(small: Running) -> None:
         ({"temperature": -1}, "temperature"),
         ({"best_of": 2}, "parameters.best_of"),
         ({"watermark": True}, "parameters.watermark"),
-        ({"grammar": {"type": "json", "value": {}}}, "parameters.grammar"),
+        ({"grammar": {"type": "lark", "value": "x"}}, "parameters.grammar"),
+        ({"grammar": {"type": "json", "value": {"not": {}}}}, "not"),
+        ({"grammar": {"type": "regex", "value": "("}}, "regex"),
         ({"decoder_input_details": True}, "parameters.decoder_input_details"),
         ({"top_n_tokens": 2}, "parameters.top_n_tokens"),
         ({"adapter_id": "x"}, "parameters.adapter_id"),

@@ -122,6 +122,7 @@ class Call:
         *,
         priority: int = 0,
         encode: Callable[[Sequence[Any], Any], Batch] | None = None,
+        size: int | None = None,
         **options: Any,
     ) -> list[Any]:
         """Answer inputs by a task, all of them in order.
@@ -132,6 +133,7 @@ class Call:
             inputs: one or more inputs, as the task reads them.
             priority: lower values go first.
             encode: takes the place of `task.preprocess`, for inputs of another kind.
+            size: characters of all sequences, where several of them repeat a text of an input.
             options: the task's own; None leaves an option as it is.
 
         Raises:
@@ -140,7 +142,7 @@ class Call:
         chosen = with_changes(task.options, {k: v for k, v in options.items() if v is not None}, task.name)
         self.task_name = task.name
         groups = [[one] for one in inputs] if task.several_sequences else [list(inputs)]
-        size = num_characters(list(inputs))
+        size = num_characters(list(inputs)) if size is None else size
         with_estimate = max(1, size // 4)
         self.take(with_estimate)
         begin = monotonic()
@@ -149,7 +151,8 @@ class Call:
             task.check_options(chosen)
             return [(encode or task.preprocess)(group, chosen) for group in groups]
 
-        batches = await self.in_pool(prepare, size)
+        # A grammar of an answer takes longer to compile than its characters tell.
+        batches = await self.in_pool(prepare, SMALL + 1 if isinstance(task, GenerativeTask) else size)
         self.tokenization_seconds += monotonic() - begin
         for batch in batches:
             self.count_input(served, batch)
@@ -172,7 +175,7 @@ class Call:
     ) -> Any:
         """Run the forward pass of a task in the executor, in shared passes, and return its tensors."""
         if isinstance(task, GenerativeTask):
-            requests = task.requests(batch, options)
+            requests = await self.in_pool(lambda: task.requests(batch, options), SMALL + 1)
             async with self.generation(served, requests, priority=priority) as tokens:
                 async for _ in tokens:
                     pass

@@ -23,6 +23,7 @@ from triform.serving.texts import encoder, naming, prompt_of, side_of, text_task
 from triform.spec import SequenceHead
 from triform.tasks import Task, find_task
 from triform.tasks.generative.generative_task import GenerativeTask
+from triform.tasks.runner import num_characters
 from triform.tasks.sequence_level.sentence_embedding import SentenceEmbedding
 from triform.tasks.sequence_level.sentence_settings import MODULES
 from triform.tasks.text_task import TextOptions
@@ -81,10 +82,8 @@ async def answer(call: Call, body: PipelineRequest) -> Any:
         head = served.model.spec.head
         assert isinstance(head, SequenceHead)
         options["top_k"] = len(head.labels)
-    if name == "zero-shot-classification":
-        labels = options.get("candidate_labels", ())
-        call.check_count(len(labels) * len(inputs) if isinstance(labels, list) else 1, "parameters.candidate_labels")
-    answers = await call.answers(served, task, inputs, **options)
+    size = num_characters(inputs) * _num_copies(call, name, inputs, options)
+    answers = await call.answers(served, task, inputs, size=size, **options)
     if name == "zero-shot-classification" and _reads_lists(call.headers.get("user-agent", "")):
         answers = [
             [{"label": label, "score": score} for label, score in zip(each["labels"], each["scores"], strict=True)]
@@ -145,6 +144,23 @@ def _check_flat(body: PipelineRequest, name: str) -> None:
         raise ApiError(400, f"{each}: {name} has no such field. Its options go into parameters.", param=each)
 
 
+def _num_copies(call: Call, name: str, inputs: list[Any], options: Mapping[str, Any]) -> int:
+    """Count the sequences that repeat a text of an input: one for each label, or for each document.
+
+    Raises:
+        ApiError: too many labels.
+    """
+    if name == "zero-shot-classification":
+        labels = options.get("candidate_labels")
+        count = labels.count(",") + 1 if isinstance(labels, str) else len(labels) if isinstance(labels, list) else 1
+        call.check_count(count, "parameters.candidate_labels")
+        return count
+    if name == "text-ranking":
+        found = [each.get("documents") for each in inputs if isinstance(each, dict)]
+        return max((len(documents) for documents in found if isinstance(documents, list)), default=1) or 1
+    return 1
+
+
 def _inputs(call: Call, task: Task[Any, Any], given: Any) -> tuple[bool, list[Any]]:
     """Read one input, or a list of them → whether it is one, and the list."""
     is_one = task.is_one(given, task.options)
@@ -199,7 +215,8 @@ async def _vectors(call: Call, served: ServedModel, body: PipelineRequest, param
         raise ApiError(400, "encoding_format: expected float, the only one here.", param="encoding_format")
     side = side_of(flat.truncation_direction)
     embedding = served.tasks.get(SentenceEmbedding.name)
-    if isinstance(embedding, SentenceEmbedding) and embedding.recipe.checkpoint.has(MODULES):
+    wants_one = find_task(call.path.get("task", "feature-extraction")) is SentenceEmbedding
+    if isinstance(embedding, SentenceEmbedding) and (wants_one or embedding.recipe.checkpoint.has(MODULES)):
         is_one, inputs = _inputs(call, embedding, body.inputs)
         with naming("truncate_dim", "dimensions"):
             return await call.answers(

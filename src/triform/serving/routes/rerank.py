@@ -114,7 +114,8 @@ async def _rank(
     if top_n is not None and top_n < 1:
         raise ApiError(400, f"top_n: expected at least 1, got {top_n}.", param="top_n")
     given = {"query": query, "documents": texts}
-    [answer] = await call.answers(served, served.task(RANKING), [given], top_k=top_n, **options)
+    size = len(query) * len(texts) + sum(map(len, texts))
+    [answer] = await call.answers(served, served.task(RANKING), [given], size=size, top_k=top_n, **options)
     return [{name: each[name] for name in ("index", "score", "text") if name in each} for each in answer]
 
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import msgspec
 
-from triform.generation import FinishReason
+from triform.generation import FinishReason, Request
 from triform.inputs import Batch, EncodedText
-from triform.serving.call import Call
+from triform.serving.call import SMALL, Call
 from triform.serving.endpoint import Route, Stream
 from triform.serving.errors import ApiError, Dialect
 from triform.serving.models import ServedModel
@@ -30,7 +30,6 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "adapter_id": (),
     "best_of": (1,),
     "decoder_input_details": (False,),
-    "grammar": (),
     "top_n_tokens": (0,),
     "typical_p": (1.0,),
     "watermark": (False,),
@@ -114,11 +113,27 @@ def _options(call: Call, parameters: Mapping[str, Any]) -> dict[str, Any]:
             at = f"parameters.{name}"
             raise ApiError(400, f"{at}: not implemented. Leave it out.", param=at)
     options: dict[str, Any] = {"return_full_text": False, **call.long_input(None)}
+    if "grammar" in given:
+        options |= _grammar(given.pop("grammar"))
     if "do_sample" not in given and any(name in given for name in OF_SAMPLING):
         options["do_sample"] = True
     if "details" in given and not isinstance(given["details"], bool):
         raise ApiError(400, "parameters.details: expected true or false.", param="parameters.details")
     return {**options, **options_of(TextGeneration, given)}
+
+
+def _grammar(given: Any) -> dict[str, Any]:
+    """Read the form that an answer must have, as an option of the task."""
+    kind, value = (given.get("type"), given.get("value")) if isinstance(given, dict) else (None, None)
+    if kind in ("json", "json_object") and isinstance(value, dict):
+        return {"schema": value}
+    if kind == "json_schema" and isinstance(value, dict):
+        return {"schema": value.get("schema", value)}
+    if kind == "regex" and isinstance(value, str):
+        return {"regex": value}
+    at = "parameters.grammar"
+    expected = '{"type": "json", "value": a JSON schema} or {"type": "regex", "value": a regular expression}'
+    raise ApiError(400, f"{at}: expected {expected}.", param=at)
 
 
 async def _cut(call: Call, task: TextGeneration, prompts: list[Any], most: Any) -> list[Any]:
@@ -160,10 +175,16 @@ async def _stream(
     chosen = with_changes(task.options, {**options, "details": True}, task.name)
     assert isinstance(chosen, TextGenerationOptions)
     call.task_name = task.name
-    batch = await call.in_pool(lambda: task.preprocess([prompt], chosen), num_characters([prompt]))
+
+    def prepare() -> tuple[Batch, list[Request]]:
+        batch = task.preprocess([prompt], chosen)
+        return batch, task.requests(batch, chosen)
+
+    # A grammar takes long to compile.
+    is_large = chosen.schema is not None or chosen.regex is not None
+    batch, requests = await call.in_pool(prepare, SMALL + 1 if is_large else num_characters([prompt]))
     call.count_input(served, batch)
     call.take(batch.num_rows)
-    requests = task.requests(batch, chosen)
     if requests[0].num_branches > 1:
         raise ApiError(400, "stream: several answers or beams are given whole. Leave it out.", param="stream")
     tokens = call.begin_generation(served, requests)
