@@ -1,4 +1,4 @@
-"""Grammars that answers follow: JSON Schemas, regular expressions, choices, and Lark grammars.
+"""Constrained decoding, by grammars that answers follow: JSON Schemas, regular expressions, choices, and Lark grammars.
 
 The `llguidance` library compiles a grammar and computes which tokens may come next. It is imported with the first
 grammar, and reads the vocabulary as bytes, so any tokenizer will do. End tokens are left to the scheduler.
