@@ -71,7 +71,7 @@ class Schemas:
         if kind == 1:
             return {"type": "string", "format": pick.choice(FORMATS)}
         least = pick.randrange(4)
-        found = {"type": "string", "minLength": least, "maxLength": least + pick.randrange(6)}
+        found: dict[str, Any] = {"type": "string", "minLength": least, "maxLength": least + pick.randrange(6)}
         return found | {"pattern": "^[a-zé]*$"} if kind == 2 else found
 
     def _integer(self, depth: int) -> dict[str, Any]:

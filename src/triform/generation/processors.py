@@ -120,7 +120,7 @@ def penalize_repetition(logits_BV: Floats, ids: Sequence[Sequence[int]], penalty
 
 
 def add_biases(logits_BV: Floats, biases: Sequence[tuple[int, float]]) -> Floats:
-    """Add a number to the logits of each of these tokens, in all rows."""
+    """Logit bias: add a number to the logits of each of these tokens, in all rows."""
     tokens, values = zip(*biases, strict=True)
     out = logits_BV.copy()
     out[:, list(tokens)] += np.array(values, np.float32)
@@ -130,7 +130,7 @@ def add_biases(logits_BV: Floats, biases: Sequence[tuple[int, float]]) -> Floats
 def penalize_occurrences(
     logits_BV: Floats, new_ids: Sequence[Sequence[int]], frequency: float, presence: float
 ) -> Floats:
-    """Subtract count · frequency + presence from the logits of each generated token, as OpenAI defines them.
+    """Frequency penalty and presence penalty: subtract count · frequency + presence from each generated token's logit.
 
     "Advanced usage" of OpenAI's documentation, section "Parameter details".
     """
