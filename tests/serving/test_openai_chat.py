@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI
 
 from tests.serving.conftest import Scripts
@@ -181,6 +182,29 @@ def test_limits(client: openai.OpenAI) -> None:
     assert whole.choices[0].finish_reason == "length"
 
 
+def test_biases_and_penalties_are_the_pipelines(chat_server: Running, client: openai.OpenAI) -> None:
+    task: Any = chat_server.registry.models[MODEL].task("text-generation")
+    [text] = task.tokenizer.encode(["a"], special_tokens=False)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=5, logit_bias={str(text.ids[0]): 100}
+    )
+    assert answer.choices[0].message.content == "aaaaa"
+    settings = {"presence_penalty": 1.5, "frequency_penalty": -0.5}
+    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, **SAMPLED, **settings)
+    options = {"do_sample": True, "temperature": 1.2, "seed": 3, "max_new_tokens": 24, "generate_kwargs": settings}
+    [expected] = pipeline(chat_server, **options)
+    assert answer.choices[0].message.content == expected["generated_text"]
+
+
+def test_without_temperature_the_checkpoint_decides(chat_server: Running, client: openai.OpenAI) -> None:
+    """`org/chat` is greedy by its files, and `story` draws."""
+    answers = [client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=9, top_p=1) for _ in range(2)]
+    [expected] = pipeline(chat_server, max_new_tokens=9)
+    assert [answer.choices[0].message.content for answer in answers] == [expected["generated_text"]] * 2
+    texts = {client.completions.create(model="story", prompt="Once").choices[0].text for _ in range(8)}
+    assert len(texts) > 1
+
+
 def test_greedy_answers_are_alike(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, temperature=0, n=2, max_tokens=8)
     assert answer.choices[0].message.content == answer.choices[1].message.content
@@ -287,6 +311,7 @@ def test_bad_input_is_named(chat_server: Running, body: dict[str, Any], param: s
             {},
             400,
         ),
+        (b'{"model": "org/chat", "metadata": ' + b'{"a":' * 150 + b"1" + b"}" * 150 + b', "messages": []}', {}, 400),
         (b'{"messages": []}', {"content-type": "text/plain"}, 415),
         (b'{"temperature": 1e999}', {}, 400),
     ],
@@ -300,6 +325,52 @@ def test_bad_bodies_are_refused(
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
     assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1).choices
+
+
+def running(server: Running) -> float:
+    """Count the sequences that generate, by the metrics."""
+    [line] = [
+        line
+        for line in httpx.get(f"{server.url}/metrics").text.splitlines()
+        if line.startswith("triform_sequences_running ")
+    ]
+    return float(line.split()[1])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_generation_ends_with_its_client(chat_server: Running, streams: bool) -> None:
+    body = {
+        "model": "tools",
+        "messages": MESSAGES,
+        "max_tokens": 400,
+        "n": 40,
+        "temperature": 1,
+        "ignore_eos": True,
+        "stream": streams,
+    }
+
+    async def leave() -> None:
+        url = f"{chat_server.url}/v1/chat/completions"
+        async with httpx.AsyncClient() as client, asyncio.timeout(60):
+            asking = asyncio.ensure_future(client.post(url, json=body, timeout=60))
+            while not await asyncio.to_thread(running, chat_server):
+                assert not asking.done()
+            asking.cancel()
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(running, chat_server):
+                await asyncio.sleep(0.02)
+
+    asyncio.run(leave())
+
+
+def test_client_of_hugging_face(chat_server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it would refuse the loopback too
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, **SAMPLED)
+    inference = InferenceClient(model=f"{chat_server.url}/models/{MODEL}")
+    answer = inference.chat_completion(MESSAGES, **SAMPLED)
+    assert answer.choices[0].message.content == whole.choices[0].message.content
+    pieces = [chunk.choices[0].delta.content for chunk in inference.chat_completion(MESSAGES, stream=True, **SAMPLED)]
+    assert "".join(piece or "" for piece in pieces) == whole.choices[0].message.content
 
 
 def test_context_is_named(chat_server: Running) -> None:

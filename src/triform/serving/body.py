@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from triform.serving.errors import ApiError
 
@@ -13,6 +14,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Body = TypeVar("Body")
 
+MAX_DEPTH = 100
+"""Most levels of lists and objects in a body."""
+STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 JSON_TYPES = ("", "application/json", "text/json")
 
 
@@ -69,12 +74,27 @@ def decode_body(body: bytes, kind: type[Body], content_type: str) -> Body:
         raise ApiError(415, f"Content-Type {content_type!r}: expected application/json.")
     if not body.strip():
         raise ApiError(400, "The body is empty: expected a JSON object.")
+    _check_depth(body)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
         raise invalid(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
         raise ApiError(400, f"The body is not JSON: {error}.") from error
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuse JSON that is nested so deeply that no reader and no writer of it could be trusted.
+
+    Raises:
+        ApiError: more than `MAX_DEPTH` levels.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = np.frombuffer(STRINGS.sub(b"", body).translate(None, NO_BRACKETS), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    if len(brackets) and int(np.where(opens, 1, -1).cumsum().max()) > MAX_DEPTH:
+        raise ApiError(400, f"The body is nested more than {MAX_DEPTH} levels deep. Send it flatter.")
 
 
 def invalid(message: str) -> ApiError:
