@@ -1,7 +1,6 @@
 """Chat completions by the official client, against the pipeline, and with bad input."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,9 +9,8 @@ import pytest
 from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI
 
-from tests.serving.conftest import Scripts
+from tests.serving.conftest import Script, Scripts
 from tests.serving.harness import Running
-from tests.serving.scripted import filler
 
 MODEL = "org/chat"
 MESSAGES: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello 猫!"}]
@@ -82,14 +80,14 @@ def test_stream_is_the_whole_answer(client: openai.OpenAI, n: int) -> None:
         assert [each.finish_reason for each in own] == [None] * (len(own) - 1) + [whole.choices[index].finish_reason]
 
 
-def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, scripts: tuple[Scripts, Path]) -> None:
+def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, scripts: Scripts) -> None:
     """Emoji, joined emoji, Chinese and stop strings that lie across tokens, in 200 texts, 16 requests at once."""
     stops = ["STOP", "END\n", "👩‍👩‍👧a", "é "]
 
-    async def check(client: openai.AsyncOpenAI, text: str, begin: int, slots: asyncio.Semaphore) -> None:
+    async def check(client: openai.AsyncOpenAI, text: str, script: Script, slots: asyncio.Semaphore) -> None:
         request: Any = {
-            "model": "scripted",
-            "messages": [{"role": "user", "content": filler(begin)}],
+            "model": script.model,
+            "messages": [{"role": "user", "content": script.prompt}],
             "max_tokens": 200,
             "stop": stops,
             "logprobs": True,
@@ -112,8 +110,7 @@ def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, s
     async def check_all() -> None:
         slots = asyncio.Semaphore(16)
         async with openai.AsyncOpenAI(base_url=f"{chat_server.url}/v1", api_key="none", max_retries=0) as client:
-            pairs = list(zip(*scripts[0], strict=True))[:200]
-            await asyncio.gather(*(check(client, text, begin, slots) for text, begin in pairs))
+            await asyncio.gather(*(check(client, *pair, slots) for pair in scripts.items()))
 
     asyncio.run(check_all())
 
@@ -134,14 +131,14 @@ def test_log_probabilities_are_the_pipelines(chat_server: Running, client: opena
         assert values == sorted(values, reverse=True)
 
 
-def test_stream_helper(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
-    text = scripts[0].texts[0]
-    messages: Any = [{"role": "user", "content": filler(scripts[0].begins[0])}]
-    with client.chat.completions.stream(model="scripted", messages=messages) as stream:
+def test_stream_helper(client: openai.OpenAI, scripts: Scripts) -> None:
+    text, script = next(iter(scripts.items()))
+    messages: Any = [{"role": "user", "content": script.prompt}]
+    with client.chat.completions.stream(model=script.model, messages=messages) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         assert stream.get_final_completion().choices[0].message.content == text
     assert "".join(deltas) == text
-    with client.chat.completions.stream(model="scripted", messages=messages, max_tokens=1) as stream:
+    with client.chat.completions.stream(model=script.model, messages=messages, max_tokens=1) as stream:
         for _ in stream:
             pass
         with pytest.raises(openai.LengthFinishReasonError):
