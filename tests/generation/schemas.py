@@ -71,13 +71,13 @@ class Schemas:
         if kind == 1:
             return {"type": "string", "format": pick.choice(FORMATS)}
         least = pick.randrange(4)
-        found = {"type": "string", "minLength": least, "maxLength": least + pick.randrange(6)}
+        found: dict[str, Any] = {"type": "string", "minLength": least, "maxLength": least + pick.randrange(6)}
         return found | {"pattern": "^[a-zé]*$"} if kind == 2 else found
 
     def _integer(self, depth: int) -> dict[str, Any]:
         pick = self._random
         low = pick.randrange(-1000, 1000)
-        bounds = pick.choice(
+        bounds: dict[str, Any] = pick.choice(
             [
                 {"minimum": low, "maximum": low + pick.randrange(2000)},
                 {"exclusiveMinimum": low, "exclusiveMaximum": low + 2 + pick.randrange(50)},

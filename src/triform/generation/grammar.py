@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from triform.errors import InputError, shown
 from triform.generation.json_schema import check_schema, compile_error, summary
+from triform.generation.patterns import check_pattern
 from triform.inputs import Tokenizer
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ WHITE_SPACE = r"[ \n\r\t]{0,8}"
 MAX_SYMBOLS, MAX_LEXER_STATES, STEP_FUEL = 20_000, 50_000, 100_000
 """Limits of llguidance: symbols of a grammar, states of its lexer of 1 to 2 kB each, and the work of one step."""
 
+NUM_SPLIT = 128
+"""Most forced bytes to split into tokens at a time."""
+
 
 class Grammar:
     """A compiled grammar for the vocabulary of a tokenizer. It never changes, so requests and threads may share it."""
@@ -38,7 +42,9 @@ class Grammar:
         self._start.compute_bitmask()  # with the states of the lexer that every answer begins with
         if self._start.is_error():
             raise compile_error(name, self._start.get_error())
-        if not self.matcher().allowed(self.num_tokens).any():
+        forced = self._start.compute_ff_bytes()
+        can_begin = not forced or self._vocabulary.tokenize_bytes(forced)
+        if not (can_begin and self.matcher().allowed(self.num_tokens).any()):
             raise InputError(
                 f"{name}: only the empty text follows it, or the tokenizer has no token with which such a text could "
                 "begin. Choose another model, or change it."
@@ -77,6 +83,7 @@ class Grammar:
             InputError: no expression, too long a one, or syntax that cannot be enforced, such as look-around.
         """
         _check_text("regex", pattern)
+        check_pattern("regex", pattern)
         return cls(_library().LLMatcher.grammar_from_regex(pattern), tokenizer, "regex")
 
     @classmethod
@@ -206,16 +213,21 @@ class _Vocabulary:
         self._longest = max(map(len, tokens), default=0)
 
     def __call__(self, text: bytes) -> list[int]:
-        """Split bytes that a grammar forces into tokens, the longest first; without a split the result is empty."""
-        ends: list[int | None] = [None] * len(text) + [len(text)]  # the end of the token at each place
-        for begin in reversed(range(len(text))):
-            longest_first = range(min(begin + self._longest, len(text)), begin, -1)
-            fitting = (end for end in longest_first if ends[end] is not None and text[begin:end] in self._ids)
-            ends[begin] = next(fitting, None)
+        """Split bytes that a grammar forces into tokens, the longest first; without a split the result is empty.
+
+        The next token is chosen among those that the bytes allow, so the tokens far behind have no influence.
+        """
+        goal = min(len(text), NUM_SPLIT)
+        ends = {place: place for place in range(goal, min(goal + self._longest, len(text)) + 1)}
+        for begin in reversed(range(goal)):
+            for end in range(min(begin + self._longest, len(text)), begin, -1):
+                if end in ends and text[begin:end] in self._ids:
+                    ends[begin] = end
+                    break
         ids, begin = [], 0
-        while begin < len(text) and (end := ends[begin]) is not None:
-            ids.append(self._ids[text[begin:end]])
-            begin = end
+        while begin < goal and begin in ends:
+            ids.append(self._ids[text[begin : ends[begin]]])
+            begin = ends[begin]
         return ids
 
 

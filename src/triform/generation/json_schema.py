@@ -4,14 +4,19 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from fractions import Fraction
 from typing import Any
 
 from triform.errors import InputError, shown
+from triform.generation.patterns import check_pattern
 
 MAX_NESTING = 64
 """Most levels of a schema within itself."""
 MAX_COMBINATIONS = 1000
 """Most combinations of alternatives (anyOf, oneOf) that `allOf` or neighbouring keywords may make."""
+
+MAX_MULTIPLE = 20_000
+"""Greatest common multiple of all multipleOf, its factors 2 and 5 left out: the compiler makes as many states."""
 
 OF_NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 """Keywords with a schema for each name."""
@@ -45,6 +50,10 @@ def check_schema(schema: Any, max_bytes: int) -> str:
         raise InputError(f"schema: {size:,} bytes are more than the {max_bytes:,} that are compiled. Shorten it.")
     for each in _schemas(schema):
         _check_keywords(each)
+        for pattern in (each.get("pattern"), *_names(each.get("patternProperties"))):
+            if isinstance(pattern, str):
+                check_pattern("schema: pattern", pattern)
+    _check_multiples([each.get("multipleOf") for each in _schemas(schema)])
     _Combinations(schema).check()
     return text
 
@@ -116,6 +125,23 @@ def _check_keywords(schema: Mapping[str, Any]) -> None:
         )
 
 
+def _check_multiples(values: list[Any]) -> None:
+    """Refuse values of multipleOf that make too many states.
+
+    Raises:
+        InputError: naming the values.
+    """
+    numbers = [value for value in values if isinstance(value, int | float) and value > 0]
+    steps = [Fraction(str(value) if isinstance(value, float) else int(value)) for value in numbers]
+    scale = math.lcm(*(step.denominator for step in steps))
+    common = math.lcm(*(int(step * scale) for step in steps))
+    for factor in (2, 5):
+        while common % factor == 0:
+            common //= factor
+    if common > MAX_MULTIPLE:
+        raise InputError(f"schema: multipleOf {shown(numbers)} needs too many states. Choose rounder numbers.")
+
+
 class _Combinations:
     """Counts the alternatives of a value that the compiler makes of `allOf`, whose number may double at each level."""
 
@@ -164,6 +190,10 @@ class _Combinations:
             key = name.replace("~1", "/").replace("~0", "~")
             found = found.get(key) if isinstance(found, Mapping) else None
         return found
+
+
+def _names(value: Any) -> list[str]:
+    return list(value) if isinstance(value, Mapping) else []
 
 
 def _list(value: Any) -> list[Any]:
