@@ -116,6 +116,20 @@ def test_schema_that_cannot_be_enforced(client: openai.OpenAI) -> None:
     assert "moon-phase" in str(caught.value)
 
 
+def test_tools_too_large_to_enforce(client: openai.OpenAI, scripts: Scripts) -> None:
+    asked = request(scripts, "call")
+    values = [f"value {number}" for number in range(4000)]
+    schema = {"type": "object", "properties": {"kind": {"enum": values}}}
+    many = [{"type": "function", "function": {"name": f"tool{number}", "parameters": schema}} for number in range(2)]
+    asked["tools"] = [*TOOLS, *many]
+    raw = client.chat.completions.with_raw_response.create(**asked)
+    assert "not enforced" in raw.headers["x-hf-warning"]
+    assert raw.parse().choices[0].message.tool_calls[0].function.name == "weather"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**asked, tool_choice="required")
+    assert caught.value.param == "tools"
+
+
 def test_one_call_where_calls_are_not_parallel(client: openai.OpenAI, scripts: Scripts) -> None:
     answer = client.chat.completions.create(**request(scripts, "two calls", parallel_tool_calls=False))
     assert [each.function.name for each in answer.choices[0].message.tool_calls or ()] == ["weather"]
