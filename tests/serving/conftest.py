@@ -1,7 +1,7 @@
 """Servers of the shipped models, of a real sentence encoder, and of small models for all other tasks."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import pytest
 from tests.checkpoints import CHAT_TEMPLATE, llama
 from tests.damage import soundness
 from tests.serving.harness import Running, ServerThread
-from tests.serving.scripted import TOOL_TEMPLATE, random_texts, scripted
+from tests.serving.scripted import TOOL_TEMPLATE, filler, random_texts, scripted
 from triform.demo import DEMOS
 from triform.serving.models import Registry, load_all
 
@@ -53,15 +53,16 @@ def small(small_registry: Registry) -> Iterator[Running]:
         yield running
 
 
-class Scripts(NamedTuple):
-    """The texts of the model `scripted`, and the tokens of the prompt that makes it write each."""
+class Script(NamedTuple):
+    """A model that writes a text."""
 
-    texts: list[str]
-    begins: list[int]
+    model: str
+    prompt: str
+    """The message that makes the model write the text."""
 
-    def begin(self, text: str) -> int:
-        """Return the tokens of the prompt for a text."""
-        return self.begins[self.texts.index(text)]
+
+Scripts = Mapping[str, Script]
+"""Text → what writes it."""
 
 
 CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Zürich 🌧", "days": 2}}\n</tool_call>'
@@ -76,18 +77,29 @@ CALLS = {
 
 
 @pytest.fixture(scope="session")
-def scripts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scripts, Path]:
-    folder = tmp_path_factory.mktemp("scripted") / "scripted"
-    texts = [*random_texts(200), *CALLS.values()]
-    return Scripts(texts, scripted(folder, texts)), folder
+def script_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scripts")
 
 
 @pytest.fixture(scope="session")
-def chat_server(scripts: tuple[Scripts, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    """Return a running server of writers: `story`, `scripted`, and `org/chat` and `tools` with random weights."""
+def scripts(script_folder: Path) -> Scripts:
+    """Write models for 200 random texts, 40 each, and for the texts with calls."""
+    found: dict[str, Script] = {}
+    texts = random_texts(200)
+    for number, own in enumerate([*(texts[begin : begin + 40] for begin in range(0, 200, 40)), [*CALLS.values()]]):
+        name = f"scripted{number}"
+        begins = scripted(script_folder / name, own)
+        found |= {text: Script(name, filler(begin)) for text, begin in zip(own, begins, strict=True)}
+    return found
+
+
+@pytest.fixture(scope="session")
+def chat_server(scripts: Scripts, script_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Return a running server of writers: `story`, those of `scripts`, `org/chat` and `tools` with random weights."""
     folder = llama("LlamaForCausalLM", tmp_path_factory.mktemp("chat") / "chat", CHAT_TEMPLATE)
     tools = llama("LlamaForCausalLM", folder.with_name("tools"), TOOL_TEMPLATE, max_position_embeddings=512)
-    sources = ["story", f"org/chat={folder}", f"scripted={scripts[1]}", f"tools={tools}"]
+    written = [f"{name}={script_folder / name}" for name in sorted({script.model for script in scripts.values()})]
+    sources = ["story", f"org/chat={folder}", f"tools={tools}", *written]
     with ServerThread(lambda: load_all(sources)) as running:
         yield running
 

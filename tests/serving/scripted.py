@@ -95,6 +95,9 @@ PARTS = (
 
 
 def random_texts(count: int, seed: int = 0) -> list[str]:
-    """Make texts of letters, of characters of several bytes, of joined emoji, and of parts of stop strings."""
+    """Make different texts of letters, characters of several bytes, joined emoji, and parts of stop strings."""
     chosen = random.Random(seed)
-    return ["".join(chosen.choices(PARTS, k=chosen.randint(1, 7))) for _ in range(count)]
+    texts: set[str] = set()
+    while len(texts) < count:
+        texts.add("".join(chosen.choices(PARTS, k=chosen.randint(1, 7))))
+    return sorted(texts)

@@ -1,17 +1,16 @@
 """Chat completions by the official client, against the pipeline, and with bad input."""
 
 import asyncio
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from huggingface_hub import InferenceClient
 from langchain_openai import ChatOpenAI
 
-from tests.serving.conftest import Scripts
+from tests.serving.conftest import Script, Scripts
 from tests.serving.harness import Running
-from tests.serving.scripted import filler
 
 MODEL = "org/chat"
 MESSAGES: Any = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello 猫!"}]
@@ -81,14 +80,14 @@ def test_stream_is_the_whole_answer(client: openai.OpenAI, n: int) -> None:
         assert [each.finish_reason for each in own] == [None] * (len(own) - 1) + [whole.choices[index].finish_reason]
 
 
-def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, scripts: tuple[Scripts, Path]) -> None:
+def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, scripts: Scripts) -> None:
     """Emoji, joined emoji, Chinese and stop strings that lie across tokens, in 200 texts, 16 requests at once."""
     stops = ["STOP", "END\n", "👩‍👩‍👧a", "é "]
 
-    async def check(client: openai.AsyncOpenAI, text: str, begin: int, slots: asyncio.Semaphore) -> None:
+    async def check(client: openai.AsyncOpenAI, text: str, script: Script, slots: asyncio.Semaphore) -> None:
         request: Any = {
-            "model": "scripted",
-            "messages": [{"role": "user", "content": filler(begin)}],
+            "model": script.model,
+            "messages": [{"role": "user", "content": script.prompt}],
             "max_tokens": 200,
             "stop": stops,
             "logprobs": True,
@@ -111,8 +110,7 @@ def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, s
     async def check_all() -> None:
         slots = asyncio.Semaphore(16)
         async with openai.AsyncOpenAI(base_url=f"{chat_server.url}/v1", api_key="none", max_retries=0) as client:
-            pairs = list(zip(*scripts[0], strict=True))[:200]
-            await asyncio.gather(*(check(client, text, begin, slots) for text, begin in pairs))
+            await asyncio.gather(*(check(client, *pair, slots) for pair in scripts.items()))
 
     asyncio.run(check_all())
 
@@ -133,14 +131,14 @@ def test_log_probabilities_are_the_pipelines(chat_server: Running, client: opena
         assert values == sorted(values, reverse=True)
 
 
-def test_stream_helper(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
-    text = scripts[0].texts[0]
-    messages: Any = [{"role": "user", "content": filler(scripts[0].begins[0])}]
-    with client.chat.completions.stream(model="scripted", messages=messages) as stream:
+def test_stream_helper(client: openai.OpenAI, scripts: Scripts) -> None:
+    text, script = next(iter(scripts.items()))
+    messages: Any = [{"role": "user", "content": script.prompt}]
+    with client.chat.completions.stream(model=script.model, messages=messages) as stream:
         deltas = [event.delta for event in stream if event.type == "content.delta"]
         assert stream.get_final_completion().choices[0].message.content == text
     assert "".join(deltas) == text
-    with client.chat.completions.stream(model="scripted", messages=messages, max_tokens=1) as stream:
+    with client.chat.completions.stream(model=script.model, messages=messages, max_tokens=1) as stream:
         for _ in stream:
             pass
         with pytest.raises(openai.LengthFinishReasonError):
@@ -179,6 +177,29 @@ def test_limits(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, extra_body={"ignore_eos": True})
     assert whole.usage.total_tokens in (128, 129)
     assert whole.choices[0].finish_reason == "length"
+
+
+def test_biases_and_penalties_are_the_pipelines(chat_server: Running, client: openai.OpenAI) -> None:
+    task: Any = chat_server.registry.models[MODEL].task("text-generation")
+    [text] = task.tokenizer.encode(["a"], special_tokens=False)
+    answer = client.chat.completions.create(
+        model=MODEL, messages=MESSAGES, temperature=0, max_tokens=5, logit_bias={str(text.ids[0]): 100}
+    )
+    assert answer.choices[0].message.content == "aaaaa"
+    settings = {"presence_penalty": 1.5, "frequency_penalty": -0.5}
+    answer = client.chat.completions.create(model=MODEL, messages=MESSAGES, **SAMPLED, **settings)
+    options = {"do_sample": True, "temperature": 1.2, "seed": 3, "max_new_tokens": 24, "generate_kwargs": settings}
+    [expected] = pipeline(chat_server, **options)
+    assert answer.choices[0].message.content == expected["generated_text"]
+
+
+def test_without_temperature_the_checkpoint_decides(chat_server: Running, client: openai.OpenAI) -> None:
+    """`org/chat` is greedy by its files, and `story` draws."""
+    answers = [client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=9, top_p=1) for _ in range(2)]
+    [expected] = pipeline(chat_server, max_new_tokens=9)
+    assert [answer.choices[0].message.content for answer in answers] == [expected["generated_text"]] * 2
+    texts = {client.completions.create(model="story", prompt="Once").choices[0].text for _ in range(8)}
+    assert len(texts) > 1
 
 
 def test_greedy_answers_are_alike(client: openai.OpenAI) -> None:
@@ -287,6 +308,7 @@ def test_bad_input_is_named(chat_server: Running, body: dict[str, Any], param: s
             {},
             400,
         ),
+        (b'{"model": "org/chat", "metadata": ' + b'{"a":' * 150 + b"1" + b"}" * 150 + b', "messages": []}', {}, 400),
         (b'{"messages": []}', {"content-type": "text/plain"}, 415),
         (b'{"temperature": 1e999}', {}, 400),
     ],
@@ -300,6 +322,52 @@ def test_bad_bodies_are_refused(
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
     assert client.chat.completions.create(model=MODEL, messages=MESSAGES, max_tokens=1).choices
+
+
+def running(server: Running) -> float:
+    """Count the sequences that generate, by the metrics."""
+    [line] = [
+        line
+        for line in httpx.get(f"{server.url}/metrics").text.splitlines()
+        if line.startswith("triform_sequences_running ")
+    ]
+    return float(line.split()[1])
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_generation_ends_with_its_client(chat_server: Running, streams: bool) -> None:
+    body = {
+        "model": "tools",
+        "messages": MESSAGES,
+        "max_tokens": 400,
+        "n": 40,
+        "temperature": 1,
+        "ignore_eos": True,
+        "stream": streams,
+    }
+
+    async def leave() -> None:
+        url = f"{chat_server.url}/v1/chat/completions"
+        async with httpx.AsyncClient() as client, asyncio.timeout(60):
+            asking = asyncio.ensure_future(client.post(url, json=body, timeout=60))
+            while not await asyncio.to_thread(running, chat_server):
+                assert not asking.done()
+            asking.cancel()
+        async with asyncio.timeout(60):
+            while await asyncio.to_thread(running, chat_server):
+                await asyncio.sleep(0.02)
+
+    asyncio.run(leave())
+
+
+def test_client_of_hugging_face(chat_server: Running, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)  # it would refuse the loopback too
+    whole = client.chat.completions.create(model=MODEL, messages=MESSAGES, **SAMPLED)
+    inference = InferenceClient(model=f"{chat_server.url}/models/{MODEL}")
+    answer = inference.chat_completion(MESSAGES, **SAMPLED)
+    assert answer.choices[0].message.content == whole.choices[0].message.content
+    pieces = [chunk.choices[0].delta.content for chunk in inference.chat_completion(MESSAGES, stream=True, **SAMPLED)]
+    assert "".join(piece or "" for piece in pieces) == whole.choices[0].message.content
 
 
 def test_context_is_named(chat_server: Running) -> None:

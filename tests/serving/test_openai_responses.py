@@ -1,15 +1,13 @@
 """Responses by the official client: the same text as chat, whole and in events."""
 
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
-from tests.serving.conftest import Scripts
+from tests.serving.conftest import CALLS, Scripts
 from tests.serving.harness import Running
-from tests.serving.scripted import filler
 
 MODEL = "org/chat"
 
@@ -34,10 +32,10 @@ def test_answer_that_is_cut_is_incomplete(client: openai.OpenAI) -> None:
     assert answer.incomplete_details.reason == "max_output_tokens"
 
 
-def test_events(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
+def test_events(client: openai.OpenAI, scripts: Scripts) -> None:
     """The client's own helper adds the events up to the whole answer."""
-    for text, begin in list(zip(*scripts[0], strict=True))[:5]:
-        with client.responses.stream(model="scripted", input=filler(begin), max_output_tokens=200) as stream:
+    for text, script in list(scripts.items())[:5]:
+        with client.responses.stream(model=script.model, input=script.prompt, max_output_tokens=200) as stream:
             events = list(stream)
             final = stream.get_final_response()
         assert final.output_text == text
@@ -57,11 +55,11 @@ def test_events(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
         ]
 
 
-def test_calls_and_their_outputs(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
-    text = next(text for text in scripts[0].texts if text.startswith("Let me look."))
+def test_calls_and_their_outputs(client: openai.OpenAI, scripts: Scripts) -> None:
+    script = scripts[CALLS["text and call"]]
     tools: Any = [{"type": "function", "name": "weather", "parameters": {"type": "object"}}]
-    request: Any = {"model": "scripted", "tools": tools, "max_output_tokens": 200}
-    input: Any = [{"role": "user", "content": filler(scripts[0].begin(text))}]
+    request: Any = {"model": script.model, "tools": tools, "max_output_tokens": 200}
+    input: Any = [{"role": "user", "content": script.prompt}]
     answer = client.responses.create(input=input, **request)
     message, call = answer.output
     assert message.type == "message"
@@ -81,7 +79,7 @@ def test_calls_and_their_outputs(client: openai.OpenAI, scripts: tuple[Scripts, 
         *[item.model_dump(exclude_none=True) for item in answer.output],
         {"type": "function_call_output", "call_id": call.call_id, "output": "Rain."},
     ]
-    assert client.responses.create(input=history, model="scripted", max_output_tokens=3, tools=tools).usage
+    assert client.responses.create(input=history, model=script.model, max_output_tokens=3, tools=tools).usage
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

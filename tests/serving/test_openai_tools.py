@@ -1,7 +1,6 @@
 """Calls of tools by the official client, with a model that writes given calls."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,7 +9,6 @@ import pytest
 
 from tests.serving.conftest import CALLS, Scripts
 from tests.serving.harness import Running
-from tests.serving.scripted import filler
 
 CITY = {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}, "required": ["city"]}
 TOOLS: Any = [
@@ -20,12 +18,12 @@ TOOLS: Any = [
 ARGUMENTS = {"city": "Zürich 🌧", "days": 2}
 
 
-def request(scripts: tuple[Scripts, Path], name: str, **more: Any) -> Any:
+def request(scripts: Scripts, name: str, **more: Any) -> Any:
     """Make a request to which the model answers with a text of `CALLS`."""
-    content = filler(scripts[0].begin(CALLS[name]))
+    script = scripts[CALLS[name]]
     return {
-        "model": "scripted",
-        "messages": [{"role": "user", "content": content}],
+        "model": script.model,
+        "messages": [{"role": "user", "content": script.prompt}],
         "tools": TOOLS,
         "max_tokens": 200,
         **more,
@@ -43,7 +41,7 @@ def request(scripts: tuple[Scripts, Path], name: str, **more: Any) -> Any:
 )
 def test_calls_are_told_from_text(
     client: openai.OpenAI,
-    scripts: tuple[Scripts, Path],
+    scripts: Scripts,
     name: str,
     content: str | None,
     calls: list[tuple[str, dict[str, Any]]],
@@ -66,7 +64,7 @@ def test_calls_are_told_from_text(
 
 
 @pytest.mark.parametrize("name", ["unknown", "broken"])
-def test_calls_follow_the_schema_of_a_tool(client: openai.OpenAI, scripts: tuple[Scripts, Path], name: str) -> None:
+def test_calls_follow_the_schema_of_a_tool(client: openai.OpenAI, scripts: Scripts, name: str) -> None:
     """The model would call an unknown tool, or break off; from the opening on it may only write a call."""
     choice = client.chat.completions.create(**request(scripts, name, max_tokens=120)).choices[0]
     for each in choice.message.tool_calls or ():
@@ -118,19 +116,33 @@ def test_schema_that_cannot_be_enforced(client: openai.OpenAI) -> None:
     assert "moon-phase" in str(caught.value)
 
 
-def test_one_call_where_calls_are_not_parallel(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
+def test_tools_too_large_to_enforce(client: openai.OpenAI, scripts: Scripts) -> None:
+    asked = request(scripts, "call")
+    values = [f"value {number}" for number in range(4000)]
+    schema = {"type": "object", "properties": {"kind": {"enum": values}}}
+    many = [{"type": "function", "function": {"name": f"tool{number}", "parameters": schema}} for number in range(2)]
+    asked["tools"] = [*TOOLS, *many]
+    raw = client.chat.completions.with_raw_response.create(**asked)
+    assert "not enforced" in raw.headers["x-hf-warning"]
+    assert raw.parse().choices[0].message.tool_calls[0].function.name == "weather"
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**asked, tool_choice="required")
+    assert caught.value.param == "tools"
+
+
+def test_one_call_where_calls_are_not_parallel(client: openai.OpenAI, scripts: Scripts) -> None:
     answer = client.chat.completions.create(**request(scripts, "two calls", parallel_tool_calls=False))
     assert [each.function.name for each in answer.choices[0].message.tool_calls or ()] == ["weather"]
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
-def test_no_call_where_none_is_wanted(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
+def test_no_call_where_none_is_wanted(client: openai.OpenAI, scripts: Scripts) -> None:
     answer = client.chat.completions.create(**request(scripts, "call", tool_choice="none"))
     assert answer.choices[0].message.content == CALLS["call"]
     assert answer.choices[0].message.tool_calls is None
 
 
-def test_history_with_calls(client: openai.OpenAI, scripts: tuple[Scripts, Path]) -> None:
+def test_history_with_calls(client: openai.OpenAI, scripts: Scripts) -> None:
     first = request(scripts, "call")
     message = client.chat.completions.create(**first).choices[0].message
     answer = {"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "Rain."}
@@ -160,7 +172,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("body", "param"), WRONG, ids=lambda value: str(value)[:60])
 def test_bad_input_is_named(chat_server: Running, body: dict[str, Any], param: str) -> None:
-    whole = {"model": "scripted", "messages": [{"role": "user", "content": "a"}], **body}
+    whole = {"model": "tools", "messages": [{"role": "user", "content": "a"}], **body}
     answer = httpx.post(f"{chat_server.url}/v1/chat/completions", json=whole)
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
@@ -170,3 +182,8 @@ def test_template_without_tools(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="org/chat", messages=[{"role": "user", "content": "a"}], tools=TOOLS)
     assert caught.value.param == "tools"
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    history: Any = [{"role": "assistant", "tool_calls": [call]}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="org/chat", messages=history)
+    assert caught.value.param == "messages[0].tool_calls"

@@ -41,7 +41,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def form_of(checkpoint: Path, template: str) -> CallForm | None:
     files = find_checkpoint(checkpoint)
     tokenizer = Tokenizer.from_checkpoint(files)
-    return find_form(ChatTemplate({"default": template}, "a template", tokenizer), tokenizer.special_tokens)
+    return find_form(ChatTemplate({"default": template}, "a template", tokenizer), frozenset(tokenizer.special_tokens))
 
 
 def test_forms_are_found(checkpoint: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 
 from triform.serving.errors import ApiError
 
@@ -13,6 +14,10 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Body = TypeVar("Body")
 
+MAX_DEPTH = 100
+"""Most levels of lists and objects in a body."""
+STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 JSON_TYPES = ("", "application/json", "text/json")
 
 
@@ -71,6 +76,7 @@ def decode_body(body: bytes, kind: type[Body], content_type: str) -> Body:
         )
     if not body.strip():
         raise ApiError(400, "The body is empty: expected a JSON object.")
+    _check_depth(body)
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as error:
@@ -85,6 +91,20 @@ def keys_of(body: bytes) -> set[str]:
         return set(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
         return set()
+
+
+def _check_depth(body: bytes) -> None:
+    """Refuse JSON that is nested so deeply that no reader and no writer of it could be trusted.
+
+    Raises:
+        ApiError: more than `MAX_DEPTH` levels.
+    """
+    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    brackets = np.frombuffer(STRINGS.sub(b"", body).translate(None, NO_BRACKETS), np.uint8)
+    opens = (brackets == ord("[")) | (brackets == ord("{"))
+    if len(brackets) and int(np.where(opens, 1, -1).cumsum().max()) > MAX_DEPTH:
+        raise ApiError(400, f"The body is nested more than {MAX_DEPTH} levels deep. Send it flatter.")
 
 
 def invalid(message: str) -> ApiError:

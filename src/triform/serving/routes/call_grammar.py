@@ -24,7 +24,8 @@ JSON_RULES = {"whitespace_pattern": WHITE_SPACE, "lenient": False, "coerce_one_o
 def calls_grammar(call: Call, tokenizer: Tokenizer, form: Form | None, tools: Tools) -> Grammar | None:
     """Compile the grammar of an answer that is a call, or may have calls; None where they are only read afterwards.
 
-    A tool that is not strict, and whose schema cannot be enforced, may get any object; the client is told so.
+    A tool that is not strict, and whose schema cannot be enforced, may get any object; and calls by tools that are too
+    large together, none of them strict, are not enforced. The client is told so.
 
     Arguments:
         call: the call, for warnings.
@@ -53,7 +54,11 @@ def calls_grammar(call: Call, tokenizer: Tokenizer, form: Form | None, tools: To
     try:
         return compiled(tokenizer, "grammar", write_grammar(own, schemas, form, tools))
     except InputError as error:
-        raise first_error("tools", error) from error
+        is_strict = any(function.get("strict") for function in tools.callable.values())
+        if tools.must_call or is_strict or form is not None:
+            raise first_error("tools", error) from error
+        call.warn(f"tools: calls are read, and not enforced. {error}")
+        return None
 
 
 def _check_form(tokenizer: Tokenizer, form: Form) -> None:

@@ -252,7 +252,7 @@ def _read_chat(fields: ChatFields, task: TextGeneration, tools: Tools | None) ->
             raise wrong("reasoning_effort", "this model's chat template has no such switch. Leave it out")
         variables["reasoning_effort"] = fields.reasoning_effort
     given = {
-        "messages": conversation(fields.messages, fields.places(), has_developer=template.mentions("developer")),
+        "messages": conversation(fields.messages, fields.places(), knows=template.mentions),
         "tools": None if tools is None else list(tools.given),
         "documents": fields.documents,
         "chat_template_kwargs": variables,

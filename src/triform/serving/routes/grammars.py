@@ -1,4 +1,4 @@
-"""Compiled grammars, kept by their source: a program asks again and again for the same form."""
+"""Compiled grammars, kept by their source: a program asks for the same form many times."""
 
 import json
 from functools import lru_cache

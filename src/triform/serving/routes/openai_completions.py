@@ -23,7 +23,7 @@ from triform.tasks.generative.text_generation import TextGeneration
 
 DEFAULT_TOKENS = 16
 ANSWER_SIZE = 200
-"""Size of the work of preparing an answer, as of so many characters."""
+"""Characters that take as long to tokenize as an answer to prepare."""
 
 
 class CompletionRequest(GenerationFields, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """Messages of OpenAI's form → the conversation that a chat template reads."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -29,19 +29,28 @@ class Message(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     parsed: Any = None
 
 
-def conversation(messages: Sequence[Message], places: Sequence[str], *, has_developer: bool) -> list[dict[str, Any]]:
+def conversation(
+    messages: Sequence[Message], places: Sequence[str], *, knows: Callable[[str], bool]
+) -> list[dict[str, Any]]:
     """Check messages, and give them the form of templates: contents as texts, arguments of calls as objects.
 
     Arguments:
         messages: one or more.
         places: the place of each in the body, for errors.
-        has_developer: whether the template knows the role developer; otherwise those messages are the system's.
+        knows: whether the template mentions a name. Without the role developer, such messages are the system's.
 
     Raises:
         ApiError: naming the message and the field.
     """
     if not messages:
         raise wrong("messages", "expected one or more, got none")
+    if not knows("tool_calls"):
+        for place, message in zip(places, messages, strict=True):
+            if message.tool_calls:
+                raise wrong(
+                    f"{place}.tool_calls", "this model's chat template would leave calls out. Write them as text"
+                )
+    has_developer = knows("developer")
     return [_read(place, message, has_developer) for place, message in zip(places, messages, strict=True)]
 
 

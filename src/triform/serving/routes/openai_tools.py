@@ -67,7 +67,7 @@ def read_tools(
     names, must_call = _read_choice(choice, functions)
     if not names:
         return None
-    special = task.tokenizer.special_tokens
+    special = frozenset(task.tokenizer.special_tokens)
     form = find_form(task.chat_template, special)
     is_textual = form is not None and not any(token in form.opening + form.closing for token in special)
     if must_call and not is_textual:

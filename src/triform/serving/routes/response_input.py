@@ -33,10 +33,10 @@ class ResponseRequest(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     top_p: float | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    reasoning: dict[str, Any] | None = None
+    reasoning: dict[str, str | None] | None = None
     include: list[str] | None = None
     truncation: str | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, str] | None = None
 
     previous_response_id: Any = None
     conversation: Any = None

@@ -14,7 +14,7 @@ from triform.serving.routes.grammars import ANY_OBJECT, Form, compiled
 from triform.serving.routes.openai_tools import Tools
 
 COMPILING = 10**6
-"""Size of the work of compiling, as of so many characters: never on the event loop."""
+"""Characters that take as long to tokenize as a grammar to compile: it is never compiled on the event loop."""
 
 
 def response_form(given: Mapping[str, Any] | None, outputs: Mapping[str, Any] | None) -> Form | None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from triform.errors import InputError, TokenizerError
@@ -40,7 +41,8 @@ class ToolCall(NamedTuple):
     """JSON in a text."""
 
 
-def find_form(template: ChatTemplate, special_tokens: Collection[str]) -> CallForm | None:
+@lru_cache(32)
+def find_form(template: ChatTemplate, special_tokens: frozenset[str]) -> CallForm | None:
     """Find the form in which a template writes calls; None for a form without JSON, or if the template refuses."""
     function = {"name": NAME, "description": "", "parameters": {"type": "object", "properties": {}}}
     asked = {"role": "user", "content": "."}
