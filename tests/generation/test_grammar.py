@@ -111,6 +111,7 @@ def test_answers_to_random_schemas_are_valid(tokenizer: str, count: int, tmp_pat
         ({"type": "integer", "divisibleBy": 3}, "divisibleBy cannot be enforced"),
         ({"type": "string", "x-guidance": {"lenient": True}}, "x-guidance cannot be enforced"),
         ({"type": "integer", "exclusiveMinimum": True}, "exclusiveMinimum is True; expected a number"),
+        ({"type": "object", "properties": {"a": {"type": "string", "$id": "#"}}}, "\\$id within the schema makes it"),
         ({"type": "strin"}, "Invalid type: strin"),
         ({"type": "integer", "minimum": 5, "maximum": 3}, "minimum .5. is greater than maximum"),
         ({"enum": []}, "Unsatisfiable schema"),

@@ -385,3 +385,18 @@ def test_a_rendered_conversation(llama: Path) -> None:
     assert (
         tokenizer.encode_rendered(text).ids.tolist() == tokenizer.encode([text], special_tokens=False)[0].ids.tolist()
     )
+
+
+@pytest.mark.parametrize("kind", ["t5", "llama", "xlm_roberta", "marian"])
+def test_the_bytes_of_tokens_join_to_the_text(kind: str, request: pytest.FixtureRequest) -> None:
+    ours = Tokenizer.from_checkpoint(find_checkpoint(request.getfixturevalue(kind))).of_answers
+    known = ours.bytes_of_tokens()
+    num_texts = 0
+    for text in TEXTS:
+        ids = ours.encode([f"a {text} a"], special_tokens=False)[0].ids.tolist()
+        joined = b"".join(known[id] for id in ids)
+        if all(known[id] for id in ids):
+            assert joined.decode().strip() == ours.decode(ids, clean_up=False).strip()
+            num_texts += 1
+    assert num_texts > 3
+    assert kind != "llama" or b"\n" in known

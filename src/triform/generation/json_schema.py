@@ -48,14 +48,15 @@ def check_schema(schema: Any, max_bytes: int) -> str:
         raise InputError(f"schema: {error}. Expected an object that can be written as JSON.") from error
     if size > max_bytes:
         raise InputError(f"schema: {size:,} bytes are more than the {max_bytes:,} that are compiled. Shorten it.")
-    for each in _schemas(schema):
-        _check_keywords(each)
+    for number, each in enumerate(_schemas(schema)):
+        _check_keywords(each, is_root=not number)
         for pattern in (each.get("pattern"), *_names(each.get("patternProperties"))):
             if isinstance(pattern, str):
                 check_pattern("schema: pattern", pattern)
     _check_multiples([each.get("multipleOf") for each in _schemas(schema)])
     _Combinations(schema).check()
-    return text
+    # The name of the document names no schema here, and must not hide one.
+    return json.dumps({key: value for key, value in schema.items() if key != "$id"}, ensure_ascii=False)
 
 
 def summary(message: str) -> str:
@@ -105,7 +106,7 @@ def _schemas(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     raise InputError(f"schema: it is nested more than {MAX_NESTING} levels deep. Write parts of it as $defs.")
 
 
-def _check_keywords(schema: Mapping[str, Any]) -> None:
+def _check_keywords(schema: Mapping[str, Any], *, is_root: bool) -> None:
     """Refuse keywords that the compiler would leave out, and references that lead elsewhere.
 
     Raises:
@@ -114,6 +115,9 @@ def _check_keywords(schema: Mapping[str, Any]) -> None:
     for key in REFUSED:
         if key in schema:
             raise InputError(f"schema: {key} cannot be enforced. Take it out, or check it yourself in the answer.")
+    for key in () if is_root else ("$id", "$schema"):
+        if key in schema:
+            raise InputError(f"schema: {key} within the schema makes it another document. Take it out.")
     for key in ("exclusiveMinimum", "exclusiveMaximum"):
         if isinstance(schema.get(key), bool):
             raise InputError(f"schema: {key} is {schema[key]}; expected a number.")
