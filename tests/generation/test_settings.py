@@ -222,4 +222,4 @@ def test_options_of_tasks_are_the_settings_that_say_so() -> None:
         if setting.is_option:
             assert options[name].metadata["help"] == setting.help
             assert options[name].default is None
-    assert set(options) - set(SETTINGS) == {"long_input", "token_budget", "generate_kwargs"}
+    assert set(options) - set(SETTINGS) == {"long_input", "truncation_side", "token_budget", "generate_kwargs"}
