@@ -66,6 +66,7 @@ def validate(text: str, schema: Any) -> None:
     kind(schema, format_checker=kind.FORMAT_CHECKER).validate(json.loads(text))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tokenizer", "count"), [("gpt2", 300), ("llama", 60), ("qwen2", 40)])
 def test_answers_to_random_schemas_are_valid(tokenizer: str, count: int, tmp_path: Path) -> None:
     writer = Writer(tmp_path, tokenizer)

@@ -16,6 +16,8 @@ from triform.serving.errors import Dialect
 from triform.serving.models import Registry
 from triform.serving.routes import ROUTES, health
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 2.0
 JSON = "application/json"
 DEEP = b"[" * 100_000 + b"]" * 100_000

@@ -135,6 +135,7 @@ async def under_load(url: str) -> int:
     return compared
 
 
+@pytest.mark.slow
 def test_no_answer_depends_on_others(server: Running) -> None:
     assert asyncio.run(under_load(server.url)) > 20
     metrics = httpx.get(f"{server.url}/metrics").text

@@ -10,6 +10,8 @@ import pytest
 from tests.serving.harness import Running, ServerThread
 from triform.serving.models import Registry
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

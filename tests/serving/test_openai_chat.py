@@ -80,6 +80,7 @@ def test_stream_is_the_whole_answer(client: openai.OpenAI, n: int) -> None:
         assert [each.finish_reason for each in own] == [None] * (len(own) - 1) + [whole.choices[index].finish_reason]
 
 
+@pytest.mark.slow
 def test_streams_of_random_texts_equal_the_whole_answers(chat_server: Running, scripts: Scripts) -> None:
     """Emoji, joined emoji, Chinese and stop strings that lie across tokens, in 200 texts, 16 requests at once."""
     stops = ["STOP", "END\n", "👩‍👩‍👧a", "é "]
