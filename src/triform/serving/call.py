@@ -157,9 +157,8 @@ class Call:
         for batch in batches:
             self.count_input(served, batch)
         self.take(max(0, sum(batch.num_rows for batch in batches) - with_estimate))
-        tensors = await asyncio.gather(
-            *(self.forward(served, task, batch, chosen, priority=priority) for batch in batches)
-        )
+        passes = [self.forward(served, task, batch, chosen, priority=priority) for batch in batches]
+        tensors = [await passes[0]] if len(passes) == 1 else await asyncio.gather(*passes)
 
         def finish() -> list[Any]:
             return [

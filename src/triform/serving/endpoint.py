@@ -162,18 +162,18 @@ class Endpoint:
             route = route.for_body(raw)
             call.dialect = route.dialect
             body = raw if route.body is bytes else self._decode(call, raw, route.body)
+        work = asyncio.current_task()
+        assert work is not None
         watch = asyncio.ensure_future(_wait_for_disconnect(receive))
-        work = asyncio.ensure_future(self._work(call, route.handler, body, send))
+        watch.add_done_callback(lambda watch: None if watch.cancelled() else work.cancel())
         try:
-            await asyncio.wait({watch, work}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                raise ClientGoneError
-            return work.result()
+            return await self._work(call, route.handler, body, send)
+        except asyncio.CancelledError:
+            if watch.done() and work.uncancel() == 0:
+                raise ClientGoneError from None
+            raise
         finally:
             watch.cancel()
-            if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
 
     def _decode(self, call: Call, raw: bytes, kind: Any) -> Any:
         content_type = call.headers.get("content-type", "")
