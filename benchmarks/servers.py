@@ -45,7 +45,7 @@ def infinity(folder: Path) -> list[str]:
 
 def fastapi(folder: Path) -> list[str]:
     """Return the command of sentence-transformers behind FastAPI."""
-    return [PYTHON, str(Path(__file__).parent / "peers" / "fastapi_server.py"), str(folder)]
+    return [PYTHON, "-P", str(Path(__file__).parent / "peers" / "fastapi_server.py"), str(folder)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ stream that runs alone. "pipeline" is the same work by `Model.generate` in one b
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -17,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import triform
 from benchmarks import servers
@@ -26,7 +27,6 @@ from benchmarks.http_client import Connection
 from benchmarks.measure import OURS, Comparison, compare
 from benchmarks.report import Arguments
 from benchmarks.workload import random_texts
-from triform.demo import DEMOS
 
 PATH = "/v1/completions"
 CLIENTS = {"one": 1, "eight": 8, "thirty-two": 32}
@@ -35,12 +35,11 @@ FORMAT = "int8"
 NUM_TOKENS = 48
 PROMPT = 32
 LONG_PROMPT = 2000
-VOCAB_SIZE = 2000
-"""Ids that the tokenizer knows."""
+VOCAB_SIZE = 32_000
 
 
 def model_folder(place: Workspace) -> Path:
-    """Make a checkpoint with a tokenizer and a longer context."""
+    """Make a checkpoint with a longer context and a word for each id, so that each token is an event."""
     source = place.checkpoint("llama-0.25b")
     folder = source.with_name("llama-0.25b-served")
     if not folder.exists():
@@ -48,8 +47,10 @@ def model_folder(place: Workspace) -> Path:
         config = json.loads((source / "config.json").read_text())
         (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 4096}))
         (folder / "model.safetensors").symlink_to(source / "model.safetensors")
-        for path in DEMOS["story"].folder.glob("tokenizer*"):
-            shutil.copy(path, folder)
+        words = {f"w{number}": number for number in range(config["vocab_size"])}
+        tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        tokenizer.save(str(folder / "tokenizer.json"))
     return folder
 
 

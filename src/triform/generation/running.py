@@ -16,7 +16,7 @@ from triform.generation.sequence import GrowingSequence
 from triform.generation.sources import SourceMemory
 from triform.inputs import Batch
 
-MIN_PROMPT_TOKENS = 32
+MIN_PROMPT_TOKENS = 8
 """Fewest prompt tokens in a pass with unread prompts, for any number of decoding sequences."""
 
 

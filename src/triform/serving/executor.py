@@ -25,7 +25,7 @@ log = logging.getLogger("triform.serving")
 
 TOKEN_BUDGET = 2048
 """Most tokens of a pass without streams beside it."""
-LEAST_TOKENS = 32
+LEAST_TOKENS = 8
 """Tokens of a pass beside streams, at the least."""
 SMOOTHING = 0.2
 """Weight of the newest measurement of speed."""
@@ -115,7 +115,7 @@ class Executor:
         *,
         max_running: int = 64,
         cache_bytes: int | None = None,
-        step_goal: float = 3.0,
+        step_goal: float = 2.0,
         on_death: Callable[[], None] = lambda: None,
     ) -> None:
         self.lanes = {model.name: Lane(model, cache_bytes) for model in models}

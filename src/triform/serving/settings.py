@@ -34,7 +34,7 @@ class Settings:
         None, "Most bytes of keys and values of each model; without it, as many as its requests need.", minimum=1
     )
     step_goal: float = setting(
-        3.0, "How many times longer a step may take while a long prompt is read beside running streams.", minimum=1
+        2.0, "How many times longer a step may take while a long prompt is read beside running streams.", minimum=1
     )
     body_timeout: float = setting(30.0, "Seconds in which the body of a request must arrive.", minimum=0.1)
     stall_timeout: float = setting(30.0, "Seconds after which a reader who takes nothing is cut off.", minimum=0.1)
