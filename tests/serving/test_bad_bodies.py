@@ -1,4 +1,4 @@
-"""Every route, asked with malformed bodies: a 4xx in the form of its clients within two seconds.
+"""Every route, asked with malformed bodies: a 4xx in the form of its clients, soon.
 
 Paths of one meaning behave alike, with and without a key, and health alone is open.
 """
@@ -18,7 +18,8 @@ from triform.serving.routes import ROUTES, health
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 2.0
+SECONDS = 10.0
+"""Two on an idle machine, and more beside other tests: a body that costs minutes is found either way."""
 JSON = "application/json"
 DEEP = b"[" * 100_000 + b"]" * 100_000
 PATHS = [(path, route) for route in ROUTES for path in route.paths]

@@ -144,7 +144,7 @@ def test_many_labels_of_a_long_text_are_refused_before_they_are_read(small: Runn
         body = {"inputs": "the cat " * 20_000, "parameters": {"candidate_labels": labels}}
         begin = time.monotonic()
         answer = httpx.post(f"{small.url}/models/nli", json=body)
-        assert time.monotonic() - begin < 2
+        assert time.monotonic() - begin < 10
         assert answer.status_code == 422
 
 

@@ -122,7 +122,7 @@ def test_documents_are_cut_and_said(small: Running) -> None:
 def test_a_bad_request_is_named(small: Running, body: Any, status: int, param: str | None) -> None:
     begin = time.monotonic()
     answer = httpx.post(f"{small.url}/v1/rerank", json=body)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 10
     assert answer.status_code == status
     assert answer.json()["error"]["param"] == param
     assert answer.json()["message"]
