@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import logging
 import re
 import socket
 import threading
@@ -188,6 +189,18 @@ def test_a_client_that_leaves_frees_its_place(registry: Registry) -> None:
             time.sleep(0.05)
         metrics = http_text(running.url, "/metrics")
         assert re.search(r'triform_cancelled_total\{stage="(reading|queued|running)"\} 1.0', metrics)
+
+
+@pytest.mark.parametrize("logs_texts", [False, True])
+def test_the_log_has_no_texts_unless_asked(
+    registry: Registry, caplog: pytest.LogCaptureFixture, logs_texts: bool
+) -> None:
+    caplog.set_level(logging.INFO, "triform.access")
+    with ServerThread(lambda: registry, log_texts=logs_texts) as running:
+        request(running.url, PATH, {"model": "minilm", "input": "A secret."}, headers={"X-Request-Id": "mine"})
+    [line] = [json.loads(each.message) for each in caplog.records if each.name == "triform.access"]
+    assert (line["id"], line["route"], line["status"], line["tokens_in"]) == ("mine", PATH, 200, 5)
+    assert ("A secret." in caplog.text) is logs_texts
 
 
 def http_text(url: str, path: str) -> str:

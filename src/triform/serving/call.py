@@ -62,6 +62,8 @@ class Call:
     tokenization_seconds: float = 0.0
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
+    logged_body: str | None = None
+    """The beginning of the body, if the settings let the log have it."""
     stage: str = "reading"
     """What the call is doing: reading, queued, running or streaming."""
     _num_taken: int = 0

@@ -30,6 +30,8 @@ log = logging.getLogger("triform.serving")
 access = logging.getLogger("triform.access")
 
 JSON = {"content-type": "application/json"}
+MOST_LOGGED_BYTES = 10_000
+"""Bytes of a body in the log, if bodies are logged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,8 @@ class Endpoint:
             raw = await read_body(
                 receive, dict(call.headers), most=settings.max_body_bytes, seconds=settings.body_timeout
             )
+            if settings.log_texts:
+                call.logged_body = raw[:MOST_LOGGED_BYTES].decode(errors="replace")
             route = route.for_body(raw)
             call.dialect = route.dialect
             body = raw if route.body is bytes else self._decode(call, raw, route.body)
@@ -269,6 +273,7 @@ class Endpoint:
                         "queue_ms": round(call.queue_seconds * 1e3, 1),
                         "tokens_in": call.num_input_tokens,
                         "tokens_out": call.num_output_tokens,
+                        **({} if call.logged_body is None else {"body": call.logged_body}),
                     }
                 )
             )

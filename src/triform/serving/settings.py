@@ -44,7 +44,7 @@ class Settings:
     shutdown_timeout: float = setting(60.0, "Seconds for requests in flight after a signal to stop.", minimum=0.0)
     auto_truncate: bool = setting(False, "Cut long input where a request does not say whether to; otherwise refuse it.")
     lenient: bool = setting(False, "Ignore unknown fields of a body, and list them in a header.")
-    log_texts: bool = setting(False, "Write texts of requests and answers into the log.")
+    log_texts: bool = setting(False, "Write the bodies of requests into the log.")
 
     def check(self) -> None:
         """Check the values.
