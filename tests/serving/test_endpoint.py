@@ -79,6 +79,16 @@ def test_no_route_answers_without_a_key(strict: Running, path: str, headers: Map
     assert answered["WWW-Authenticate"] == "Bearer"
 
 
+@pytest.mark.parametrize(("is_open", "status"), [(True, 200), (False, 401)])
+def test_metrics_without_a_key(registry: Registry, is_open: bool, status: int) -> None:
+    with ServerThread(lambda: registry, api_key=("secret",), open_metrics=is_open) as running:
+        parts = urlsplit(running.url)
+        with closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=60)) as connection:
+            connection.request("GET", "/metrics")
+            assert connection.getresponse().status == status
+        assert request(running.url, PATH, GOOD)[0] == 401
+
+
 def test_health_needs_no_key(strict: Running) -> None:
     assert request(strict.url, "/health", method="GET")[0] == 200
 

@@ -1,6 +1,7 @@
 """The ASGI application: all routes, and an error in the form of clients for any other path."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -12,6 +13,7 @@ from triform.serving.call import Call
 from triform.serving.endpoint import Endpoint, Route
 from triform.serving.errors import ApiError
 from triform.serving.routes import ROUTES
+from triform.serving.routes.health import metrics
 from triform.serving.state import State
 
 PLACES = {"model": "{model:path}"}
@@ -21,6 +23,8 @@ def make_app(state: State, routes: Iterable[Route] = ROUTES) -> Starlette:
     """Make the application."""
     known: dict[str, dict[str, Endpoint]] = {}
     for route in routes:
+        if route.handler is metrics and state.settings.open_metrics:
+            route = replace(route, is_open=True)  # noqa: PLW2901
         for path in route.paths:
             known.setdefault(path, {})[route.method] = Endpoint(route, state)
     starlette_routes = []
