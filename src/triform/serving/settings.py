@@ -40,7 +40,9 @@ class Settings:
     stall_timeout: float = setting(30.0, "Seconds after which a reader who takes nothing is cut off.", minimum=0.1)
     ping_interval: float = setting(15.0, "Seconds of silence after which a stream gets a comment.", minimum=0.1)
     keep_alive: float = setting(75.0, "Seconds that an idle connection stays open.", minimum=0.0)
-    drain_delay: float = setting(0.0, "Seconds between a signal to stop and the refusal of new requests.", minimum=0.0)
+    drain_delay: float = setting(
+        0.0, "Seconds at least for which a server told to stop answers 503, so that probes see it.", minimum=0.0
+    )
     shutdown_timeout: float = setting(60.0, "Seconds for requests in flight after a signal to stop.", minimum=0.0)
     auto_truncate: bool = setting(False, "Cut long input where a request does not say whether to; otherwise refuse it.")
     lenient: bool = setting(False, "Ignore unknown fields of a body, and list them in a header.")
