@@ -189,7 +189,7 @@ def test_an_answer_ends_where_the_grammar_may_end(writer: Writer) -> None:
         assert (whole.ids[-1] == writer.end) == (text.count("b") < 9)
         ends.add(text)
     assert len(ends) > 3
-    # An end token is no way out, however probable.
+    # A grammar forbids the end token here, however probable it is.
     [whole] = writer.complete(Grammar.of_regex("x{50}", writer.tokenizer), logit_bias={writer.end: 100})
     assert writer.text(whole.ids) == "x" * 50
     assert whole.finish_reason is FinishReason.STOP

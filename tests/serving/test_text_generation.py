@@ -9,7 +9,9 @@ import pytest
 from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import ValidationError
 
-from tests.serving.harness import Running
+from tests.serving.harness import Running, ServerThread
+from triform.serving.models import Registry
+from triform.tasks.generative.text_generation import TextGeneration
 
 PROMPT = "Once upon a time, there was a little"
 PARAMETERS: Any = {"max_new_tokens": 24, "seed": 3, "temperature": 0.8, "top_k": 20, "repetition_penalty": 1.1}
@@ -175,3 +177,19 @@ def test_the_client_raises_its_own_error(server: Running) -> None:
         client.text_generation(PROMPT, best_of=2)
     with pytest.raises(ValidationError, match="stream"):
         client.text_generation([PROMPT, PROMPT], stream=True)
+
+
+def test_a_stream_is_refused_before_its_prompt_is_tokenized(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Admission counts an estimate of the tokens first, so a refused prompt costs no work."""
+
+    def tokenize(*arguments: Any, **options: Any) -> Any:
+        raise AssertionError("the prompt was tokenized")
+
+    monkeypatch.setattr(TextGeneration, "preprocess", tokenize)
+    with ServerThread(lambda: registry, max_queued_tokens=100) as running:
+        body = {"model": "story", "inputs": "once " * 1000}
+        answer = httpx.post(f"{running.url}/generate_stream", json=body, timeout=30)
+    assert answer.status_code == 422
+    assert "tokens to read and write" in answer.json()["error"]

@@ -39,7 +39,11 @@ Models = Annotated[
 ]
 MainTask = Annotated[
     str | None,
-    typer.Option(help="The task of requests that name none, for a model that can do several.", show_default=False),
+    typer.Option(
+        envvar="TRIFORM_SERVE_TASK",
+        help="The task of requests that name none, for a model that can do several.",
+        show_default=False,
+    ),
 ]
 
 

@@ -215,7 +215,7 @@ class _Vocabulary:
     def __call__(self, text: bytes) -> list[int]:
         """Split bytes that a grammar forces into tokens, the longest first; without a split the result is empty.
 
-        The next token is chosen among those that the bytes allow, so the tokens far behind have no influence.
+        The bytes limit the choice of the next token, so tokens far behind have no influence.
         """
         goal = min(len(text), NUM_SPLIT)
         ends = {place: place for place in range(goal, min(goal + self._longest, len(text)) + 1)}
@@ -256,7 +256,7 @@ def _library() -> _Library:
 
 
 def _check_text(name: str, text: object) -> None:
-    """Refuse what is no text, an empty text, too long a text, or one with halves of surrogate pairs.
+    """Refuse a value of another type, an empty or too long text, and a text with halves of surrogate pairs.
 
     Raises:
         InputError: naming the argument.

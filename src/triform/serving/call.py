@@ -1,7 +1,6 @@
 """A call: one HTTP request on its way through the server, with all that a route may do."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,8 +20,6 @@ from triform.tasks import Task
 from triform.tasks.generative.generative_task import GenerativeTask
 from triform.tasks.options import with_changes
 from triform.tasks.runner import num_characters
-
-log = logging.getLogger("triform.serving")
 
 T = TypeVar("T")
 
@@ -116,6 +113,15 @@ class Call:
             self.response_headers["x-truncated-tokens"] = str(self.num_truncated_tokens)
             self.warn(f"truncation; {self.num_truncated_tokens} tokens dropped")
 
+    async def encode(self, served: ServedModel, work: Callable[[], Batch], size: int) -> Batch:
+        """Encode input of a size in characters. Admission counts an estimate first, and then the tokens."""
+        estimate = max(1, size // 4)
+        self.take(estimate)
+        batch = await self.in_pool(work, size)
+        self.count_input(served, batch)
+        self.take(max(0, batch.num_rows - estimate))
+        return batch
+
     async def answers(
         self,
         served: ServedModel,
@@ -145,8 +151,8 @@ class Call:
         self.task_name = task.name
         groups = [[one] for one in inputs] if task.several_sequences else [list(inputs)]
         size = num_characters(list(inputs)) if size is None else size
-        with_estimate = max(1, size // 4)
-        self.take(with_estimate)
+        estimate = max(1, size // 4)
+        self.take(estimate)
         begin = monotonic()
 
         def prepare() -> list[Batch]:
@@ -158,7 +164,7 @@ class Call:
         self.tokenization_seconds += monotonic() - begin
         for batch in batches:
             self.count_input(served, batch)
-        self.take(max(0, sum(batch.num_rows for batch in batches) - with_estimate))
+        self.take(max(0, sum(batch.num_rows for batch in batches) - estimate))
         passes = [self.forward(served, task, batch, chosen, priority=priority) for batch in batches]
         tensors = [await passes[0]] if len(passes) == 1 else await asyncio.gather(*passes)
 

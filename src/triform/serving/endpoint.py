@@ -48,8 +48,6 @@ class Stream:
     """An answer in events. It is returned once the request is valid and admitted, so errors before have a status."""
 
     events: AsyncIterator[bytes]
-    failure: str = "openai"
-    """The dialect of an error within the stream."""
     end: bytes = sse.DONE
 
 

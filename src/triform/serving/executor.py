@@ -180,7 +180,7 @@ class Executor:
             self._on_death()
 
     def _receive(self) -> bool:
-        """Take new and cancelled jobs, and wait for some if there is no work. False to end."""
+        """Take new and cancelled jobs, and wait for some if there is no work. Return False to end."""
         with self._condition:
             self.heartbeat = monotonic()
             while not (self._inbox or self._cancelled or self._is_stopping or self._has_work()):

@@ -1,11 +1,8 @@
 """Ids one at a time → text as soon as it is certain: no half character, and no repetition."""
 
-import re
-
+from triform.inputs.text.token_bytes import spelled_byte
 from triform.inputs.text.tokenizer import Tokenizer
 
-BYTE = re.compile(r"<0x[0-9A-F]{2}>")
-"""A token of one byte, in vocabularies with byte fallback."""
 HALF = "\ufffd"
 """The decoded text of an incomplete character."""
 MOST, LEAST = 32, 8
@@ -33,7 +30,7 @@ class TextStream:
         if token is None or (self._skip and token in self._tokenizer.special_tokens):
             return ""  # its neighbours decode as if it were not there
         self._window.append(id)
-        if BYTE.fullmatch(token):
+        if spelled_byte(token) is not None:
             return ""  # the next byte may still make the whole run invalid
         text = self._decode(self._window)
         whole = not text.endswith(HALF)

@@ -6,7 +6,7 @@ from typing import Any
 
 from triform.errors import InputError
 from triform.generation import FinishReason, GeneratedToken, Request
-from triform.inputs import pack_texts
+from triform.inputs import Batch, pack_texts
 from triform.inputs.chat.template import Chat
 from triform.model import Model
 from triform.serving.call import Call, first_error
@@ -165,20 +165,13 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
         raise wrong("continue_final_message", "expected without add_generation_prompt. Set one of them")
     form = response_form(fields.response_format, fields.structured_outputs)
     size = num_characters([*chat.messages, *(chat.tools or ())])
-    estimate = max(1, size // 4)
-    call.take(estimate)
-    encoded = await call.in_pool(
-        lambda: task.encode_chat(
-            chat,
-            continue_final_message=continues,
-            add_generation_prompt=fields.add_generation_prompt is not False,
-        ),
-        size,
-    )
+    begins = fields.add_generation_prompt is not False
+
+    def encode() -> Batch:
+        return pack_texts([task.encode_chat(chat, continue_final_message=continues, add_generation_prompt=begins)])
+
+    batch = await call.encode(served, encode, size)
     grammar = await find_grammar(call, task.tokenizer, form, tools)
-    batch = pack_texts([encoded])
-    call.count_input(served, batch)
-    call.take(max(0, batch.num_rows - estimate))
     requests = requests_for(
         task.model,
         batch,
@@ -198,7 +191,7 @@ async def begin_chat(call: Call, fields: ChatFields) -> ChatRun:
                 tokenizer=task.tokenizer,
                 stops=fields.stops,
                 end_tokens=requests[0].config.eos_token_id,
-                before=encoded.ids.tolist() if continues else (),
+                before=batch.ids.tolist() if continues else (),
                 shown=[token for token in task.tokenizer.special_tokens if token in opening],
             ),
             reader=None if tools is None else tools.reader(),

@@ -41,14 +41,9 @@ FIRST_WITH_LISTS = (1, 2)
 """The version of huggingface_hub from which zero-shot-classification is read as a list."""
 
 
-class PipelineRequest(msgspec.Struct, forbid_unknown_fields=True):
-    """The body. The fields from `normalize` on stand beside `inputs` for feature-extraction alone."""
+class FeatureFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """The fields of feature-extraction, which stand beside `inputs` or in `parameters`."""
 
-    inputs: Any
-    parameters: dict[str, Any] | None = None
-    options: dict[str, Any] | None = None
-    stream: bool | None = None
-    model: str | None = None
     normalize: bool | None = None
     prompt_name: str | None = None
     truncate: bool | None = None
@@ -56,9 +51,30 @@ class PipelineRequest(msgspec.Struct, forbid_unknown_fields=True):
     dimensions: int | None = None
     encoding_format: str | None = None
 
+    @staticmethod
+    def read(parameters: Mapping[str, Any], body: "PipelineRequest") -> "FeatureFields":
+        check_known(dict(parameters), set(FeatureFields.__struct_fields__), "parameters")
+        try:
+            return msgspec.convert({**parameters, **body.flat()}, FeatureFields)
+        except msgspec.ValidationError as error:
+            message = str(error)
+            found = re.search(r"\$\.(\w+)", message)
+            param = f"parameters.{found[1]}" if found else "parameters"
+            raise ApiError(400, f"{param}: {message}.", param=param) from error
+
+
+class PipelineRequest(FeatureFields, kw_only=True, forbid_unknown_fields=True):
+    """The body."""
+
+    inputs: Any
+    parameters: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None
+    stream: bool | None = None
+    model: str | None = None
+
     def flat(self) -> dict[str, Any]:
         """Return the fields beside `inputs` that are set."""
-        names = ("normalize", "prompt_name", "truncate", "truncation_direction", "dimensions", "encoding_format")
+        names = FeatureFields.__struct_fields__
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -210,7 +226,7 @@ def _truncation(given: Any) -> LongInput:
 
 async def _vectors(call: Call, served: ServedModel, body: PipelineRequest, parameters: Mapping[str, Any]) -> list[Any]:
     """Answer with a vector for each text where the model pools, as modules.json says, or else for each token."""
-    flat = _Flat.read(parameters, body)
+    flat = FeatureFields.read(parameters, body)
     if flat.encoding_format not in (None, "float"):
         raise ApiError(400, "encoding_format: expected float, the only one here.", param="encoding_format")
     side = side_of(flat.truncation_direction)
@@ -240,28 +256,6 @@ async def _vectors(call: Call, served: ServedModel, body: PipelineRequest, param
     encode = encoder(task, prompt, cuts=call.cuts(flat.truncate), side=side)
     answers = await call.answers(served, task, inputs, encode=encode)
     return list(answers[0]) if is_one else answers
-
-
-class _Flat(msgspec.Struct, forbid_unknown_fields=True):
-    """The fields of feature-extraction, from beside `inputs` or from `parameters`."""
-
-    normalize: bool | None = None
-    prompt_name: str | None = None
-    truncate: bool | None = None
-    truncation_direction: str | None = None
-    dimensions: int | None = None
-    encoding_format: str | None = None
-
-    @classmethod
-    def read(cls, parameters: Mapping[str, Any], body: PipelineRequest) -> "_Flat":
-        check_known(dict(parameters), set(cls.__struct_fields__), "parameters")
-        try:
-            return msgspec.convert({**parameters, **body.flat()}, cls)
-        except msgspec.ValidationError as error:
-            message = str(error)
-            found = re.search(r"\$\.(\w+)", message)
-            param = f"parameters.{found[1]}" if found else "parameters"
-            raise ApiError(400, f"{param}: {message}.", param=param) from error
 
 
 def _reads_lists(user_agent: str) -> bool:

@@ -49,22 +49,16 @@ async def encode_prompts(call: Call, served: ServedModel, task: TextGeneration, 
     prompts = prompts_of(given)
     size = sum(map(len, prompts))
     is_text = isinstance(prompts[0], str)
-    estimate = max(1, size // 4 if is_text else size)
-    call.take(estimate)
     assert isinstance(task.options, TextGenerationOptions)
     options = with_changes(task.options, call.long_input(None), task.name)
     try:
-        if is_text:
-            batch = await call.in_pool(lambda: task.preprocess(prompts, options), size)
-        else:
-            batch = _from_ids(task, prompts)
+        return await call.encode(
+            served, lambda: task.preprocess(prompts, options) if is_text else _from_ids(task, prompts), size
+        )
     except ContextLengthError:
         raise
     except InputError as error:
         raise first_error("prompt", error) from error
-    call.count_input(served, batch)
-    call.take(max(0, batch.num_rows - estimate))
-    return batch
 
 
 def _from_ids(task: TextGeneration, prompts: Sequence[Sequence[int] | str]) -> Batch:

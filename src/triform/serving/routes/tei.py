@@ -41,16 +41,11 @@ class EmbedAllRequest(msgspec.Struct, forbid_unknown_fields=True):
     model: str | None = None
 
 
-class EmbedRequest(msgspec.Struct, forbid_unknown_fields=True):
+class EmbedRequest(EmbedAllRequest, forbid_unknown_fields=True):
     """The body of /embed."""
 
-    inputs: Inputs
     normalize: bool | None = None
     dimensions: int | None = None
-    truncate: bool | None = None
-    truncation_direction: str | None = None
-    prompt_name: str | None = None
-    model: str | None = None
 
 
 async def embed(call: Call, body: EmbedRequest) -> list[Any]:
@@ -105,7 +100,7 @@ def _inputs(call: Call, served: ServedModel, given: Inputs, prompt_name: str | N
 
 
 class SimilarityInputs(msgspec.Struct, forbid_unknown_fields=True):
-    """A sentence, and those that are compared with it."""
+    """A sentence, and the sentences to compare with it."""
 
     source_sentence: str
     sentences: list[str]

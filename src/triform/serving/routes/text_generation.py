@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from triform.generation import FinishReason, Request
+from triform.generation import FinishReason
 from triform.inputs import Batch, EncodedText
 from triform.serving.call import SMALL, Call
 from triform.serving.endpoint import Route, Stream
@@ -18,6 +18,7 @@ from triform.serving.errors import ApiError, Dialect
 from triform.serving.models import ServedModel
 from triform.serving.parameters import options_of
 from triform.serving.routes.generated_text import GeneratedText
+from triform.serving.routes.log_probabilities import IMPOSSIBLE
 from triform.serving.sse import event
 from triform.serving.texts import cut_text, text_task
 from triform.serving.tokens import Tokens
@@ -35,8 +36,6 @@ WITHOUT_EFFECT: Mapping[str, tuple[Any, ...]] = {
     "watermark": (False,),
 }
 """Parameters that are not implemented → values that mean nothing, which are accepted."""
-LEAST = -9999.0
-"""Written for a log-probability of minus infinity, which JSON has not."""
 OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 """Parameters of which each turns on sampling, unless `do_sample` is given."""
 
@@ -176,15 +175,10 @@ async def _stream(
     assert isinstance(chosen, TextGenerationOptions)
     call.task_name = task.name
 
-    def prepare() -> tuple[Batch, list[Request]]:
-        batch = task.preprocess([prompt], chosen)
-        return batch, task.requests(batch, chosen)
-
+    batch = await call.encode(served, lambda: task.preprocess([prompt], chosen), num_characters([prompt]))
     # A grammar takes long to compile.
-    is_large = chosen.schema is not None or chosen.regex is not None
-    batch, requests = await call.in_pool(prepare, SMALL + 1 if is_large else num_characters([prompt]))
-    call.count_input(served, batch)
-    call.take(batch.num_rows)
+    has_grammar = chosen.schema is not None or chosen.regex is not None
+    requests = await call.in_pool(lambda: task.requests(batch, chosen), SMALL + 1 if has_grammar else 0)
     if requests[0].num_branches > 1:
         raise ApiError(400, "stream: several answers or beams are given whole. Leave it out.", param="stream")
     tokens = call.begin_generation(served, requests)
@@ -237,7 +231,7 @@ def _token(task: TextGeneration, id: int, text: str, log_probability: float | No
     return {
         "id": id,
         "text": text,
-        "logprob": value if math.isfinite(value) else LEAST,
+        "logprob": value if math.isfinite(value) else IMPOSSIBLE,
         "special": task.tokenizer.token_of(id) in task.tokenizer.special_tokens,
     }
 
